@@ -1,1 +1,29 @@
-//! placeholder
+//! The policy: the language model a node trains.
+//!
+//! This crate knows tokens and tensors; it knows nothing of tasks, peers or
+//! rounds. One set of weights ([`Decoder`]) serves sampling and training, in
+//! place and without a copy.
+//!
+//! | module | story |
+//! | --- | --- |
+//! | `config` | the architecture, as Hugging Face's `config.json` writes it |
+//! | `decoder` | the weights and the differentiable forward pass |
+//! | `weights` | weights from randomness, from and to safetensors |
+//! | `random` | randomness by counter |
+//! | `error` | everything that can go wrong |
+//!
+//! Invariants:
+//! - Weights carry the names, shapes and layout of a Hugging Face checkpoint.
+//! - Computation is in f32; 16-bit types exist only on disk.
+//! - Randomness is drawn by counter from seeds that are passed in, so that
+//!   neither batching nor threads change a result.
+
+mod config;
+mod decoder;
+mod error;
+mod random;
+mod weights;
+
+pub use config::Config;
+pub use decoder::Decoder;
+pub use error::{Error, Result};

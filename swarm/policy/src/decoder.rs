@@ -1,0 +1,310 @@
+//! The weights, and the forward pass that is differentiable in each of them.
+//!
+//! Stock model code cannot be trained: its fused kernels cut the graph
+//! without an error. Only differentiable operations are used here; the stock
+//! model serves as the oracle of the parity tests.
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use candle_core::{D, DType, Device, Tensor, Var};
+use candle_nn::ops;
+use std::collections::BTreeMap;
+
+/// A Qwen2 decoder: named variables in f32, and the forward pass over them.
+///
+/// The variables are shared, not copied: whoever writes one in place
+/// ([`Var::set`]) changes what this decoder computes next.
+pub struct Decoder {
+    config: Config,
+    device: Device,
+    vars: BTreeMap<String, Var>,
+    layers: Vec<Layer>,
+    embedding: Tensor,  // [vocab, hidden]
+    final_norm: Tensor, // [hidden]
+    output: Tensor,     // [vocab, hidden]; the embedding itself when tied
+    cosines: Tensor,    // [positions, head_dim / 2]
+    sines: Tensor,      // [positions, head_dim / 2]
+}
+
+/// The variables of one layer, in the order in which they are used.
+struct Layer {
+    input_norm: Tensor,
+    query: (Tensor, Tensor), // ([hidden, hidden], [hidden])
+    key: (Tensor, Tensor),   // ([key_value, hidden], [key_value])
+    value: (Tensor, Tensor), // ([key_value, hidden], [key_value])
+    attention_out: Tensor,   // [hidden, hidden]
+    feed_forward_norm: Tensor,
+    gate: Tensor, // [inner, hidden]
+    up: Tensor,   // [inner, hidden]
+    down: Tensor, // [hidden, inner]
+}
+
+impl Decoder {
+    /// Takes variables that are known to fit `config`.
+    pub(crate) fn from_vars(
+        config: Config,
+        vars: BTreeMap<String, Var>,
+        device: &Device,
+    ) -> Result<Self> {
+        config.check()?;
+        let var = |name: &str| -> Result<Tensor> {
+            match vars.get(name) {
+                Some(var) => Ok(var.as_tensor().clone()),
+                None => Err(Error::Weights(format!("tensor {name} is missing"))),
+            }
+        };
+        let mut layers = Vec::with_capacity(config.num_hidden_layers);
+        for index in 0..config.num_hidden_layers {
+            let part = |name: &str| var(&format!("model.layers.{index}.{name}"));
+            let biased = |name: &str| -> Result<(Tensor, Tensor)> {
+                Ok((
+                    part(&format!("{name}.weight"))?,
+                    part(&format!("{name}.bias"))?,
+                ))
+            };
+            layers.push(Layer {
+                input_norm: part("input_layernorm.weight")?,
+                query: biased("self_attn.q_proj")?,
+                key: biased("self_attn.k_proj")?,
+                value: biased("self_attn.v_proj")?,
+                attention_out: part("self_attn.o_proj.weight")?,
+                feed_forward_norm: part("post_attention_layernorm.weight")?,
+                gate: part("mlp.gate_proj.weight")?,
+                up: part("mlp.up_proj.weight")?,
+                down: part("mlp.down_proj.weight")?,
+            });
+        }
+        let embedding = var("model.embed_tokens.weight")?;
+        let output = match config.tie_word_embeddings {
+            true => embedding.clone(),
+            false => var("lm_head.weight")?,
+        };
+        let final_norm = var("model.norm.weight")?;
+        let (cosines, sines) = rotary_tables(&config, device)?;
+        Ok(Self {
+            device: device.clone(),
+            layers,
+            embedding,
+            final_norm,
+            output,
+            cosines,
+            sines,
+            vars,
+            config,
+        })
+    }
+
+    /// The architecture.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where the weights live.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Every variable by its Hugging Face name.
+    pub fn vars(&self) -> &BTreeMap<String, Var> {
+        &self.vars
+    }
+
+    /// The last hidden states, after the final norm: `[batch, tokens, hidden]`.
+    ///
+    /// `tokens` is `[batch, tokens]` of u32. Attention is causal, so rows
+    /// padded on the right are right at every real token; what comes out at
+    /// padding is meaningless. Differentiable in every variable.
+    pub fn hidden(&self, tokens: &Tensor) -> Result<Tensor> {
+        let (batch, length) = self.check_tokens(tokens)?;
+        let hidden_size = self.config.hidden_size;
+        let mask = causal_mask(length, &self.device)?;
+        let rotary = (
+            self.cosines.narrow(0, 0, length)?,
+            self.sines.narrow(0, 0, length)?,
+        );
+        let mut stream = self.embedding.index_select(&tokens.flatten_all()?, 0)?; // [batch * tokens, hidden]
+        for layer in &self.layers {
+            let normed = self.norm(&stream, &layer.input_norm)?;
+            let mixed = self.attend(layer, &normed, (batch, length), &rotary, &mask)?;
+            stream = (stream + mixed)?;
+            let normed = self.norm(&stream, &layer.feed_forward_norm)?;
+            let gate = ops::silu(&normed.matmul(&layer.gate.t()?)?)?;
+            let up = normed.matmul(&layer.up.t()?)?;
+            stream = (stream + (gate * up)?.matmul(&layer.down.t()?)?)?;
+        }
+        Ok(self
+            .norm(&stream, &self.final_norm)?
+            .reshape((batch, length, hidden_size))?)
+    }
+
+    fn norm(&self, stream: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        Ok(ops::rms_norm_slow(
+            stream,
+            weight,
+            self.config.rms_norm_eps as f32,
+        )?)
+    }
+
+    /// Self-attention over `[batch * tokens, hidden]`, projections included.
+    fn attend(
+        &self,
+        layer: &Layer,
+        normed: &Tensor,
+        (batch, length): (usize, usize),
+        (cosines, sines): &(Tensor, Tensor),
+        mask: &Tensor,
+    ) -> Result<Tensor> {
+        let config = &self.config;
+        let (heads, shared, width) = (
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            config.head_dim(),
+        );
+        // [batch * tokens, heads * width] -> [batch, heads, tokens, width]
+        let project = |(weight, bias): &(Tensor, Tensor), heads: usize| -> Result<Tensor> {
+            Ok(normed
+                .matmul(&weight.t()?)?
+                .broadcast_add(bias)?
+                .reshape((batch, length, heads, width))?
+                .transpose(1, 2)?
+                .contiguous()?)
+        };
+        let rotate = |x: &Tensor| candle_nn::rotary_emb::rope_slow(x, cosines, sines);
+        let query = rotate(&project(&layer.query, heads)?)?;
+        let key = rotate(&project(&layer.key, shared)?)?;
+        let value = project(&layer.value, shared)?;
+        // The query heads that share a key head are stacked along the tokens,
+        // so that keys and values are never repeated.
+        let group = heads / shared;
+        let query = query.reshape((batch, shared, group * length, width))?;
+        let scores = (query.matmul(&key.transpose(2, 3)?)? * (1.0 / (width as f64).sqrt()))?;
+        let scores = scores
+            .reshape((batch, heads, length, length))?
+            .broadcast_add(mask)?;
+        let weights = ops::softmax(&scores, D::Minus1)?;
+        let mixed = weights
+            .reshape((batch, shared, group * length, length))?
+            .matmul(&value)?
+            .reshape((batch, heads, length, width))?
+            .transpose(1, 2)?
+            .reshape((batch * length, heads * width))?;
+        Ok(mixed.matmul(&layer.attention_out.t()?)?)
+    }
+
+    /// The log-probability of each target and the entropy of each
+    /// distribution, given rows of [`Decoder::hidden`].
+    ///
+    /// `hidden` is `[rows, hidden]`, `targets` is `[rows]` of u32; both
+    /// results are `[rows]`. The first is differentiable in `hidden` and in
+    /// the output weights, the second is detached. Logits exist for at most
+    /// `chunk` rows at a time.
+    pub fn log_probs(
+        &self,
+        hidden: &Tensor,
+        targets: &Tensor,
+        chunk: usize,
+    ) -> Result<(Tensor, Tensor)> {
+        let (rows, _) = hidden.dims2()?;
+        if targets.dims() != [rows] || targets.dtype() != DType::U32 {
+            return Err(Error::Input(format!(
+                "targets are {:?} of {:?}, expected [{rows}] of u32",
+                targets.dims(),
+                targets.dtype()
+            )));
+        }
+        self.check_range(targets)?;
+        let output = self.output.t()?;
+        let (mut log_probs, mut entropies) = (Vec::new(), Vec::new());
+        for start in (0..rows).step_by(chunk.max(1)) {
+            let count = chunk.max(1).min(rows - start);
+            let logits = hidden.narrow(0, start, count)?.matmul(&output)?; // [count, vocab]
+            let all = ops::log_softmax(&logits, D::Minus1)?;
+            let target = targets
+                .narrow(0, start, count)?
+                .unsqueeze(1)?
+                .contiguous()?;
+            log_probs.push(all.gather(&target, 1)?.squeeze(1)?);
+            let all = all.detach();
+            entropies.push((all.exp()? * all)?.sum(1)?.neg()?);
+        }
+        if log_probs.is_empty() {
+            let empty = Tensor::zeros(0, DType::F32, &self.device)?;
+            return Ok((empty.clone(), empty));
+        }
+        Ok((Tensor::cat(&log_probs, 0)?, Tensor::cat(&entropies, 0)?))
+    }
+
+    fn check_tokens(&self, tokens: &Tensor) -> Result<(usize, usize)> {
+        let &[batch, length] = tokens.dims() else {
+            return Err(Error::Input(format!(
+                "tokens are {:?}, expected [batch, tokens]",
+                tokens.dims()
+            )));
+        };
+        if tokens.dtype() != DType::U32 {
+            return Err(Error::Input(format!(
+                "tokens are {:?}, expected u32",
+                tokens.dtype()
+            )));
+        }
+        if batch == 0 || length == 0 {
+            return Err(Error::Input("there are no tokens".into()));
+        }
+        if length > self.config.max_position_embeddings {
+            return Err(Error::Input(format!(
+                "{length} tokens are more than the model's {} positions",
+                self.config.max_position_embeddings
+            )));
+        }
+        self.check_range(tokens)?;
+        Ok((batch, length))
+    }
+
+    /// Refuses token ids outside the vocabulary: on some devices an index
+    /// out of range is not an error but a read of foreign memory.
+    fn check_range(&self, tokens: &Tensor) -> Result<()> {
+        let tokens = tokens.flatten_all()?.to_vec1::<u32>()?;
+        match tokens
+            .iter()
+            .find(|&&token| token as usize >= self.config.vocab_size)
+        {
+            None => Ok(()),
+            Some(token) => Err(Error::Input(format!(
+                "token {token} is outside the vocabulary of {}",
+                self.config.vocab_size
+            ))),
+        }
+    }
+}
+
+/// Cosines and sines of each position's angles, `[positions, head_dim / 2]`.
+fn rotary_tables(config: &Config, device: &Device) -> Result<(Tensor, Tensor)> {
+    let (width, positions) = (config.head_dim(), config.max_position_embeddings);
+    // Rounded to f32 where Hugging Face rounds, so that angles agree with it.
+    let frequencies: Vec<f32> = (0..width)
+        .step_by(2)
+        .map(|index| 1.0 / config.rope_theta.powf(index as f64 / width as f64) as f32)
+        .collect();
+    let angles = || {
+        (0..positions).flat_map(|position| {
+            frequencies
+                .iter()
+                .map(move |frequency| position as f32 * frequency)
+        })
+    };
+    let shape = (positions, width / 2);
+    Ok((
+        Tensor::from_iter(angles().map(f32::cos), device)?.reshape(shape)?,
+        Tensor::from_iter(angles().map(f32::sin), device)?.reshape(shape)?,
+    ))
+}
+
+/// Zero where a query may look and minus infinity where it may not.
+fn causal_mask(length: usize, device: &Device) -> Result<Tensor> {
+    let mask: Vec<f32> = (0..length)
+        .flat_map(|query| {
+            (0..length).map(move |key| if key > query { f32::NEG_INFINITY } else { 0.0 })
+        })
+        .collect();
+    Ok(Tensor::from_vec(mask, (length, length), device)?)
+}

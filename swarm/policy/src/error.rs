@@ -1,0 +1,36 @@
+//! What can go wrong in the policy, said so that a person can act on it.
+
+/// The result of everything in this crate that can fail.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error of the policy.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The tensor library refused an operation.
+    #[error("tensor operation failed: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// The model's configuration contradicts itself or is not supported.
+    #[error("model configuration: {0}")]
+    Config(String),
+    /// The weights are unreadable or do not belong to the configuration.
+    #[error("model weights: {0}")]
+    Weights(String),
+    /// The tokenizer is unreadable, or lacks what the chat template needs.
+    #[error("tokenizer: {0}")]
+    Tokenizer(String),
+    /// A caller passed something the model cannot work on.
+    #[error("{0}")]
+    Input(String),
+    /// A checkpoint is torn, or belongs to another model.
+    #[error("checkpoint: {0}")]
+    Checkpoint(String),
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}

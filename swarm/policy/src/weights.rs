@@ -1,0 +1,161 @@
+//! Weights from randomness, and from and to safetensors.
+
+use crate::config::Config;
+use crate::decoder::Decoder;
+use crate::error::{Error, Result};
+use crate::random::normals;
+use candle_core::{DType, Device, Tensor, Var};
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::collections::BTreeMap;
+
+impl Decoder {
+    /// A decoder with random weights that depend on `seed` alone.
+    ///
+    /// Matrices are normal with a deviation of `1 / sqrt(3 * fan_in)`, those
+    /// that write to the residual stream are smaller by `sqrt(2 * layers)`,
+    /// the embedding has a deviation of 0.02, norms are one, biases zero.
+    pub fn random(config: Config, seed: u64, device: &Device) -> Result<Self> {
+        config.check()?;
+        let depth = (2.0 * config.num_hidden_layers as f32).sqrt();
+        let mut vars = BTreeMap::new();
+        for (stream, (name, shape)) in config.shapes().into_iter().enumerate() {
+            let tensor = match shape[..] {
+                [_] if name.ends_with("bias") => Tensor::zeros(&shape[..], DType::F32, device)?,
+                [_] => Tensor::ones(&shape[..], DType::F32, device)?,
+                _ => {
+                    let deviation = match name.as_str() {
+                        "model.embed_tokens.weight" | "lm_head.weight" => 0.02,
+                        _ => {
+                            let fan_in = (3.0 * shape[1] as f32).sqrt();
+                            let writes = name.contains("o_proj") || name.contains("down_proj");
+                            1.0 / if writes { fan_in * depth } else { fan_in }
+                        }
+                    };
+                    let mut values = normals(seed, stream as u64, shape.iter().product());
+                    values.iter_mut().for_each(|value| *value *= deviation);
+                    Tensor::from_vec(values, &shape[..], device)?
+                }
+            };
+            vars.insert(name, Var::from_tensor(&tensor)?);
+        }
+        Self::from_vars(config, vars, device)
+    }
+
+    /// Reads weights in f32, f16 or bf16, and keeps them in f32.
+    ///
+    /// The file must hold exactly the tensors of the configuration, each in
+    /// its shape and finite. A tied model may repeat its embedding as
+    /// `lm_head.weight`, as some writers do.
+    pub fn from_safetensors(config: Config, bytes: &[u8], device: &Device) -> Result<Self> {
+        config.check()?;
+        let file = SafeTensors::deserialize(bytes)
+            .map_err(|error| Error::Weights(format!("not a safetensors file: {error}")))?;
+        let shapes = config.shapes();
+        if let Some(name) = file
+            .names()
+            .into_iter()
+            .filter(|name| !shapes.contains_key(*name))
+            .min()
+        {
+            let repeats = config.tie_word_embeddings
+                && name == "lm_head.weight"
+                && match (file.tensor(name), file.tensor("model.embed_tokens.weight")) {
+                    (Ok(head), Ok(embedding)) => head.data() == embedding.data(),
+                    _ => false,
+                };
+            if !repeats {
+                return Err(Error::Weights(format!(
+                    "tensor {name} has no place in the model"
+                )));
+            }
+        }
+        let mut vars = BTreeMap::new();
+        for (name, shape) in shapes {
+            let view = file
+                .tensor(&name)
+                .map_err(|_| Error::Weights(format!("tensor {name} is missing")))?;
+            if view.shape() != shape {
+                return Err(Error::Weights(format!(
+                    "tensor {name} is {:?}, expected {shape:?}",
+                    view.shape()
+                )));
+            }
+            let dtype = match view.dtype() {
+                Dtype::F32 => DType::F32,
+                Dtype::F16 => DType::F16,
+                Dtype::BF16 => DType::BF16,
+                other => {
+                    return Err(Error::Weights(format!(
+                        "tensor {name} is of type {other:?}, expected f32, f16 or bf16"
+                    )));
+                }
+            };
+            let tensor = Tensor::from_raw_buffer(view.data(), dtype, &shape, &Device::Cpu)?
+                .to_dtype(DType::F32)?;
+            if !tensor
+                .flatten_all()?
+                .to_vec1::<f32>()?
+                .iter()
+                .all(|value| value.is_finite())
+            {
+                return Err(Error::Weights(format!(
+                    "tensor {name} holds values that are not finite"
+                )));
+            }
+            vars.insert(name, Var::from_tensor(&tensor.to_device(device)?)?);
+        }
+        Self::from_vars(config, vars, device)
+    }
+
+    /// Writes every variable as `dtype` (f32, f16 or bf16), in an order of
+    /// its own: the same weights give the same bytes.
+    pub fn to_safetensors(&self, dtype: DType) -> Result<Vec<u8>> {
+        let stored = match dtype {
+            DType::F32 => Dtype::F32,
+            DType::F16 => Dtype::F16,
+            DType::BF16 => Dtype::BF16,
+            other => {
+                return Err(Error::Input(format!(
+                    "weights cannot be written as {other:?}"
+                )));
+            }
+        };
+        let mut buffers = Vec::with_capacity(self.vars().len());
+        for (name, var) in self.vars() {
+            let tensor = var
+                .as_detached_tensor()
+                .to_device(&Device::Cpu)?
+                .flatten_all()?;
+            let tensor = tensor.to_dtype(dtype)?;
+            let bytes: Vec<u8> = match dtype {
+                DType::F32 => tensor
+                    .to_vec1::<f32>()?
+                    .iter()
+                    .flat_map(|value| value.to_le_bytes())
+                    .collect(),
+                DType::F16 => tensor
+                    .to_vec1::<half::f16>()?
+                    .iter()
+                    .flat_map(|value| value.to_le_bytes())
+                    .collect(),
+                _ => tensor
+                    .to_vec1::<half::bf16>()?
+                    .iter()
+                    .flat_map(|value| value.to_le_bytes())
+                    .collect(),
+            };
+            buffers.push((name, var.dims().to_vec(), bytes));
+        }
+        let unfit = |error: safetensors::SafeTensorError| Error::Weights(error.to_string());
+        let views = buffers
+            .iter()
+            .map(|(name, shape, bytes)| {
+                Ok((
+                    name.as_str(),
+                    TensorView::new(stored, shape.clone(), bytes).map_err(unfit)?,
+                ))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        safetensors::serialize(views, None).map_err(unfit)
+    }
+}
