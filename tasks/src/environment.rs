@@ -1,0 +1,92 @@
+//! The interface of an environment, and the line between training and evaluation.
+
+use crate::{Item, Manifest, Score, Seed};
+
+/// How a reference completion is written. The styles are mixed in pre-training
+/// so that reinforcement has something to find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Style {
+    /// The answer in its tags.
+    Direct,
+    /// The steps, then the answer, both in tags.
+    Think,
+    /// The bare answer: right, ill-formed, and worth nothing.
+    Untagged,
+}
+
+/// One question in this many is kept for evaluation.
+pub const HELD_OUT_SLICES: u8 = 8;
+
+/// Whether a question belongs to the slice that training never sees. A
+/// property of the text alone, so it holds over seeds, levels and machines.
+#[must_use]
+pub fn held_out(question: &str) -> bool {
+    let mut hasher = blake3::Hasher::new_derive_key("murmuration held-out questions v1");
+    hasher.update(question.as_bytes());
+    // 256 is a multiple of the number of slices: no slice is favoured.
+    hasher.finalize().as_bytes()[0].is_multiple_of(HELD_OUT_SLICES)
+}
+
+/// A family of questions with an exact answer.
+///
+/// Implementations are pure: the same arguments give the same result on every
+/// machine, and no text makes them panic.
+pub trait Environment: Send + Sync {
+    /// What this environment is.
+    fn manifest(&self) -> &Manifest;
+
+    /// The item at a seed, held out or not. Callers want
+    /// [`generate`](Environment::generate) or
+    /// [`generate_held_out`](Environment::generate_held_out).
+    fn draw(&self, seed: &Seed, level: u8) -> Item;
+
+    /// What a completion is worth.
+    fn score(&self, item: &Item, completion: &str) -> Score;
+
+    /// A reference completion.
+    fn demonstrate(&self, item: &Item, style: Style) -> String;
+
+    /// A wrong answer of the same kind as the right one, never equal to it.
+    fn distractor(&self, item: &Item, seed: &Seed) -> String;
+
+    /// Whether an extracted answer is right, whatever it was wrapped in. This
+    /// is the truth that a verdict on the answer is held against.
+    fn accepts(&self, item: &Item, answer: &str) -> bool {
+        answer.trim() == item.reference
+    }
+
+    /// The training item at a seed: never a held-out question. A level out of
+    /// range is the nearest level.
+    fn generate(&self, seed: &Seed, level: u8) -> Item {
+        self.draw_where(seed, level, false)
+    }
+
+    /// The evaluation item at a seed: always a held-out question.
+    fn generate_held_out(&self, seed: &Seed, level: u8) -> Item {
+        self.draw_where(seed, level, true)
+    }
+
+    /// How many different questions a level has.
+    fn space(&self, level: u8) -> u64 {
+        let manifest = self.manifest();
+        manifest
+            .levels
+            .get(usize::from(manifest.clamp(level)) - 1)
+            .map_or(0, |level| level.space)
+    }
+
+    /// The first item on the chain of seeds that begins here and whose question
+    /// is on the wanted side. Every level must have questions on both sides.
+    #[doc(hidden)]
+    fn draw_where(&self, seed: &Seed, level: u8, wanted: bool) -> Item {
+        let mut attempt = 0u64;
+        loop {
+            let here = Seed::derive(&[b"attempt", &seed.0, &attempt.to_le_bytes()]);
+            let item = self.draw(&here, level);
+            if held_out(&item.question) == wanted {
+                return item;
+            }
+            attempt += 1;
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The gate every completion passes: tags, each once, in order, and nothing
+//! outside them.
+
+/// The tags that carry meaning. A tokenizer makes each a single token.
+pub const SPECIAL_TOKENS: [&str; 6] = [
+    "<think>",
+    "</think>",
+    "<answer>",
+    "</answer>",
+    "<verdict>",
+    "</verdict>",
+];
+
+/// The marks of the chat format, which no completion may contain as text.
+pub const CHAT_TOKENS: [&str; 3] = ["<|im_start|>", "<|im_end|>", "<|endoftext|>"];
+
+/// How text is cut before a tokenizer merges anything (after the special
+/// tokens): words of small letters, with the space before them, hold together;
+/// every other character stands alone. Digits, capitals and signs are the
+/// elements that traces align, so none of them may ever be merged.
+pub const TOKEN_PATTERN: &str = " ?[a-z]+|[^a-z]";
+
+/// The longest candidate that is reported from an ill-formed text, in characters.
+const CANDIDATE_CHARS: usize = 64;
+
+/// What stands between the tags of a well-formed text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tagged<'a> {
+    /// The steps, where there are any.
+    pub(crate) think: Option<&'a str>,
+    /// The content of the last pair of tags, trimmed, never empty.
+    pub(crate) body: &'a str,
+}
+
+/// Why a text is not well-formed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed {
+    /// For people.
+    pub(crate) why: String,
+    /// Whether nothing was answered, as opposed to answered badly.
+    pub(crate) missing: bool,
+    /// What would have been the body, where there is one candidate only.
+    pub(crate) candidate: Option<String>,
+}
+
+/// Which pair of tags holds the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tag {
+    /// `<answer>`
+    Answer,
+    /// `<verdict>`
+    Verdict,
+}
+
+impl Tag {
+    fn pair(self) -> (&'static str, &'static str) {
+        match self {
+            Tag::Answer => ("<answer>", "</answer>"),
+            Tag::Verdict => ("<verdict>", "</verdict>"),
+        }
+    }
+
+    /// As people call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Tag::Answer => "answer",
+            Tag::Verdict => "verdict",
+        }
+    }
+}
+
+/// Every special token in the text, with its place.
+fn marks(text: &str) -> Vec<(usize, &'static str)> {
+    text.match_indices('<')
+        .filter_map(|(at, _)| {
+            SPECIAL_TOKENS
+                .iter()
+                .chain(&CHAT_TOKENS)
+                .find(|token| text[at..].starts_with(**token))
+                .map(|token| (at, *token))
+        })
+        .collect()
+}
+
+/// Reads `[<think>…</think>]<tag>…</tag>`, with white space allowed around
+/// each element and nothing else outside them.
+pub(crate) fn parse(text: &str, tag: Tag) -> Result<Tagged<'_>, Malformed> {
+    let (open, close) = tag.pair();
+    let marks = marks(text);
+    let found: Vec<&str> = marks.iter().map(|(_, token)| *token).collect();
+    let name = tag.name();
+    let refuse = |why: String, missing: bool| Malformed {
+        why,
+        missing,
+        candidate: candidate(text, &marks, open, close),
+    };
+    let between = |from: usize, to: usize| &text[marks[from].0 + found[from].len()..marks[to].0];
+    let (first, think) = if found == [open, close] {
+        (0, None)
+    } else if found == ["<think>", "</think>", open, close] {
+        if !between(1, 2).trim().is_empty() {
+            return Err(refuse(
+                format!("text between the steps and the {name}"),
+                false,
+            ));
+        }
+        (2, Some(between(0, 1)))
+    } else if !found.contains(&open) {
+        return Err(refuse(format!("no {open} tag"), true));
+    } else {
+        let why = format!("tags out of place: {}", list(&found));
+        return Err(refuse(why, false));
+    };
+    if !text[..marks[0].0].trim().is_empty() {
+        return Err(refuse("text before the first tag".to_owned(), false));
+    }
+    if !text[marks[first + 1].0 + close.len()..].trim().is_empty() {
+        return Err(refuse(format!("text after the {name}"), false));
+    }
+    let body = between(first, first + 1).trim();
+    if body.is_empty() {
+        return Err(refuse(format!("the {name} is empty"), true));
+    }
+    Ok(Tagged { think, body })
+}
+
+/// The tags found, shortened where somebody stuffed them.
+fn list(found: &[&str]) -> String {
+    const SHOWN: usize = 6;
+    let mut text = found[..found.len().min(SHOWN)].join(" ");
+    if found.len() > SHOWN {
+        text.push_str(&format!(" and {} more", found.len() - SHOWN));
+    }
+    text
+}
+
+/// The content of the only pair of these tags, if they are next to each other.
+fn candidate(text: &str, marks: &[(usize, &str)], open: &str, close: &str) -> Option<String> {
+    let places = |token: &str| -> Vec<usize> {
+        (0..marks.len())
+            .filter(|&index| marks[index].1 == token)
+            .collect()
+    };
+    let (opened, closed) = (places(open), places(close));
+    if opened.len() != 1 || closed.len() != 1 || opened[0] + 1 != closed[0] {
+        return None;
+    }
+    let body = text[marks[opened[0]].0 + open.len()..marks[closed[0]].0].trim();
+    let short = body.chars().take(CANDIDATE_CHARS).collect::<String>();
+    (!short.is_empty()).then(|| printable(&short))
+}
+
+/// The text with everything that could steer a terminal replaced: control
+/// characters, marks of direction, characters of no width.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if steers(c) { '_' } else { c })
+        .collect()
+}
+
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{00ad}' | '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+            | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn why(text: &str) -> String {
+        parse(text, Tag::Answer).unwrap_err().why
+    }
+
+    #[test]
+    fn the_two_shapes_are_read() {
+        let direct = parse(" <answer> 7 </answer>\n", Tag::Answer).unwrap();
+        assert_eq!((direct.think, direct.body), (None, "7"));
+        let text = "<think>1 < 2</think> <answer>7</answer>";
+        let think = parse(text, Tag::Answer).unwrap();
+        assert_eq!((think.think, think.body), (Some("1 < 2"), "7"));
+    }
+
+    #[test]
+    fn everything_else_is_refused_with_a_reason() {
+        assert_eq!(why(""), "no <answer> tag");
+        assert_eq!(why("7"), "no <answer> tag");
+        assert_eq!(why("<answer> </answer>"), "the answer is empty");
+        assert_eq!(why("so <answer>7</answer>"), "text before the first tag");
+        assert_eq!(why("<answer>7</answer>."), "text after the answer");
+        assert_eq!(
+            why("<think>a</think>b<answer>7</answer>"),
+            "text between the steps and the answer"
+        );
+        for text in [
+            "<answer>7",
+            "</answer><answer>",
+            "<answer>7</answer><answer>7</answer>",
+            "<answer>7</answer><think>a</think>",
+            "<think><answer>7</answer></think>",
+            "<answer>7<|im_end|></answer>",
+            "<answer>7</answer><verdict>right</verdict>",
+        ] {
+            assert!(why(text).starts_with("tags out of place"), "{text}");
+        }
+        assert!(why(&"<answer>".repeat(400)).len() < 100);
+    }
+
+    #[test]
+    fn a_single_candidate_is_reported_and_made_printable() {
+        let refused = parse("so <answer>\u{1b}[2J7</answer>", Tag::Answer).unwrap_err();
+        assert_eq!(refused.candidate.as_deref(), Some("_[2J7"));
+        let twice = "<answer>7</answer><answer>7</answer>";
+        assert_eq!(parse(twice, Tag::Answer).unwrap_err().candidate, None);
+    }
+}

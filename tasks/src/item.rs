@@ -1,0 +1,88 @@
+//! One question, with its answer kept to itself.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Serialize;
+
+use crate::{EnvId, Manifest};
+
+/// One question of an environment.
+///
+/// An item never travels: whoever needs it makes it again from the seed. It
+/// can be written for people to read, without its answer, and cannot be read
+/// back.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct Item {
+    /// The environment it belongs to.
+    pub env: EnvId,
+    /// The level it was drawn at.
+    pub level: u8,
+    /// What is asked.
+    pub question: String,
+    /// The right answer.
+    #[serde(skip)]
+    pub reference: String,
+    /// What else is known of it, none of which gives the answer away.
+    pub metadata: BTreeMap<String, String>,
+    /// The steps from question to answer.
+    #[serde(skip)]
+    pub(crate) working: String,
+    /// Wrong answers that a careless solver would give.
+    #[serde(skip)]
+    pub(crate) decoys: Vec<String>,
+    /// The characters an answer is made of, from the manifest.
+    #[serde(skip)]
+    pub(crate) alphabet: String,
+}
+
+impl Item {
+    /// An item of the environment with this manifest.
+    #[must_use]
+    pub fn new(manifest: &Manifest, level: u8, question: String, reference: String) -> Item {
+        Item {
+            env: manifest.id(),
+            level,
+            question,
+            reference,
+            metadata: BTreeMap::from([("task".to_owned(), manifest.name.clone())]),
+            working: String::new(),
+            decoys: Vec::new(),
+            alphabet: manifest.alphabet.clone(),
+        }
+    }
+
+    /// The same item with the steps that lead to its answer.
+    #[must_use]
+    pub fn with_working(mut self, working: String) -> Item {
+        self.working = working;
+        self
+    }
+
+    /// The same item with wrong answers that a careless solver would give.
+    #[must_use]
+    pub fn with_decoys(mut self, mut decoys: Vec<String>) -> Item {
+        decoys.retain(|decoy| *decoy != self.reference);
+        decoys.sort_unstable();
+        decoys.dedup();
+        self.decoys = decoys;
+        self
+    }
+
+    /// The steps from question to answer; empty where none were written.
+    #[must_use]
+    pub fn working(&self) -> &str {
+        &self.working
+    }
+}
+
+impl fmt::Debug for Item {
+    /// Without the answer, so that no log gives it away.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Item")
+            .field("env", &self.env)
+            .field("level", &self.level)
+            .field("question", &self.question)
+            .field("metadata", &self.metadata)
+            .finish_non_exhaustive()
+    }
+}
