@@ -1,0 +1,151 @@
+//! The command line: what can be typed, and what each word means.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A peer-to-peer swarm that post-trains small language models with
+/// reinforcement learning.
+///
+/// With no command: a live swarm of four peers on this machine, in the
+/// terminal UI. It needs no account, no network and no configuration; `q`
+/// saves and leaves, and the next start resumes where it stopped.
+#[derive(Debug, Parser)]
+#[command(name = "murmur", version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do; `run` when left out.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run peers on this machine: a swarm of their own, or joined to one
+    Run(RunArgs),
+    /// Show a recorded run on the same screens, with pause, speed and seek
+    Replay(ReplayArgs),
+    /// Measure accuracy on held-out items, whose questions training never draws
+    Eval(EvalArgs),
+    /// Reputation, as the ledger has it
+    #[command(subcommand)]
+    Rep(RepCommand),
+}
+
+/// `murmur run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// Plain log lines to stderr instead of the terminal UI
+    #[arg(long)]
+    pub headless: bool,
+    /// Peers to run in this process, each with its own key, model and endpoint
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=16))]
+    pub peers: u16,
+    /// Stop after this many rounds [default: go on until stopped]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub rounds: Option<u64>,
+    /// Make keys, beacons and draws follow from this number: for experiments,
+    /// since anyone who knows the number knows the keys
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Where keys, checkpoints, chain and events live
+    #[arg(long, env = "MURMUR_HOME", value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Write a JSON report here at the end, with held-out accuracy before and after
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Join the swarm this ticket names, instead of one's own
+    #[arg(long, value_name = "TICKET")]
+    pub join: Option<String>,
+    /// Settle on the chain behind this JSON-RPC URL instead of the embedded devnet
+    #[arg(long, value_name = "URL", requires = "chain_id")]
+    pub rpc: Option<String>,
+    /// The chain id that URL must answer with
+    #[arg(long, value_name = "N", requires = "rpc")]
+    pub chain_id: Option<u64>,
+    /// Hex private key that pays for transactions on that chain; read from the
+    /// environment, never from the command line
+    #[arg(skip)]
+    pub payer: Option<String>,
+    /// Port of the embedded devnet's JSON-RPC on loopback [default: any free one]
+    #[arg(long, value_name = "PORT", conflicts_with = "rpc")]
+    pub rpc_port: Option<u16>,
+    /// Manifest of the swarm to create [default: the local profile]
+    #[arg(long, value_name = "FILE", conflicts_with = "join")]
+    pub manifest: Option<PathBuf>,
+    /// Held-out items per environment and level for the evaluation
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub eval_items: u32,
+}
+
+/// `murmur replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The event log of a run (`events.jsonl` in its home)
+    pub file: PathBuf,
+    /// How many times faster than it happened
+    #[arg(long, default_value_t = 4.0)]
+    pub speed: f64,
+}
+
+/// `murmur eval`.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// The home whose peers to measure
+    #[arg(long, env = "MURMUR_HOME", value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Measure the embedded base model, before any RL
+    #[arg(long)]
+    pub base: bool,
+    /// Held-out items per environment and level
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub items: u32,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `murmur rep`.
+#[derive(Debug, Subcommand)]
+pub enum RepCommand {
+    /// Peers by reputation, highest first
+    Top(RepArgs),
+}
+
+/// `murmur rep top`.
+#[derive(Debug, Args)]
+pub struct RepArgs {
+    /// The home whose ledger to read (a running swarm's chain, or its saved one)
+    #[arg(long, env = "MURMUR_HOME", value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Show at most this many
+    #[arg(long, default_value_t = 20)]
+    pub limit: usize,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_readme_line_parses() {
+        let line = "murmur run --headless --peers 4 --rounds 12 --seed 7 --home d --report r.json";
+        let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+        let Some(Command::Run(args)) = cli.command else { panic!("not run") };
+        assert!(args.headless && args.peers == 4 && args.rounds == Some(12) && args.seed == Some(7));
+    }
+
+    #[test]
+    fn a_foreign_chain_needs_its_id() {
+        assert!(Cli::try_parse_from(["murmur", "run", "--rpc", "http://127.0.0.1:1"]).is_err());
+    }
+}

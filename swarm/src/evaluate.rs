@@ -1,0 +1,145 @@
+//! Held-out accuracy: items whose questions neither pre-training nor any round
+//! ever draws (`tasks::held_out`), so a rise is learning and not memory.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use policy::{ChatMessage, Policy, Request};
+use swarm_core::event::{EvalReport, TaskEval};
+use tasks::{EnvId, Environment, Item, Registry, Seed};
+
+/// Longest completion, in tokens: what the rounds allow.
+pub const MAX_TOKENS: usize = 64;
+
+/// What to measure.
+#[derive(Debug, Clone)]
+pub struct EvalPlan {
+    /// Environments and levels.
+    pub entries: Vec<(EnvId, u8)>,
+    /// Items for each of them.
+    pub items: u32,
+    /// Completions sampled for each item at temperature 1, beside the greedy one.
+    pub samples: usize,
+    /// Which items, and which draws: the same number measures the same items.
+    pub seed: u64,
+}
+
+#[derive(Default, Clone, Copy)]
+struct Tally {
+    items: u32,
+    greedy: u32,
+    samples: u32,
+    sampled: u32,
+    formed: u32,
+}
+
+impl Tally {
+    fn add(&mut self, other: Tally) {
+        self.items += other.items;
+        self.greedy += other.greedy;
+        self.samples += other.samples;
+        self.sampled += other.sampled;
+        self.formed += other.formed;
+    }
+
+    fn report(self) -> TaskEval {
+        let share = |part: u32, whole: u32| f64::from(part) / f64::from(whole.max(1));
+        TaskEval {
+            greedy: share(self.greedy, self.items),
+            sampled: share(self.sampled, self.samples),
+            format_rate: share(self.formed, self.samples),
+            items: self.items,
+        }
+    }
+}
+
+/// Chat messages as the policy takes them.
+pub fn chat(messages: &[tasks::dialogue::Message]) -> Vec<ChatMessage> {
+    messages
+        .iter()
+        .map(|message| ChatMessage {
+            role: message.role.name().to_owned(),
+            content: message.content.clone(),
+        })
+        .collect()
+}
+
+/// Accuracy of `policy` on held-out items.
+///
+/// # Errors
+/// An environment of the plan is unknown, or sampling fails.
+pub fn evaluate(policy: &Policy, registry: &Registry, plan: &EvalPlan) -> Result<EvalReport> {
+    let mut tallies: BTreeMap<String, Tally> = BTreeMap::new();
+    for (env, level) in &plan.entries {
+        let environment =
+            registry.get(env).with_context(|| format!("no environment {env} in this build"))?;
+        let items: Vec<Item> = (0..plan.items)
+            .map(|index| {
+                let seed = Seed::derive(&[
+                    b"held-out",
+                    &plan.seed.to_le_bytes(),
+                    &env.0,
+                    &[*level],
+                    &index.to_le_bytes(),
+                ]);
+                environment.generate_held_out(&seed, *level)
+            })
+            .collect();
+        let tally = measure(policy, environment, &items, plan)?;
+        tallies.entry(environment.manifest().name.clone()).or_default().add(tally);
+    }
+    let mut total = Tally::default();
+    for tally in tallies.values() {
+        total.add(*tally);
+    }
+    let whole = total.report();
+    Ok(EvalReport {
+        greedy: whole.greedy,
+        sampled: whole.sampled,
+        format_rate: whole.format_rate,
+        items: total.items,
+        tasks: tallies.into_iter().map(|(name, tally)| (name, tally.report())).collect(),
+    })
+}
+
+fn measure(
+    policy: &Policy,
+    environment: &dyn Environment,
+    items: &[Item],
+    plan: &EvalPlan,
+) -> Result<Tally> {
+    let request = |item: &Item, index: usize, group, temperature| Request {
+        messages: chat(&tasks::dialogue::answer_prompt(item)),
+        group,
+        seed: plan.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(index as u64),
+        max_tokens: MAX_TOKENS,
+        temperature,
+        top_p: 1.0,
+    };
+    let requests: Vec<Request> = items
+        .iter()
+        .enumerate()
+        .flat_map(|(index, item)| {
+            [request(item, index, 1, 0.0), request(item, index, plan.samples, 1.0)]
+        })
+        .collect();
+    let groups = policy.sample(&requests).context("sampling held-out items")?;
+    let mut tally = Tally::default();
+    for (item, pair) in items.iter().zip(groups.chunks(2)) {
+        let [greedy, sampled] = pair else { continue };
+        tally.items += 1;
+        tally.greedy +=
+            u32::from(greedy.iter().any(|completion| is_right(environment, item, &completion.text)));
+        for completion in sampled {
+            let score = environment.score(item, &completion.text);
+            tally.samples += 1;
+            tally.sampled += u32::from(score.is_correct());
+            tally.formed += u32::from(score.is_well_formed());
+        }
+    }
+    Ok(tally)
+}
+
+fn is_right(environment: &dyn Environment, item: &Item, text: &str) -> bool {
+    environment.score(item, text).is_correct()
+}

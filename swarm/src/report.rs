@@ -1,0 +1,92 @@
+//! `report.json`: what a run came to, for scripts and experiments.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use swarm_core::event::{EvalReport, RoundSummary, TaskEval};
+use swarm_core::ids::PeerId;
+
+/// The whole report.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// One entry a round, as the first local peer saw it.
+    pub rounds: Vec<RoundSummary>,
+    /// The ledger at the end, highest first.
+    pub reputation: Vec<ReputationRow>,
+    /// Held-out accuracy, the mean over this process's peers.
+    pub eval: BeforeAfter<EvalReport>,
+    /// The same for each peer.
+    pub eval_by_peer: BTreeMap<String, BeforeAfter<EvalReport>>,
+    /// Where the time went, in seconds, summed over this process's peers.
+    pub time_s: BTreeMap<String, f64>,
+    /// Seconds from the start of the process to the first round's opening.
+    pub first_round_s: f64,
+}
+
+/// One peer's reputation.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReputationRow {
+    /// Its id.
+    pub peer: PeerId,
+    /// Its name.
+    pub name: String,
+    /// Its score, 0 to 1.
+    pub score: f64,
+    /// Settled rounds it was scored in.
+    pub rounds: u64,
+}
+
+/// Before any round of this run, and after the last.
+#[derive(Debug, Clone, Serialize)]
+pub struct BeforeAfter<T> {
+    /// Before.
+    pub before: T,
+    /// After.
+    pub after: T,
+}
+
+/// The mean of several peers' reports on the same items.
+pub fn mean(reports: &[EvalReport]) -> EvalReport {
+    let count = reports.len().max(1) as f64;
+    let average = |read: fn(&EvalReport) -> f64| reports.iter().map(read).sum::<f64>() / count;
+    let mut tasks: BTreeMap<String, TaskEval> = BTreeMap::new();
+    for (name, eval) in reports.iter().flat_map(|report| &report.tasks) {
+        let entry = tasks
+            .entry(name.clone())
+            .or_insert(TaskEval { greedy: 0.0, sampled: 0.0, format_rate: 0.0, items: eval.items });
+        entry.greedy += eval.greedy / count;
+        entry.sampled += eval.sampled / count;
+        entry.format_rate += eval.format_rate / count;
+    }
+    EvalReport {
+        greedy: average(|report| report.greedy),
+        sampled: average(|report| report.sampled),
+        format_rate: average(|report| report.format_rate),
+        items: reports.first().map_or(0, |report| report.items),
+        tasks,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mean_is_over_peers_and_over_tasks() {
+        let report = |share: f64| EvalReport {
+            greedy: share,
+            sampled: share / 2.0,
+            format_rate: 1.0,
+            items: 10,
+            tasks: BTreeMap::from([(
+                "add".to_owned(),
+                TaskEval { greedy: share, sampled: 0.0, format_rate: 1.0, items: 10 },
+            )]),
+        };
+        let mean = mean(&[report(0.2), report(0.6)]);
+        assert!((mean.greedy - 0.4).abs() < 1e-12);
+        assert!((mean.sampled - 0.2).abs() < 1e-12);
+        assert!((mean.tasks["add"].greedy - 0.4).abs() < 1e-12);
+        assert_eq!(mean.items, 10);
+    }
+}

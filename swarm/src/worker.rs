@@ -1,0 +1,169 @@
+//! The policy's own thread: model work never blocks the runtime.
+//!
+//! One peer has one worker; jobs are done in the order they are sent. The
+//! worker answers through a callback, on its own thread.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use policy::{Completion, GrpoSettings, Policy, Request, StepReport, TrainGroup};
+use swarm_core::event::EvalReport;
+use tasks::Registry;
+
+use crate::evaluate::{EvalPlan, evaluate};
+
+/// Something for the policy to do.
+#[derive(Debug)]
+pub enum Job {
+    /// Sample a group for each request.
+    Sample {
+        /// Returned with the answer.
+        tag: u64,
+        /// What to sample.
+        requests: Vec<Request>,
+    },
+    /// One GRPO update for each batch of groups.
+    Train {
+        /// The round trained for.
+        round: u64,
+        /// The groups.
+        groups: Vec<TrainGroup>,
+        /// How.
+        settings: GrpoSettings,
+    },
+    /// Write a checkpoint.
+    Save {
+        /// Its folder.
+        directory: PathBuf,
+        /// What to keep beside the weights.
+        extra: serde_json::Value,
+    },
+    /// Measure held-out accuracy.
+    Evaluate {
+        /// After this round.
+        round: u64,
+        /// What to measure.
+        plan: EvalPlan,
+    },
+}
+
+/// What a job came to, and how long the policy worked on it.
+#[derive(Debug)]
+pub enum Done {
+    /// Completions, by request.
+    Sampled {
+        /// The job's tag.
+        tag: u64,
+        /// `[requests][group]`.
+        groups: Vec<Vec<Completion>>,
+        /// Time spent.
+        took: Duration,
+    },
+    /// The update.
+    Trained {
+        /// The round trained for.
+        round: u64,
+        /// What it did.
+        report: StepReport,
+        /// Optimizer steps since the base model.
+        step: u64,
+        /// Time spent.
+        took: Duration,
+    },
+    /// The checkpoint is on disk.
+    Saved {
+        /// The hash of its weights.
+        hash: [u8; 32],
+        /// Optimizer steps.
+        step: u64,
+    },
+    /// Held-out accuracy.
+    Evaluated {
+        /// After this round.
+        round: u64,
+        /// The numbers.
+        report: EvalReport,
+        /// Time spent.
+        took: Duration,
+    },
+    /// The job failed; the policy is as it was.
+    Failed(anyhow::Error),
+}
+
+/// A handle on the thread.
+#[derive(Debug)]
+pub struct Worker {
+    jobs: Sender<Job>,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Give `policy` a thread of its own; `done` is called there after each job.
+    ///
+    /// # Errors
+    /// The thread can't be started.
+    pub fn start(
+        name: &str,
+        policy: Policy,
+        registry: Arc<Registry>,
+        done: impl Fn(Done) + Send + 'static,
+    ) -> Result<Self> {
+        let (jobs, queue) = channel();
+        let thread = std::thread::Builder::new()
+            .name(format!("policy {name}"))
+            .spawn(move || work(policy, &registry, &queue, &done))
+            .context("starting the policy's thread")?;
+        Ok(Self { jobs, thread })
+    }
+
+    /// Add a job.
+    ///
+    /// # Errors
+    /// The thread is gone: it panicked.
+    pub fn send(&self, job: Job) -> Result<()> {
+        self.jobs.send(job).ok().context("the policy's thread is gone")
+    }
+
+    /// Finish the jobs already sent, then end.
+    ///
+    /// # Errors
+    /// The thread panicked.
+    pub fn finish(self) -> Result<()> {
+        drop(self.jobs);
+        self.thread.join().ok().context("the policy's thread panicked")
+    }
+}
+
+fn work(mut policy: Policy, registry: &Registry, queue: &Receiver<Job>, done: &impl Fn(Done)) {
+    while let Ok(job) = queue.recv() {
+        done(run(&mut policy, registry, job).unwrap_or_else(Done::Failed));
+    }
+}
+
+fn run(policy: &mut Policy, registry: &Registry, job: Job) -> Result<Done> {
+    let start = Instant::now();
+    Ok(match job {
+        Job::Sample { tag, requests } => {
+            let groups = policy.sample(&requests).context("sampling")?;
+            Done::Sampled { tag, groups, took: start.elapsed() }
+        }
+        Job::Train { round, groups, settings } => {
+            let report = policy.train(&groups, &settings).context("training")?;
+            Done::Trained { round, report, step: policy.step(), took: start.elapsed() }
+        }
+        Job::Save { directory, extra } => {
+            let hash = policy
+                .save(&directory, &extra)
+                .with_context(|| format!("saving a checkpoint in {}", directory.display()))?;
+            Done::Saved { hash, step: policy.step() }
+        }
+        Job::Evaluate { round, plan } => {
+            let report = evaluate(policy, registry, &plan)?;
+            Done::Evaluated { round, report, took: start.elapsed() }
+        }
+    })
+}
