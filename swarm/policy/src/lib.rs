@@ -10,6 +10,7 @@
 //! | `decoder` | the weights and the differentiable forward pass |
 //! | `weights` | weights from randomness, from and to safetensors |
 //! | `random` | randomness by counter |
+//! | [`kernel`] | log-probabilities and gradients on a CPU, without a graph |
 //! | `error` | everything that can go wrong |
 //!
 //! Invariants:
@@ -21,6 +22,7 @@
 mod config;
 mod decoder;
 mod error;
+pub mod kernel;
 mod random;
 mod weights;
 
