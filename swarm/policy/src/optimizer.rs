@@ -1,0 +1,488 @@
+//! AdamW in one pass over memory, and Muon for matrices.
+//!
+//! An [`Optimizer`] remembers moments for each variable and writes the
+//! variables in place: on a CPU in one loop over the storage, where the weight,
+//! its gradient and both moments are read and written once; on other devices
+//! with tensor operations. Both follow `torch.optim.AdamW`.
+//!
+//! Weight decay is for matrices; norms and biases are never decayed.
+
+use crate::error::{Error, Result};
+use crate::gradients::Gradients;
+use crate::muon::{self, Muon};
+use candle_core::{CpuStorage, DType, Device, InplaceOp2, Layout, Tensor, Var};
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+/// What AdamW can be told, with PyTorch's defaults except that nothing decays.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdamW {
+    /// How slowly the mean of the gradient forgets.
+    pub beta1: f32,
+    /// How slowly the mean of its square forgets.
+    pub beta2: f32,
+    /// Added to the denominator.
+    pub epsilon: f32,
+    /// Share of a matrix that is taken away per unit of learning rate.
+    pub weight_decay: f32,
+}
+
+impl Default for AdamW {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 }
+    }
+}
+
+/// The learning rates of one update.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rates {
+    /// For variables under AdamW.
+    pub adamw: f32,
+    /// For variables under Muon; unused when there are none.
+    pub muon: f32,
+}
+
+/// Moments of every variable, and the number of updates they have seen.
+#[derive(Debug)]
+pub struct Optimizer {
+    memory: BTreeMap<String, Memory>,
+    updates: u64,
+    muon: Muon,
+}
+
+/// What one variable's rule remembers between updates.
+#[derive(Debug)]
+enum Memory {
+    /// AdamW on the CPU.
+    Slices { first: Vec<f32>, second: Vec<f32> },
+    /// AdamW elsewhere.
+    Tensors { first: Tensor, second: Tensor },
+    /// Muon, anywhere.
+    Momentum(Tensor),
+}
+
+impl Optimizer {
+    /// AdamW for every variable.
+    pub fn adamw(variables: &BTreeMap<String, Var>) -> Result<Self> {
+        Self::with(variables, Muon::default(), |_, _| false)
+    }
+
+    /// Muon for the matrices inside the layers; AdamW for embeddings, the
+    /// output projection, norms and biases.
+    pub fn muon(variables: &BTreeMap<String, Var>, muon: Muon) -> Result<Self> {
+        Self::with(variables, muon, |name, variable| {
+            variable.rank() == 2 && name.contains(".layers.")
+        })
+    }
+
+    fn with(
+        variables: &BTreeMap<String, Var>,
+        muon: Muon,
+        is_hidden_matrix: impl Fn(&str, &Var) -> bool,
+    ) -> Result<Self> {
+        let mut memory = BTreeMap::new();
+        for (name, variable) in variables {
+            let zeros = || Tensor::zeros(variable.shape(), DType::F32, variable.device());
+            let slot = if is_hidden_matrix(name, variable) {
+                Memory::Momentum(zeros()?)
+            } else if on_cpu_in_f32(variable) {
+                let zeros = vec![0.0; variable.elem_count()];
+                Memory::Slices { first: zeros.clone(), second: zeros }
+            } else {
+                Memory::Tensors { first: zeros()?, second: zeros()? }
+            };
+            memory.insert(name.clone(), slot);
+        }
+        Ok(Self { memory, updates: 0, muon })
+    }
+
+    /// How many updates have been made.
+    pub fn updates(&self) -> u64 {
+        self.updates
+    }
+
+    /// Moves every variable against its gradient times `gradient_scale` (the
+    /// clip factor, applied here to spare a pass over the gradients).
+    pub fn step(
+        &mut self,
+        variables: &BTreeMap<String, Var>,
+        gradients: &Gradients,
+        gradient_scale: f32,
+        rates: Rates,
+        adamw: &AdamW,
+    ) -> Result<()> {
+        self.updates += 1;
+        for (name, variable) in variables {
+            let missing = |what: &str| Error::Input(format!("the optimizer has no {what} for {name}"));
+            let memory = self.memory.get_mut(name).ok_or_else(|| missing("memory"))?;
+            let gradient = gradients.get(name).ok_or_else(|| missing("gradient"))?;
+            let decay = if variable.rank() >= 2 { adamw.weight_decay } else { 0.0 };
+            let coefficients =
+                Coefficients::new(adamw, decay, rates.adamw, gradient_scale, self.updates);
+            match memory {
+                Memory::Slices { first, second } => {
+                    let moments = RefCell::new((first.as_mut_slice(), second.as_mut_slice()));
+                    variable.inplace_op2(gradient, &InPlace { coefficients, moments })?;
+                }
+                Memory::Tensors { first, second } => {
+                    coefficients.update_tensors(variable, gradient, first, second)?;
+                }
+                Memory::Momentum(momentum) => {
+                    let gradient = (gradient * f64::from(gradient_scale))?;
+                    muon::update(variable, &gradient, momentum, rates.muon, &self.muon)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The moments by `first.NAME`, `second.NAME` and `momentum.NAME`, for a
+    /// checkpoint.
+    pub fn tensors(&self, variables: &BTreeMap<String, Var>) -> Result<BTreeMap<String, Tensor>> {
+        let mut tensors = BTreeMap::new();
+        for (name, memory) in &self.memory {
+            let variable = variables.get(name).ok_or_else(|| {
+                Error::Input(format!("the optimizer remembers {name}, which the model lacks"))
+            })?;
+            let mut put = |kind: &str, tensor: Tensor| {
+                tensors.insert(format!("{kind}.{name}"), tensor);
+            };
+            match memory {
+                Memory::Slices { first, second } => {
+                    put("first", Tensor::from_slice(first, variable.shape(), &Device::Cpu)?);
+                    put("second", Tensor::from_slice(second, variable.shape(), &Device::Cpu)?);
+                }
+                Memory::Tensors { first, second } => {
+                    put("first", first.clone());
+                    put("second", second.clone());
+                }
+                Memory::Momentum(momentum) => put("momentum", momentum.clone()),
+            }
+        }
+        Ok(tensors)
+    }
+
+    /// Takes up moments that [`Optimizer::tensors`] gave, after `updates`
+    /// updates; refuses a set that does not fit, and is unchanged then.
+    pub fn restore(&mut self, tensors: &BTreeMap<String, Tensor>, updates: u64) -> Result<()> {
+        let mut restored = BTreeMap::new();
+        for (name, memory) in &self.memory {
+            let take = |kind: &str, shape: &candle_core::Shape| -> Result<Tensor> {
+                let key = format!("{kind}.{name}");
+                let tensor = tensors
+                    .get(&key)
+                    .ok_or_else(|| Error::Checkpoint(format!("the optimizer lacks {key}")))?;
+                if tensor.elem_count() != shape.elem_count() {
+                    return Err(Error::Checkpoint(format!(
+                        "{key} has shape {:?}, expected {shape:?}",
+                        tensor.shape()
+                    )));
+                }
+                Ok(tensor.to_dtype(DType::F32)?)
+            };
+            let slot = match memory {
+                Memory::Slices { first, .. } => {
+                    let shape = candle_core::Shape::from(first.len());
+                    let values = |kind| -> Result<Vec<f32>> {
+                        Ok(take(kind, &shape)?.flatten_all()?.to_vec1()?)
+                    };
+                    Memory::Slices { first: values("first")?, second: values("second")? }
+                }
+                Memory::Tensors { first, .. } => {
+                    let (shape, device) = (first.shape(), first.device());
+                    Memory::Tensors {
+                        first: take("first", shape)?.to_device(device)?,
+                        second: take("second", shape)?.to_device(device)?,
+                    }
+                }
+                Memory::Momentum(momentum) => Memory::Momentum(
+                    take("momentum", momentum.shape())?.to_device(momentum.device())?,
+                ),
+            };
+            restored.insert(name.clone(), slot);
+        }
+        if tensors.len() != restored.values().map(Memory::tensor_count).sum::<usize>() {
+            return Err(Error::Checkpoint("the optimizer holds moments of unknown variables".into()));
+        }
+        self.memory = restored;
+        self.updates = updates;
+        Ok(())
+    }
+}
+
+impl Memory {
+    fn tensor_count(&self) -> usize {
+        match self {
+            Self::Slices { .. } | Self::Tensors { .. } => 2,
+            Self::Momentum(_) => 1,
+        }
+    }
+}
+
+fn on_cpu_in_f32(variable: &Var) -> bool {
+    variable.device().is_cpu() && variable.dtype() == DType::F32 && variable.is_contiguous()
+}
+
+/// The numbers of one AdamW update, worked out once for a whole variable.
+#[derive(Debug, Clone, Copy)]
+struct Coefficients {
+    beta1: f32,
+    beta2: f32,
+    epsilon: f32,
+    gradient_scale: f32,
+    /// What is left of a weight after its decay.
+    kept: f32,
+    /// The learning rate over the first moment's bias correction.
+    step_size: f32,
+    /// The root of the second moment's bias correction.
+    second_root: f32,
+}
+
+impl Coefficients {
+    fn new(adamw: &AdamW, decay: f32, rate: f32, gradient_scale: f32, update: u64) -> Self {
+        // In f64: 1 - 0.999^t loses half of an f32's digits at first.
+        let correction = |beta: f32| 1.0 - f64::from(beta).powf(update as f64);
+        Self {
+            beta1: adamw.beta1,
+            beta2: adamw.beta2,
+            epsilon: adamw.epsilon,
+            gradient_scale,
+            kept: 1.0 - rate * decay,
+            step_size: (f64::from(rate) / correction(adamw.beta1)) as f32,
+            second_root: correction(adamw.beta2).sqrt() as f32,
+        }
+    }
+
+    /// One pass over four slices of equal length.
+    fn update_slices(
+        &self,
+        weights: &mut [f32],
+        gradient: &[f32],
+        first: &mut [f32],
+        second: &mut [f32],
+    ) {
+        let (forget1, forget2) = (1.0 - self.beta1, 1.0 - self.beta2);
+        for (((weight, &slope), first), second) in
+            weights.iter_mut().zip(gradient).zip(first).zip(second)
+        {
+            let slope = slope * self.gradient_scale;
+            *first = self.beta1 * *first + forget1 * slope;
+            *second = self.beta2 * *second + forget2 * slope * slope;
+            let denominator = second.sqrt() / self.second_root + self.epsilon;
+            *weight = *weight * self.kept - self.step_size * (*first / denominator);
+        }
+    }
+
+    /// The same with tensors, for devices whose memory is not ours to walk.
+    fn update_tensors(
+        &self,
+        variable: &Var,
+        gradient: &Tensor,
+        first: &mut Tensor,
+        second: &mut Tensor,
+    ) -> Result<()> {
+        let slope = (gradient.to_dtype(DType::F32)? * f64::from(self.gradient_scale))?;
+        let blend = |old: &Tensor, new: Tensor, beta: f32| -> Result<Tensor> {
+            Ok(((old * f64::from(beta))? + (new * f64::from(1.0 - beta))?)?)
+        };
+        *second = blend(second, slope.sqr()?, self.beta2)?;
+        *first = blend(first, slope, self.beta1)?;
+        let denominator =
+            ((second.sqrt()? / f64::from(self.second_root))? + f64::from(self.epsilon))?;
+        let weight = variable.as_detached_tensor();
+        let moved = ((weight.to_dtype(DType::F32)? * f64::from(self.kept))?
+            - ((&*first / denominator)? * f64::from(self.step_size))?)?;
+        variable.set(&moved.to_dtype(weight.dtype())?)?;
+        Ok(())
+    }
+}
+
+/// Gives the update a variable's own storage to write in.
+struct InPlace<'a> {
+    coefficients: Coefficients,
+    moments: RefCell<(&'a mut [f32], &'a mut [f32])>,
+}
+
+impl InplaceOp2 for InPlace<'_> {
+    fn name(&self) -> &'static str {
+        "adamw"
+    }
+
+    fn cpu_fwd(
+        &self,
+        weights: &mut CpuStorage,
+        weights_layout: &Layout,
+        gradient: &CpuStorage,
+        gradient_layout: &Layout,
+    ) -> candle_core::Result<()> {
+        let (CpuStorage::F32(weights), CpuStorage::F32(gradient)) = (weights, gradient) else {
+            candle_core::bail!("adamw in place is for f32");
+        };
+        let (Some((start, end)), Some((gradient_start, gradient_end))) =
+            (weights_layout.contiguous_offsets(), gradient_layout.contiguous_offsets())
+        else {
+            candle_core::bail!("adamw in place needs contiguous weights and gradients");
+        };
+        let weights = &mut weights[start..end];
+        let gradient = &gradient[gradient_start..gradient_end];
+        let (first, second) = &mut *self.moments.borrow_mut();
+        if gradient.len() != weights.len() || first.len() != weights.len() {
+            candle_core::bail!(
+                "adamw: {} weights, {} gradients, {} moments",
+                weights.len(),
+                gradient.len(),
+                first.len()
+            );
+        }
+        self.coefficients.update_slices(weights, gradient, first, second);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two variables, their squared error on four rows, and its gradient.
+    fn variables() -> BTreeMap<String, Var> {
+        let weight = [[0.5_f32, -1.25, 2.0], [0.0, 3.0, -0.75]];
+        BTreeMap::from([
+            ("weight".to_owned(), Var::new(&weight, &Device::Cpu).unwrap()),
+            ("bias".to_owned(), Var::new(&[0.1_f32, -0.2, 0.3], &Device::Cpu).unwrap()),
+        ])
+    }
+
+    fn gradients(variables: &BTreeMap<String, Var>) -> Gradients {
+        let x = [[1.0_f32, -2.0], [0.5, 0.25], [-1.5, 3.0], [2.0, 1.0]];
+        let y = [[1.0_f32, 0.0, -1.0], [2.0, 1.0, 0.5], [0.0, -2.0, 1.0], [1.0, 1.0, 1.0]];
+        let (x, y) = (Tensor::new(&x, &Device::Cpu).unwrap(), Tensor::new(&y, &Device::Cpu).unwrap());
+        let loss = x
+            .matmul(&variables["weight"])
+            .and_then(|rows| rows.broadcast_add(&variables["bias"]))
+            .and_then(|rows| (rows - y)?.sqr()?.mean_all())
+            .unwrap();
+        Gradients::collect(variables, &mut loss.backward().unwrap()).unwrap()
+    }
+
+    const ADAMW: AdamW = AdamW { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 0.1 };
+    const RATES: Rates = Rates { adamw: 0.01, muon: 0.0 };
+
+    fn step(variables: &BTreeMap<String, Var>, optimizer: &mut Optimizer) {
+        let gradients = gradients(variables);
+        let scale = crate::gradients::clip_factor(gradients.norm().unwrap(), Some(1.0));
+        optimizer.step(variables, &gradients, scale, RATES, &ADAMW).unwrap();
+    }
+
+    fn values(variables: &BTreeMap<String, Var>, name: &str) -> Vec<f32> {
+        variables[name].flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    fn assert_close(actual: &[f32], expected: &[f32], tolerance: f32) {
+        assert_eq!(actual.len(), expected.len());
+        for (&actual, &expected) in actual.iter().zip(expected) {
+            assert!((actual - expected).abs() <= tolerance, "{actual} is not {expected}");
+        }
+    }
+
+    // What PyTorch 2.15 makes of five clipped steps, in f32:
+    //
+    // w = torch.nn.Parameter(torch.tensor([[0.5, -1.25, 2.0], [0.0, 3.0, -0.75]]))
+    // b = torch.nn.Parameter(torch.tensor([0.1, -0.2, 0.3]))
+    // x = torch.tensor([[1.0, -2.0], [0.5, 0.25], [-1.5, 3.0], [2.0, 1.0]])
+    // y = torch.tensor([[1.0, 0.0, -1.0], [2.0, 1.0, 0.5], [0.0, -2.0, 1.0], [1.0, 1.0, 1.0]])
+    // opt = torch.optim.AdamW([{"params": [w], "weight_decay": 0.1},
+    //                          {"params": [b], "weight_decay": 0.0}], lr=0.01, betas=(0.9, 0.99))
+    // for _ in range(5):
+    //     opt.zero_grad()
+    //     ((x @ w + b - y) ** 2).mean().backward()
+    //     torch.nn.utils.clip_grad_norm_([w, b], 1.0)
+    //     opt.step()
+    const WEIGHT: [f32; 6] =
+        [0.518_615_25, -1.193_857_4, 1.940_131_2, 0.049_257_09, 2.935_127_5, -0.696_364_94];
+    const BIAS: [f32; 3] = [0.149_892_08, -0.249_965_65, 0.250_063_6];
+
+    #[test]
+    fn five_steps_in_place_agree_with_pytorch() {
+        let variables = variables();
+        let mut optimizer = Optimizer::adamw(&variables).unwrap();
+        (0..5).for_each(|_| step(&variables, &mut optimizer));
+        // A few units in the last place of numbers near 2.
+        assert_close(&values(&variables, "weight"), &WEIGHT, 1e-6);
+        assert_close(&values(&variables, "bias"), &BIAS, 1e-6);
+        assert_eq!(optimizer.updates(), 5);
+    }
+
+    #[test]
+    fn the_path_for_other_devices_agrees_with_pytorch_too() {
+        let variables = variables();
+        let mut optimizer = Optimizer::adamw(&variables).unwrap();
+        for (name, memory) in &mut optimizer.memory {
+            let zeros = || Tensor::zeros(variables[name].shape(), DType::F32, &Device::Cpu).unwrap();
+            *memory = Memory::Tensors { first: zeros(), second: zeros() };
+        }
+        (0..5).for_each(|_| step(&variables, &mut optimizer));
+        assert_close(&values(&variables, "weight"), &WEIGHT, 1e-6);
+        assert_close(&values(&variables, "bias"), &BIAS, 1e-6);
+    }
+
+    #[test]
+    fn restored_moments_continue_bit_for_bit() {
+        let straight = variables();
+        let mut optimizer = Optimizer::adamw(&straight).unwrap();
+        (0..3).for_each(|_| step(&straight, &mut optimizer));
+        let moments = optimizer.tensors(&straight).unwrap();
+
+        let resumed = variables();
+        for (name, variable) in &resumed {
+            variable.set(&straight[name].as_detached_tensor().copy().unwrap()).unwrap();
+        }
+        let mut second = Optimizer::adamw(&resumed).unwrap();
+        second.restore(&moments, optimizer.updates()).unwrap();
+        for _ in 0..2 {
+            step(&straight, &mut optimizer);
+            step(&resumed, &mut second);
+        }
+        assert_eq!(values(&straight, "weight"), values(&resumed, "weight"));
+        assert_eq!(values(&straight, "bias"), values(&resumed, "bias"));
+    }
+
+    #[test]
+    fn moments_that_do_not_fit_are_refused() {
+        let variables = variables();
+        let mut optimizer = Optimizer::adamw(&variables).unwrap();
+        step(&variables, &mut optimizer);
+        let good = optimizer.tensors(&variables).unwrap();
+
+        let mut missing = good.clone();
+        missing.remove("second.bias");
+        let mut foreign = good.clone();
+        foreign.insert("first.other".into(), good["first.bias"].clone());
+        let mut misshapen = good.clone();
+        misshapen.insert("first.bias".into(), good["first.weight"].clone());
+        for bad in [missing, foreign, misshapen] {
+            assert!(matches!(optimizer.restore(&bad, 9), Err(Error::Checkpoint(_))));
+            assert_eq!(optimizer.updates(), 1);
+        }
+    }
+
+    #[test]
+    fn muon_takes_the_hidden_matrices_and_nothing_else() {
+        let matrix = || Var::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
+        let variables = BTreeMap::from([
+            ("model.embed_tokens.weight".to_owned(), matrix()),
+            ("model.layers.0.mlp.up_proj.weight".to_owned(), matrix()),
+            (
+                "model.layers.0.input_layernorm.weight".to_owned(),
+                Var::zeros(3, DType::F32, &Device::Cpu).unwrap(),
+            ),
+        ]);
+        let optimizer = Optimizer::muon(&variables, Muon::default()).unwrap();
+        let tensors = optimizer.tensors(&variables).unwrap();
+        let momenta: Vec<&String> =
+            tensors.keys().filter(|key| key.starts_with("momentum.")).collect();
+        assert_eq!(momenta, ["momentum.model.layers.0.mlp.up_proj.weight"]);
+        assert_eq!(tensors.len(), 5);
+    }
+}
