@@ -73,15 +73,27 @@ pub(crate) fn load(dir: &Path) -> Result<Found> {
     let mut rejected = Vec::new();
     for (_, path) in numbered(dir)?.into_iter().rev() {
         match read_verified(&path) {
-            Ok(files) => return Ok(Found { path, files, rejected }),
+            Ok(files) => {
+                return Ok(Found {
+                    path,
+                    files,
+                    rejected,
+                });
+            }
             Err(why) => rejected.push(Rejected { path, why }),
         }
     }
     if rejected.is_empty() {
-        return Err(Error::Checkpoint(format!("there is none in {}", dir.display())));
+        return Err(Error::Checkpoint(format!(
+            "there is none in {}",
+            dir.display()
+        )));
     }
     let reasons: Vec<String> = rejected.iter().map(Rejected::to_string).collect();
-    Err(Error::Checkpoint(format!("none is whole: {}", reasons.join("; "))))
+    Err(Error::Checkpoint(format!(
+        "none is whole: {}",
+        reasons.join("; ")
+    )))
 }
 
 /// [`save`], asking `before` ahead of every change to the disk, which is where
@@ -95,7 +107,10 @@ fn save_in_steps(
         before(path).and_then(|()| act(path)).map_err(at(path))
     };
     step(dir, &|path| fs::create_dir_all(path))?;
-    for leftover in entries(dir)?.into_iter().filter(|path| name_of(path).starts_with(PARTIAL)) {
+    for leftover in entries(dir)?
+        .into_iter()
+        .filter(|path| name_of(path).starts_with(PARTIAL))
+    {
         step(&leftover, &|path| fs::remove_dir_all(path))?;
     }
     let older = numbered(dir)?;
@@ -107,7 +122,9 @@ fn save_in_steps(
     for (name, bytes) in files {
         step(&partial.join(name), &|path| write_synced(path, bytes))?;
     }
-    step(&partial.join(SUMS), &|path| write_synced(path, sums(files).as_bytes()))?;
+    step(&partial.join(SUMS), &|path| {
+        write_synced(path, sums(files).as_bytes())
+    })?;
     step(&partial, &sync_dir)?;
     step(&path, &|path| fs::rename(&partial, path))?;
     step(dir, &sync_dir)?;
@@ -142,15 +159,22 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         listing => listing.map_err(at(dir))?,
     };
-    listing.map(|entry| Ok(entry.map_err(at(dir))?.path())).collect()
+    listing
+        .map(|entry| Ok(entry.map_err(at(dir))?.path()))
+        .collect()
 }
 
 fn name_of(path: &Path) -> &str {
-    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    path.file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default()
 }
 
 fn sums(files: &Files) -> String {
-    files.iter().map(|(name, bytes)| format!("{}  {name}\n", blake3::hash(bytes).to_hex())).collect()
+    files
+        .iter()
+        .map(|(name, bytes)| format!("{}  {name}\n", blake3::hash(bytes).to_hex()))
+        .collect()
 }
 
 fn read_verified(path: &Path) -> std::result::Result<Files, String> {
@@ -160,8 +184,9 @@ fn read_verified(path: &Path) -> std::result::Result<Files, String> {
     let listed = String::from_utf8(read(SUMS)?).map_err(|_| format!("{SUMS} is not text"))?;
     let mut files = Files::new();
     for line in listed.lines() {
-        let (hash, name) =
-            line.split_once("  ").ok_or_else(|| format!("{SUMS} has a line that is torn"))?;
+        let (hash, name) = line
+            .split_once("  ")
+            .ok_or_else(|| format!("{SUMS} has a line that is torn"))?;
         // A name is one of ours, never a way out of the folder.
         if name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') {
             return Err(format!("{SUMS} names {name:?}"));
@@ -190,7 +215,11 @@ fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 
 /// Makes names durable; only Unix opens a folder as a file.
 fn sync_dir(path: &Path) -> std::io::Result<()> {
-    if cfg!(unix) { File::open(path)?.sync_all() } else { Ok(()) }
+    if cfg!(unix) {
+        File::open(path)?.sync_all()
+    } else {
+        Ok(())
+    }
 }
 
 /// Names the file in an error.
@@ -206,8 +235,14 @@ mod tests {
 
     fn files(version: &str) -> Files {
         BTreeMap::from([
-            ("state.json".to_owned(), format!("{{\"version\":{version:?}}}").into_bytes()),
-            ("weights.safetensors".to_owned(), version.repeat(1_000).into_bytes()),
+            (
+                "state.json".to_owned(),
+                format!("{{\"version\":{version:?}}}").into_bytes(),
+            ),
+            (
+                "weights.safetensors".to_owned(),
+                version.repeat(1_000).into_bytes(),
+            ),
         ])
     }
 
@@ -216,15 +251,30 @@ mod tests {
         let dir = TempDir::new().unwrap();
         let home = dir.path().join("not/there/yet");
         assert!(!exists(&home));
-        assert!(load(&home).unwrap_err().to_string().contains("there is none"));
+        assert!(
+            load(&home)
+                .unwrap_err()
+                .to_string()
+                .contains("there is none")
+        );
         for name in ["one", "two", "three"] {
             save(&home, &files(name)).unwrap();
             let found = load(&home).unwrap();
             assert_eq!(&found.files, &files(name));
             assert!(found.rejected.is_empty());
         }
-        let names: Vec<PathBuf> = numbered(&home).unwrap().into_iter().map(|(_, path)| path).collect();
-        assert_eq!(names, [home.join("checkpoint-0000000002"), home.join("checkpoint-0000000003")]);
+        let names: Vec<PathBuf> = numbered(&home)
+            .unwrap()
+            .into_iter()
+            .map(|(_, path)| path)
+            .collect();
+        assert_eq!(
+            names,
+            [
+                home.join("checkpoint-0000000002"),
+                home.join("checkpoint-0000000003")
+            ]
+        );
         assert!(exists(&home));
     }
 
@@ -248,7 +298,11 @@ mod tests {
                 Err(std::io::Error::other("killed"))
             });
             let found = load(dir.path()).unwrap();
-            assert!(found.rejected.is_empty(), "cut at {cut}: {:?}", found.rejected);
+            assert!(
+                found.rejected.is_empty(),
+                "cut at {cut}: {:?}",
+                found.rejected
+            );
             let is_new = &found.files == &files("three");
             assert!(is_new || &found.files == &files("two"), "cut at {cut}");
             // The next start saves as if nothing had happened, and sweeps.
@@ -285,7 +339,9 @@ mod tests {
             ("weights.safetensors cannot be read", |path| {
                 fs::remove_file(path.join("weights.safetensors")).unwrap();
             }),
-            ("b3sums cannot be read", |path| fs::remove_file(path.join(SUMS)).unwrap()),
+            ("b3sums cannot be read", |path| {
+                fs::remove_file(path.join(SUMS)).unwrap()
+            }),
             ("b3sums does not name weights.safetensors", |path| {
                 let listed = fs::read_to_string(path.join(SUMS)).unwrap();
                 let first = listed.lines().next().unwrap();
@@ -303,7 +359,11 @@ mod tests {
             let found = load(dir.path()).unwrap();
             assert_eq!(&found.files, &files("one"));
             assert_eq!(found.rejected.len(), 1);
-            assert!(found.rejected[0].to_string().contains(why), "{}", found.rejected[0]);
+            assert!(
+                found.rejected[0].to_string().contains(why),
+                "{}",
+                found.rejected[0]
+            );
             assert!(found.path.ends_with("checkpoint-0000000001"));
         }
     }
@@ -327,6 +387,11 @@ mod tests {
             fs::write(path.join("weights.safetensors"), "x").unwrap();
         }
         let message = load(dir.path()).unwrap_err().to_string();
-        assert_eq!(message.matches("weights.safetensors does not have the hash").count(), 2);
+        assert_eq!(
+            message
+                .matches("weights.safetensors does not have the hash")
+                .count(),
+            2
+        );
     }
 }

@@ -19,7 +19,9 @@ impl Gradients {
         let mut gradients = BTreeMap::new();
         for (name, variable) in variables {
             let gradient = store.remove(variable).ok_or_else(|| {
-                Error::Input(format!("no gradient reached {name}: the graph is cut before it"))
+                Error::Input(format!(
+                    "no gradient reached {name}: the graph is cut before it"
+                ))
             })?;
             let gradient = gradient.detach().to_dtype(DType::F32)?.contiguous()?;
             gradients.insert(name.clone(), gradient);
@@ -27,11 +29,19 @@ impl Gradients {
         Ok(Self(gradients))
     }
 
+    /// Takes up gradients from elsewhere, for instance from
+    /// [`differentiate`](crate::kernel::differentiate).
+    pub fn from_tensors(gradients: BTreeMap<String, Tensor>) -> Self {
+        Self(gradients)
+    }
+
     /// Adds another backward pass over the same variables.
     pub fn add(&mut self, other: &Self) -> Result<()> {
         for (name, sum) in &mut self.0 {
             let part = other.0.get(name).ok_or_else(|| {
-                Error::Input(format!("cannot add gradients: {name} is missing from one of them"))
+                Error::Input(format!(
+                    "cannot add gradients: {name} is missing from one of them"
+                ))
             })?;
             *sum = sum.add(part)?;
         }
@@ -78,7 +88,11 @@ fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
         // Eight lanes: a single chain of additions would wait on itself.
         let mut lanes = [0.0_f64; 8];
         let chunks = values[start..end].chunks_exact(8);
-        let rest: f64 = chunks.remainder().iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+        let rest: f64 = chunks
+            .remainder()
+            .iter()
+            .map(|&x| f64::from(x) * f64::from(x))
+            .sum();
         for chunk in chunks {
             for (lane, &x) in lanes.iter_mut().zip(chunk) {
                 *lane += f64::from(x) * f64::from(x);
@@ -87,7 +101,11 @@ fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
         return Ok(lanes.iter().sum::<f64>() + rest);
     }
     drop(storage);
-    Ok(tensor.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()?)
+    Ok(tensor
+        .to_dtype(DType::F64)?
+        .sqr()?
+        .sum_all()?
+        .to_scalar::<f64>()?)
 }
 
 #[cfg(test)]
@@ -98,7 +116,10 @@ mod tests {
     fn variables() -> BTreeMap<String, Var> {
         let device = Device::Cpu;
         BTreeMap::from([
-            ("a".to_owned(), Var::new(&[[1.0_f32, 2.0], [3.0, 4.0]], &device).unwrap()),
+            (
+                "a".to_owned(),
+                Var::new(&[[1.0_f32, 2.0], [3.0, 4.0]], &device).unwrap(),
+            ),
             ("b".to_owned(), Var::new(&[0.5_f32; 11], &device).unwrap()),
         ])
     }
@@ -133,7 +154,10 @@ mod tests {
         let variables = variables();
         let loss = variables["a"].sum_all().unwrap();
         let error = Gradients::collect(&variables, &mut loss.backward().unwrap()).unwrap_err();
-        assert!(error.to_string().contains("no gradient reached b"), "{error}");
+        assert!(
+            error.to_string().contains("no gradient reached b"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -28,7 +28,9 @@ pub enum AdvantageKind {
 /// that is not finite, teaches nothing: its advantages are exactly zero.
 pub fn advantages(rewards: &[f32], kind: AdvantageKind) -> Vec<f32> {
     let nothing = vec![0.0; rewards.len()];
-    let Some((&head, rest)) = rewards.split_first() else { return nothing };
+    let Some((&head, rest)) = rewards.split_first() else {
+        return nothing;
+    };
     if rewards.iter().any(|reward| !reward.is_finite()) || rest.iter().all(|&reward| reward == head)
     {
         return nothing;
@@ -94,7 +96,9 @@ pub fn token_loss(
 ) -> TokenLoss {
     let advantage = f64::from(advantage);
     // e^60 is far beyond every clip, and still a number.
-    let ratio = (f64::from(log_probs.new) - f64::from(log_probs.old)).min(60.0).exp();
+    let ratio = (f64::from(log_probs.new) - f64::from(log_probs.old))
+        .min(60.0)
+        .exp();
     let (low, high) = (1.0 - f64::from(clip.low), 1.0 + f64::from(clip.high));
     let clipped = if advantage > 0.0 {
         ratio > high
@@ -115,19 +119,32 @@ pub fn token_loss(
         loss += f64::from(weight) * kl;
         slope += f64::from(weight) * (1.0 - distance.exp());
     }
-    TokenLoss { loss, slope, ratio, clipped: clipped && advantage != 0.0, kl }
+    TokenLoss {
+        loss,
+        slope,
+        ratio,
+        clipped: clipped && advantage != 0.0,
+        kl,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const CLIP: Clip = Clip { low: 0.2, high: 0.28, negative_ratio_cap: 4.0 };
+    const CLIP: Clip = Clip {
+        low: 0.2,
+        high: 0.28,
+        negative_ratio_cap: 4.0,
+    };
 
     fn assert_close(actual: &[f32], expected: &[f32]) {
         assert_eq!(actual.len(), expected.len());
         for (actual, expected) in actual.iter().zip(expected) {
-            assert!((actual - expected).abs() < 1e-6, "{actual} is not {expected}");
+            assert!(
+                (actual - expected).abs() < 1e-6,
+                "{actual} is not {expected}"
+            );
         }
     }
 
@@ -137,9 +154,15 @@ mod tests {
     fn advantages_agree_with_pytorch() {
         let rewards = [1.0, 0.1, 0.0, 1.0, 0.0, 0.1, 0.0, 0.0];
         let (a, b, c) = (1.612_175_2, -0.389_145_7, -0.611_514_7);
-        assert_close(&advantages(&rewards, AdvantageKind::Std), &[a, b, c, a, c, b, c, c]);
+        assert_close(
+            &advantages(&rewards, AdvantageKind::Std),
+            &[a, b, c, a, c, b, c, c],
+        );
         let (a, b, c) = (0.725, -0.175, -0.275);
-        assert_close(&advantages(&rewards, AdvantageKind::NoStd), &[a, b, c, a, c, b, c, c]);
+        assert_close(
+            &advantages(&rewards, AdvantageKind::NoStd),
+            &[a, b, c, a, c, b, c, c],
+        );
     }
 
     #[test]
@@ -174,15 +197,33 @@ mod tests {
         let reference = [-1.1, -0.4, -1.0, -1.2, -2.5, -1.0, -0.2, -3.0];
         let advantages = [0.8, 0.8, 0.8, -1.1, -1.1, -1.1, -1.1, 1.5];
         let losses = [
-            -0.7998065033, -1.0237931633, -0.2655722798, 2.2298431559, 4.4059488508, 1.3435430340,
-            0.8970216371, -1.4439896463,
+            -0.7998065033,
+            -1.0237931633,
+            -0.2655722798,
+            2.2298431559,
+            4.4059488508,
+            1.3435430340,
+            0.8970216371,
+            -1.4439896463,
         ];
         let slopes = [
-            -0.7961934967, -0.0042068367, -0.3630348261, 2.2404128006, -0.0259488508, 1.3435430340,
-            -0.0490216371, -1.4640103537,
+            -0.7961934967,
+            -0.0042068367,
+            -0.3630348261,
+            2.2404128006,
+            -0.0259488508,
+            1.3435430340,
+            -0.0490216371,
+            -1.4640103537,
         ];
         let divergences = [
-            0.0048374180, 0.0051709181, 0.7182818285, 0.3678794412, 0.1487212707, 0.0, 0.4255409285,
+            0.0048374180,
+            0.0051709181,
+            0.7182818285,
+            0.3678794412,
+            0.1487212707,
+            0.0,
+            0.4255409285,
             1.4002588437,
         ];
         let clipped = [false, true, false, false, true, false, true, false];
@@ -200,7 +241,10 @@ mod tests {
                 (found.kl, divergences[token]),
             ] {
                 let expected: f64 = expected;
-                assert!((found - expected).abs() < 2e-6, "token {token}: {found} is not {expected}");
+                assert!(
+                    (found - expected).abs() < 2e-6,
+                    "token {token}: {found} is not {expected}"
+                );
             }
             assert_eq!(found.clipped, clipped[token], "token {token}");
         }
@@ -210,11 +254,17 @@ mod tests {
     fn the_slope_is_the_derivative_of_the_loss() {
         let mut checked = 0;
         for new in [-6.0_f32, -3.1, -1.3, -1.0, -0.9, -0.4, -0.1] {
-            for (old, reference, advantage) in
-                [(-1.0_f32, -0.5_f32, 0.9_f32), (-1.0, -2.0, -0.7), (-2.5, -2.0, -1.5)]
-            {
+            for (old, reference, advantage) in [
+                (-1.0_f32, -0.5_f32, 0.9_f32),
+                (-1.0, -2.0, -0.7),
+                (-2.5, -2.0, -1.5),
+            ] {
                 let at = |new| {
-                    let log_probs = TokenLogProbs { new, old, reference: Some(reference) };
+                    let log_probs = TokenLogProbs {
+                        new,
+                        old,
+                        reference: Some(reference),
+                    };
                     token_loss(log_probs, advantage, &CLIP, Some(0.1))
                 };
                 // A power of two, so that the sums are exact in f32.
@@ -239,7 +289,11 @@ mod tests {
     #[test]
     fn each_clip_stops_only_what_it_should() {
         let slope = |ratio: f32, advantage| {
-            let log_probs = TokenLogProbs { new: ratio.ln() - 8.0, old: -8.0, reference: None };
+            let log_probs = TokenLogProbs {
+                new: ratio.ln() - 8.0,
+                old: -8.0,
+                reference: None,
+            };
             token_loss(log_probs, advantage, &CLIP, None).slope
         };
         // A good token that has become likely enough is left alone; one that
@@ -259,9 +313,15 @@ mod tests {
     fn extreme_log_probabilities_stay_finite() {
         for (new, old) in [(0.0, -1e30), (-1e30, 0.0), (-200.0, -1.0), (-1.0, -200.0)] {
             for advantage in [1.5, -1.5, 0.0] {
-                let log_probs = TokenLogProbs { new, old, reference: Some(old) };
+                let log_probs = TokenLogProbs {
+                    new,
+                    old,
+                    reference: Some(old),
+                };
                 let found = token_loss(log_probs, advantage, &CLIP, Some(0.04));
-                assert!(found.loss.is_finite() && found.slope.is_finite() && found.ratio.is_finite());
+                assert!(
+                    found.loss.is_finite() && found.slope.is_finite() && found.ratio.is_finite()
+                );
             }
         }
     }

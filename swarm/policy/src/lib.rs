@@ -11,6 +11,11 @@
 //! | `weights` | weights from randomness, from and to safetensors |
 //! | `random` | randomness by counter |
 //! | [`kernel`] | log-probabilities and gradients on a CPU, without a graph |
+//! | `grpo` | advantages, and the loss of a token in closed form |
+//! | `gradients` | gradients by name: summed, measured, clipped |
+//! | `optimizer`, `muon` | AdamW in one pass, in place; Muon for pre-training |
+//! | `schedule` | the learning rate by update |
+//! | `checkpoint` | named files that appear together or not at all |
 //! | `error` | everything that can go wrong |
 //!
 //! Invariants:
@@ -19,13 +24,25 @@
 //! - Randomness is drawn by counter from seeds that are passed in, so that
 //!   neither batching nor threads change a result.
 
+mod checkpoint;
 mod config;
 mod decoder;
 mod error;
+mod gradients;
+mod grpo;
 pub mod kernel;
+mod muon;
+mod optimizer;
 mod random;
+mod schedule;
 mod weights;
 
+pub use checkpoint::Rejected;
 pub use config::Config;
 pub use decoder::Decoder;
 pub use error::{Error, Result};
+pub use gradients::{Gradients, clip_factor};
+pub use grpo::{AdvantageKind, Clip, TokenLogProbs, TokenLoss, advantages, token_loss};
+pub use muon::{Muon, orthogonalize};
+pub use optimizer::{AdamW, Optimizer, Rates};
+pub use schedule::Schedule;

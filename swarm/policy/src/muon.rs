@@ -20,7 +20,11 @@ pub struct Muon {
 
 impl Default for Muon {
     fn default() -> Self {
-        Self { momentum: 0.95, iterations: 5, weight_decay: 0.0 }
+        Self {
+            momentum: 0.95,
+            iterations: 5,
+            weight_decay: 0.0,
+        }
     }
 }
 
@@ -56,8 +60,19 @@ pub fn orthogonalize(matrix: &Tensor, iterations: usize) -> Result<Tensor> {
     let (rows, columns) = matrix.dims2()?;
     // The Gram matrix is then the smaller of the two.
     let is_tall = rows > columns;
-    let matrix = if is_tall { matrix.t()?.contiguous()? } else { matrix.clone() };
-    let norm = f64::from(matrix.sqr()?.sum_all()?.sqrt()?.to_dtype(DType::F32)?.to_scalar::<f32>()?);
+    let matrix = if is_tall {
+        matrix.t()?.contiguous()?
+    } else {
+        matrix.clone()
+    };
+    let norm = f64::from(
+        matrix
+            .sqr()?
+            .sum_all()?
+            .sqrt()?
+            .to_dtype(DType::F32)?
+            .to_scalar::<f32>()?,
+    );
     let mut x = (matrix / (norm + 1e-7))?;
     for _ in 0..iterations {
         let gram = x.matmul(&x.t()?)?;
@@ -76,7 +91,10 @@ mod tests {
         let actual: Vec<f32> = actual.flatten_all().unwrap().to_vec1().unwrap();
         assert_eq!(actual.len(), expected.len());
         for (&actual, &expected) in actual.iter().zip(expected) {
-            assert!((actual - expected).abs() <= tolerance, "{actual} is not {expected}");
+            assert!(
+                (actual - expected).abs() <= tolerance,
+                "{actual} is not {expected}"
+            );
         }
     }
 
@@ -110,10 +128,14 @@ mod tests {
 
     #[test]
     fn newton_schulz_agrees_with_pytorch() {
-        let matrix =
-            Tensor::new(&[[1.0_f32, -2.0, 0.5], [0.25, 3.0, -1.5]], &Device::Cpu).unwrap();
+        let matrix = Tensor::new(&[[1.0_f32, -2.0, 0.5], [0.25, 3.0, -1.5]], &Device::Cpu).unwrap();
         let expected = [
-            0.568_609_7, -0.406_933_8, -0.054_756_4, 0.289_113_04, 0.548_206_3, -0.378_430_13,
+            0.568_609_7,
+            -0.406_933_8,
+            -0.054_756_4,
+            0.289_113_04,
+            0.548_206_3,
+            -0.378_430_13,
         ];
         assert_close(&orthogonalize(&matrix, 5).unwrap(), &expected, 1e-5);
         let tall = orthogonalize(&matrix.t().unwrap().contiguous().unwrap(), 5).unwrap();
@@ -122,10 +144,12 @@ mod tests {
 
     #[test]
     fn three_steps_agree_with_pytorch() {
-        let weight =
-            Var::new(&[[0.5_f32, -1.25], [2.0, 0.0], [3.0, -0.75]], &Device::Cpu).unwrap();
+        let weight = Var::new(&[[0.5_f32, -1.25], [2.0, 0.0], [3.0, -0.75]], &Device::Cpu).unwrap();
         let mut momentum = weight.zeros_like().unwrap();
-        let muon = Muon { weight_decay: 0.01, ..Muon::default() };
+        let muon = Muon {
+            weight_decay: 0.01,
+            ..Muon::default()
+        };
         let base = Tensor::new(&[[1.0_f32, -2.0], [0.5, 0.25], [-1.5, 3.0]], &Device::Cpu).unwrap();
         let drift = Tensor::new(&[[0.0_f32, 1.0], [1.0, 0.0], [2.0, -1.0]], &Device::Cpu).unwrap();
         for t in 0..3 {
@@ -133,7 +157,12 @@ mod tests {
             update(&weight, &gradient, &mut momentum, 0.02, &muon).unwrap();
         }
         let expected = [
-            0.471_687_88, -1.226_527_8, 1.943_093_2, -0.015_799_19, 2.989_214_7, -0.796_571_5,
+            0.471_687_88,
+            -1.226_527_8,
+            1.943_093_2,
+            -0.015_799_19,
+            2.989_214_7,
+            -0.796_571_5,
         ];
         assert_close(&weight, &expected, 1e-5);
     }

@@ -31,7 +31,12 @@ pub struct AdamW {
 
 impl Default for AdamW {
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 }
+        Self {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+        }
     }
 }
 
@@ -89,13 +94,23 @@ impl Optimizer {
                 Memory::Momentum(zeros()?)
             } else if on_cpu_in_f32(variable) {
                 let zeros = vec![0.0; variable.elem_count()];
-                Memory::Slices { first: zeros.clone(), second: zeros }
+                Memory::Slices {
+                    first: zeros.clone(),
+                    second: zeros,
+                }
             } else {
-                Memory::Tensors { first: zeros()?, second: zeros()? }
+                Memory::Tensors {
+                    first: zeros()?,
+                    second: zeros()?,
+                }
             };
             memory.insert(name.clone(), slot);
         }
-        Ok(Self { memory, updates: 0, muon })
+        Ok(Self {
+            memory,
+            updates: 0,
+            muon,
+        })
     }
 
     /// How many updates have been made.
@@ -115,16 +130,27 @@ impl Optimizer {
     ) -> Result<()> {
         self.updates += 1;
         for (name, variable) in variables {
-            let missing = |what: &str| Error::Input(format!("the optimizer has no {what} for {name}"));
+            let missing =
+                |what: &str| Error::Input(format!("the optimizer has no {what} for {name}"));
             let memory = self.memory.get_mut(name).ok_or_else(|| missing("memory"))?;
             let gradient = gradients.get(name).ok_or_else(|| missing("gradient"))?;
-            let decay = if variable.rank() >= 2 { adamw.weight_decay } else { 0.0 };
+            let decay = if variable.rank() >= 2 {
+                adamw.weight_decay
+            } else {
+                0.0
+            };
             let coefficients =
                 Coefficients::new(adamw, decay, rates.adamw, gradient_scale, self.updates);
             match memory {
                 Memory::Slices { first, second } => {
                     let moments = RefCell::new((first.as_mut_slice(), second.as_mut_slice()));
-                    variable.inplace_op2(gradient, &InPlace { coefficients, moments })?;
+                    variable.inplace_op2(
+                        gradient,
+                        &InPlace {
+                            coefficients,
+                            moments,
+                        },
+                    )?;
                 }
                 Memory::Tensors { first, second } => {
                     coefficients.update_tensors(variable, gradient, first, second)?;
@@ -144,15 +170,23 @@ impl Optimizer {
         let mut tensors = BTreeMap::new();
         for (name, memory) in &self.memory {
             let variable = variables.get(name).ok_or_else(|| {
-                Error::Input(format!("the optimizer remembers {name}, which the model lacks"))
+                Error::Input(format!(
+                    "the optimizer remembers {name}, which the model lacks"
+                ))
             })?;
             let mut put = |kind: &str, tensor: Tensor| {
                 tensors.insert(format!("{kind}.{name}"), tensor);
             };
             match memory {
                 Memory::Slices { first, second } => {
-                    put("first", Tensor::from_slice(first, variable.shape(), &Device::Cpu)?);
-                    put("second", Tensor::from_slice(second, variable.shape(), &Device::Cpu)?);
+                    put(
+                        "first",
+                        Tensor::from_slice(first, variable.shape(), &Device::Cpu)?,
+                    );
+                    put(
+                        "second",
+                        Tensor::from_slice(second, variable.shape(), &Device::Cpu)?,
+                    );
                 }
                 Memory::Tensors { first, second } => {
                     put("first", first.clone());
@@ -188,7 +222,10 @@ impl Optimizer {
                     let values = |kind| -> Result<Vec<f32>> {
                         Ok(take(kind, &shape)?.flatten_all()?.to_vec1()?)
                     };
-                    Memory::Slices { first: values("first")?, second: values("second")? }
+                    Memory::Slices {
+                        first: values("first")?,
+                        second: values("second")?,
+                    }
                 }
                 Memory::Tensors { first, .. } => {
                     let (shape, device) = (first.shape(), first.device());
@@ -204,7 +241,9 @@ impl Optimizer {
             restored.insert(name.clone(), slot);
         }
         if tensors.len() != restored.values().map(Memory::tensor_count).sum::<usize>() {
-            return Err(Error::Checkpoint("the optimizer holds moments of unknown variables".into()));
+            return Err(Error::Checkpoint(
+                "the optimizer holds moments of unknown variables".into(),
+            ));
         }
         self.memory = restored;
         self.updates = updates;
@@ -320,9 +359,10 @@ impl InplaceOp2 for InPlace<'_> {
         let (CpuStorage::F32(weights), CpuStorage::F32(gradient)) = (weights, gradient) else {
             candle_core::bail!("adamw in place is for f32");
         };
-        let (Some((start, end)), Some((gradient_start, gradient_end))) =
-            (weights_layout.contiguous_offsets(), gradient_layout.contiguous_offsets())
-        else {
+        let (Some((start, end)), Some((gradient_start, gradient_end))) = (
+            weights_layout.contiguous_offsets(),
+            gradient_layout.contiguous_offsets(),
+        ) else {
             candle_core::bail!("adamw in place needs contiguous weights and gradients");
         };
         let weights = &mut weights[start..end];
@@ -336,7 +376,8 @@ impl InplaceOp2 for InPlace<'_> {
                 first.len()
             );
         }
-        self.coefficients.update_slices(weights, gradient, first, second);
+        self.coefficients
+            .update_slices(weights, gradient, first, second);
         Ok(())
     }
 }
@@ -349,15 +390,29 @@ mod tests {
     fn variables() -> BTreeMap<String, Var> {
         let weight = [[0.5_f32, -1.25, 2.0], [0.0, 3.0, -0.75]];
         BTreeMap::from([
-            ("weight".to_owned(), Var::new(&weight, &Device::Cpu).unwrap()),
-            ("bias".to_owned(), Var::new(&[0.1_f32, -0.2, 0.3], &Device::Cpu).unwrap()),
+            (
+                "weight".to_owned(),
+                Var::new(&weight, &Device::Cpu).unwrap(),
+            ),
+            (
+                "bias".to_owned(),
+                Var::new(&[0.1_f32, -0.2, 0.3], &Device::Cpu).unwrap(),
+            ),
         ])
     }
 
     fn gradients(variables: &BTreeMap<String, Var>) -> Gradients {
         let x = [[1.0_f32, -2.0], [0.5, 0.25], [-1.5, 3.0], [2.0, 1.0]];
-        let y = [[1.0_f32, 0.0, -1.0], [2.0, 1.0, 0.5], [0.0, -2.0, 1.0], [1.0, 1.0, 1.0]];
-        let (x, y) = (Tensor::new(&x, &Device::Cpu).unwrap(), Tensor::new(&y, &Device::Cpu).unwrap());
+        let y = [
+            [1.0_f32, 0.0, -1.0],
+            [2.0, 1.0, 0.5],
+            [0.0, -2.0, 1.0],
+            [1.0, 1.0, 1.0],
+        ];
+        let (x, y) = (
+            Tensor::new(&x, &Device::Cpu).unwrap(),
+            Tensor::new(&y, &Device::Cpu).unwrap(),
+        );
         let loss = x
             .matmul(&variables["weight"])
             .and_then(|rows| rows.broadcast_add(&variables["bias"]))
@@ -366,13 +421,23 @@ mod tests {
         Gradients::collect(variables, &mut loss.backward().unwrap()).unwrap()
     }
 
-    const ADAMW: AdamW = AdamW { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 0.1 };
-    const RATES: Rates = Rates { adamw: 0.01, muon: 0.0 };
+    const ADAMW: AdamW = AdamW {
+        beta1: 0.9,
+        beta2: 0.99,
+        epsilon: 1e-8,
+        weight_decay: 0.1,
+    };
+    const RATES: Rates = Rates {
+        adamw: 0.01,
+        muon: 0.0,
+    };
 
     fn step(variables: &BTreeMap<String, Var>, optimizer: &mut Optimizer) {
         let gradients = gradients(variables);
         let scale = crate::gradients::clip_factor(gradients.norm().unwrap(), Some(1.0));
-        optimizer.step(variables, &gradients, scale, RATES, &ADAMW).unwrap();
+        optimizer
+            .step(variables, &gradients, scale, RATES, &ADAMW)
+            .unwrap();
     }
 
     fn values(variables: &BTreeMap<String, Var>, name: &str) -> Vec<f32> {
@@ -382,7 +447,10 @@ mod tests {
     fn assert_close(actual: &[f32], expected: &[f32], tolerance: f32) {
         assert_eq!(actual.len(), expected.len());
         for (&actual, &expected) in actual.iter().zip(expected) {
-            assert!((actual - expected).abs() <= tolerance, "{actual} is not {expected}");
+            assert!(
+                (actual - expected).abs() <= tolerance,
+                "{actual} is not {expected}"
+            );
         }
     }
 
@@ -399,8 +467,14 @@ mod tests {
     //     ((x @ w + b - y) ** 2).mean().backward()
     //     torch.nn.utils.clip_grad_norm_([w, b], 1.0)
     //     opt.step()
-    const WEIGHT: [f32; 6] =
-        [0.518_615_25, -1.193_857_4, 1.940_131_2, 0.049_257_09, 2.935_127_5, -0.696_364_94];
+    const WEIGHT: [f32; 6] = [
+        0.518_615_25,
+        -1.193_857_4,
+        1.940_131_2,
+        0.049_257_09,
+        2.935_127_5,
+        -0.696_364_94,
+    ];
     const BIAS: [f32; 3] = [0.149_892_08, -0.249_965_65, 0.250_063_6];
 
     #[test]
@@ -419,8 +493,12 @@ mod tests {
         let variables = variables();
         let mut optimizer = Optimizer::adamw(&variables).unwrap();
         for (name, memory) in &mut optimizer.memory {
-            let zeros = || Tensor::zeros(variables[name].shape(), DType::F32, &Device::Cpu).unwrap();
-            *memory = Memory::Tensors { first: zeros(), second: zeros() };
+            let zeros =
+                || Tensor::zeros(variables[name].shape(), DType::F32, &Device::Cpu).unwrap();
+            *memory = Memory::Tensors {
+                first: zeros(),
+                second: zeros(),
+            };
         }
         (0..5).for_each(|_| step(&variables, &mut optimizer));
         assert_close(&values(&variables, "weight"), &WEIGHT, 1e-6);
@@ -436,7 +514,9 @@ mod tests {
 
         let resumed = variables();
         for (name, variable) in &resumed {
-            variable.set(&straight[name].as_detached_tensor().copy().unwrap()).unwrap();
+            variable
+                .set(&straight[name].as_detached_tensor().copy().unwrap())
+                .unwrap();
         }
         let mut second = Optimizer::adamw(&resumed).unwrap();
         second.restore(&moments, optimizer.updates()).unwrap();
@@ -462,7 +542,10 @@ mod tests {
         let mut misshapen = good.clone();
         misshapen.insert("first.bias".into(), good["first.weight"].clone());
         for bad in [missing, foreign, misshapen] {
-            assert!(matches!(optimizer.restore(&bad, 9), Err(Error::Checkpoint(_))));
+            assert!(matches!(
+                optimizer.restore(&bad, 9),
+                Err(Error::Checkpoint(_))
+            ));
             assert_eq!(optimizer.updates(), 1);
         }
     }
@@ -480,8 +563,10 @@ mod tests {
         ]);
         let optimizer = Optimizer::muon(&variables, Muon::default()).unwrap();
         let tensors = optimizer.tensors(&variables).unwrap();
-        let momenta: Vec<&String> =
-            tensors.keys().filter(|key| key.starts_with("momentum.")).collect();
+        let momenta: Vec<&String> = tensors
+            .keys()
+            .filter(|key| key.starts_with("momentum."))
+            .collect();
         assert_eq!(momenta, ["momentum.model.layers.0.mlp.up_proj.weight"]);
         assert_eq!(tensors.len(), 5);
     }

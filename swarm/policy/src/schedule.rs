@@ -25,7 +25,13 @@ pub struct Schedule {
 impl Schedule {
     /// The same rate for ever.
     pub fn constant(rate: f32) -> Self {
-        Self { peak: rate, warmup: 0, decay: 0, total: None, floor: 1.0 }
+        Self {
+            peak: rate,
+            warmup: 0,
+            decay: 0,
+            total: None,
+            floor: 1.0,
+        }
     }
 
     /// The learning rate of update number `update`.
@@ -54,13 +60,22 @@ mod tests {
     #[test]
     fn a_constant_schedule_never_changes() {
         let schedule = Schedule::constant(0.25);
-        assert!([0, 1, 10, u64::MAX].iter().all(|&update| schedule.at(update) == 0.25));
+        assert!(
+            [0, 1, 10, u64::MAX]
+                .iter()
+                .all(|&update| schedule.at(update) == 0.25)
+        );
     }
 
     #[test]
     fn the_rate_climbs_stays_and_falls_to_the_floor() {
-        let schedule =
-            Schedule { peak: 1.0, warmup: 4, decay: 10, total: Some(100), floor: 0.1 };
+        let schedule = Schedule {
+            peak: 1.0,
+            warmup: 4,
+            decay: 10,
+            total: Some(100),
+            floor: 0.1,
+        };
         let rates: Vec<f32> = (0..5).map(|update| schedule.at(update)).collect();
         assert_eq!(rates, [0.25, 0.5, 0.75, 1.0, 1.0]);
         assert_eq!(schedule.at(90), 1.0);
@@ -71,7 +86,13 @@ mod tests {
 
     #[test]
     fn the_plateau_has_no_end_without_a_total() {
-        let schedule = Schedule { peak: 2.0, warmup: 2, decay: 5, total: None, floor: 0.0 };
+        let schedule = Schedule {
+            peak: 2.0,
+            warmup: 2,
+            decay: 5,
+            total: None,
+            floor: 0.0,
+        };
         assert_eq!(schedule.at(u64::MAX), 2.0);
     }
 }
