@@ -39,8 +39,19 @@ impl Item {
     /// An item of the environment with this manifest.
     #[must_use]
     pub fn new(manifest: &Manifest, level: u8, question: String, reference: String) -> Item {
+        Item::named(manifest.id(), manifest, level, question, reference)
+    }
+
+    /// As [`Item::new`], for whoever has hashed the manifest already.
+    pub(crate) fn named(
+        env: EnvId,
+        manifest: &Manifest,
+        level: u8,
+        question: String,
+        reference: String,
+    ) -> Item {
         Item {
-            env: manifest.id(),
+            env,
             level,
             question,
             reference,

@@ -81,7 +81,7 @@ impl From<Recipe> for Builtin {
             limits: Limits {
                 completion_bytes: 4096,
                 answer_chars: 32,
-                // The longest reference completion has 84 bytes.
+                // Reference completions have up to some 75 bytes.
                 free_bytes: 96,
                 penalty_bytes: 200,
             },
@@ -106,7 +106,7 @@ impl Environment for Builtin {
         let named = Seed::derive(&[b"item", &self.id.0, &[level], &seed.0]);
         let draft = (self.draft)(level, &mut named.draw());
         let question = format!("{} {}", self.manifest.name, draft.question);
-        Item::new(&self.manifest, level, question, draft.answer)
+        Item::named(self.id, &self.manifest, level, question, draft.answer)
             .with_working(draft.working)
             .with_decoys(draft.decoys)
     }
