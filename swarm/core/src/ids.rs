@@ -145,11 +145,11 @@ impl PeerId {
 }
 
 /// Arrays as fixed tuples: postcard then writes the bytes with no length.
-mod bytes {
-    use super::{Deserialize, Deserializer, Serializer};
+pub(crate) mod bytes {
+    use super::{Deserializer, Serializer};
     use serde::ser::SerializeTuple;
 
-    pub(super) fn serialize<S: Serializer, const N: usize>(
+    pub(crate) fn serialize<S: Serializer, const N: usize>(
         bytes: &[u8; N],
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
@@ -160,7 +160,7 @@ mod bytes {
         tuple.end()
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
         deserializer: D,
     ) -> Result<[u8; N], D::Error> {
         struct Visitor<const N: usize>;

@@ -4,10 +4,25 @@
 //! | --- | --- |
 //! | [`ids`] | peers, rounds, hashes, addresses, swarms: newtypes with a short `Display` |
 //! | [`event`] | the one event type that feeds the screen, the log, the file and the replay |
+//! | [`manifest`] | what a swarm is, and its id |
+//! | [`message`] | small signed announcements, what travels by gossip |
+//! | [`body`] | batches of completions, what travels by hash |
+//! | [`draw`] | what the beacon draws, so that nobody chooses |
+//! | [`refusal`] | what becomes of a peer's message, and why |
+//! | [`round`] | the round as a state machine |
+//! | [`score`] | from a judged round to signed rows |
 //!
 //! Invariants: nothing here reads a clock, draws randomness or does I/O; time,
 //! seeds and inputs are passed in. What two machines must agree on is integers,
 //! ordered maps and canonical encodings.
 
+pub mod body;
+mod bounded;
+pub mod draw;
 pub mod event;
 pub mod ids;
+pub mod manifest;
+pub mod message;
+pub mod refusal;
+pub mod round;
+pub mod score;
