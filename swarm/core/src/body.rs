@@ -13,7 +13,7 @@ use tasks::EnvId;
 
 use crate::bounded::at_most;
 use crate::draw;
-use crate::ids::{Beacon, Hash, PeerId};
+use crate::ids::{Address, Beacon, Hash, PeerId};
 use crate::manifest::{HARD_COMPLETIONS, HARD_GROUPS, Manifest};
 use crate::message::BodyKind;
 use crate::refusal::RejectReason;
@@ -118,6 +118,8 @@ pub struct Header {
     pub beacon: Beacon,
     /// Whose completions these are.
     pub peer: PeerId,
+    /// Who is scored for them. A claim: only the author loses by a false one.
+    pub address: Address,
 }
 
 /// The completions of one stage of one peer.

@@ -17,9 +17,15 @@ pub const HARD_GROUPS: usize = 256;
 /// The most bytes a body may have, whatever a manifest says.
 pub const HARD_BODY_BYTES: u32 = 16 << 20;
 
+/// The version of the rules that this program plays by: the draws, the bodies
+/// and the judge. Swarms of other versions are refused, not misunderstood.
+pub const RULES: u32 = 1;
+
 /// What a swarm is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
+    /// [`RULES`].
+    pub rules: u32,
     /// A name for people.
     pub name: String,
     /// What decides when a round begins.
@@ -139,14 +145,26 @@ pub struct ResolvePlan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainingPlan {
-    /// Groups of its own.
-    pub local: u16,
-    /// Groups of its peers.
-    pub external: u16,
-    /// Groups of any one peer.
-    pub per_peer: u16,
     /// Optimizer steps.
     pub steps: u16,
+    /// Groups of any one peer, of each kind.
+    pub per_peer: u16,
+    /// Groups of answers.
+    pub answers: Quota,
+    /// Groups of critiques.
+    pub critiques: Quota,
+    /// Groups of resolutions.
+    pub resolutions: Quota,
+}
+
+/// How many groups of one kind to train on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quota {
+    /// Of its own.
+    pub local: u16,
+    /// Of its peers.
+    pub external: u16,
 }
 
 /// What is refused.
@@ -199,6 +217,7 @@ pub enum ManifestError {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    rules: u32,
     name: String,
     pace: Pace,
     stages: Stages,
@@ -246,6 +265,7 @@ impl Manifest {
             });
         }
         let manifest = Self {
+            rules: file.rules,
             name: file.name,
             pace: file.pace,
             stages: file.stages,
@@ -292,6 +312,10 @@ impl Manifest {
                 Err(invalid(key, format!("must be {low} to {high}, is {value}")))
             }
         };
+        if self.rules != RULES {
+            let why = format!("this program plays by version {RULES}, not {}", self.rules);
+            return Err(invalid("rules", why));
+        }
         within("name (length)", self.name.len() as u64, 1, 64)?;
         let completions = HARD_COMPLETIONS as u64;
         within("answer.size", self.answer.size.into(), 2, completions)?;
