@@ -1,0 +1,213 @@
+//! How well a critic knows what it says.
+//!
+//! A critic's samples of a critique of one answer are read as a probability
+//! that the answer is right. Where the truth is known, the squared distance to
+//! it (Brier score) is an observation. Observations of right and of wrong
+//! answers are averaged apart and weigh the same: a critic that always says
+//! "wrong" gains nothing where most answers are wrong. Each side begins with a
+//! few observations at chance (0.25), so that few observations mean little.
+//!
+//! `weight = 1 - 4 x brier`, and zero at chance or below: a coin, a constant
+//! and a liar all weigh nothing.
+
+use tasks::Ppm;
+
+use crate::{
+    JudgeSettings,
+    arithmetic::{ONE, divide, mean, ppm, ratio},
+};
+
+/// The Brier score of someone who always says "perhaps".
+pub(crate) const CHANCE: u64 = 250_000;
+
+/// What is known of one critic. Sums only, so that observations can be added
+/// and taken away in any order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calibration {
+    right: Tally,
+    wrong: Tally,
+}
+
+/// Observations of answers with one truth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    count: u64,
+    /// Sum of Brier scores in ppm.
+    brier: u64,
+}
+
+impl Tally {
+    fn mean(self) -> Option<Ppm> {
+        (self.count > 0).then(|| mean(u128::from(self.brier), self.count))
+    }
+
+    fn shrunk(self, prior: u64) -> u64 {
+        if self.count.saturating_add(prior) == 0 {
+            return CHANCE;
+        }
+        let sum = u128::from(self.brier) + u128::from(prior) * u128::from(CHANCE);
+        u64::from(mean(sum, self.count.saturating_add(prior)).0)
+    }
+
+    fn without(self, other: Tally) -> Tally {
+        Tally {
+            count: self.count.saturating_sub(other.count),
+            brier: self.brier.saturating_sub(other.brier),
+        }
+    }
+}
+
+impl Calibration {
+    /// Adds what a critic said of an answer whose truth is known: `right` of
+    /// its `verdicts` said "right". No verdicts are no observation.
+    pub fn observe(&mut self, truth: bool, right: u32, verdicts: u32, settings: &JudgeSettings) {
+        if verdicts == 0 {
+            return;
+        }
+        let said = probability(right, verdicts, settings.prior_verdicts);
+        let miss = if truth { said.complement() } else { said };
+        let miss = u128::from(miss.0);
+        let brier = divide(miss * miss, u128::from(ONE));
+        let side = if truth {
+            &mut self.right
+        } else {
+            &mut self.wrong
+        };
+        side.count = side.count.saturating_add(1);
+        side.brier = side.brier.saturating_add(u64::from(ppm(brier).0));
+    }
+
+    /// The calibration without observations that are part of it.
+    #[must_use]
+    pub fn without(self, part: Calibration) -> Calibration {
+        Calibration {
+            right: self.right.without(part.right),
+            wrong: self.wrong.without(part.wrong),
+        }
+    }
+
+    /// How many answers of known truth were judged.
+    #[must_use]
+    pub fn observations(&self) -> u64 {
+        self.right.count.saturating_add(self.wrong.count)
+    }
+
+    /// The Brier score as measured: the mean over right and wrong answers, of
+    /// those that were seen.
+    #[must_use]
+    pub fn brier(&self) -> Option<Ppm> {
+        match (self.right.mean(), self.wrong.mean()) {
+            (Some(right), Some(wrong)) => Some(mean(u128::from(right.0) + u128::from(wrong.0), 2)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// What the critic's word weighs, before the cap: one for a prophet, zero
+    /// at chance or below, and shrunk where there are few observations.
+    #[must_use]
+    pub fn weight(&self, settings: &JudgeSettings) -> Ppm {
+        let prior = u64::from(settings.prior_observations);
+        let both = self.right.shrunk(prior) + self.wrong.shrunk(prior);
+        ratio(
+            u128::from((2 * CHANCE).saturating_sub(both)),
+            u128::from(2 * CHANCE),
+        )
+    }
+}
+
+/// The probability that `right` of `verdicts` samples stand for.
+fn probability(right: u32, verdicts: u32, prior: u32) -> Ppm {
+    let prior = u128::from(prior);
+    ratio(
+        u128::from(right.min(verdicts)) + prior,
+        u128::from(verdicts) + 2 * prior,
+    )
+}
+
+/// The most any weight may be: `times` the median of the weights above zero.
+/// Of an even number, the lower of the two in the middle.
+pub(crate) fn weight_limit(weights: impl IntoIterator<Item = Ppm>, times: u32) -> Ppm {
+    let mut positive: Vec<Ppm> = weights.into_iter().filter(|w| *w > Ppm::ZERO).collect();
+    positive.sort_unstable();
+    let middle = positive.len().saturating_sub(1) / 2;
+    let median = positive.get(middle).copied().unwrap_or(Ppm::ZERO);
+    ppm(u128::from(median.0) * u128::from(times))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn critic(says: impl Fn(bool) -> u32, right: u32, wrong: u32) -> Calibration {
+        let settings = JudgeSettings::default();
+        let mut calibration = Calibration::default();
+        for _ in 0..right {
+            calibration.observe(true, says(true), 4, &settings);
+        }
+        for _ in 0..wrong {
+            calibration.observe(false, says(false), 4, &settings);
+        }
+        calibration
+    }
+
+    #[test]
+    fn coins_constants_and_liars_weigh_nothing() {
+        let settings = JudgeSettings::default();
+        let weight = |says: &dyn Fn(bool) -> u32| critic(says, 10, 40).weight(&settings);
+        assert_eq!(weight(&|_| 2), Ppm::ZERO);
+        assert_eq!(weight(&|_| 0), Ppm::ZERO);
+        assert_eq!(weight(&|_| 4), Ppm::ZERO);
+        assert_eq!(weight(&|truth| if truth { 0 } else { 4 }), Ppm::ZERO);
+        let honest = |truth: bool| if truth { 3 } else { 1 };
+        let prophet = |truth: bool| if truth { 4 } else { 0 };
+        assert!(weight(&honest) > Ppm(150_000));
+        assert!(weight(&prophet) > weight(&honest));
+    }
+
+    #[test]
+    fn few_observations_weigh_little() {
+        let settings = JudgeSettings::default();
+        let prophet = |truth: bool| if truth { 4 } else { 0 };
+        let weights: Vec<Ppm> = [0, 1, 4, 100]
+            .map(|n| critic(prophet, n, n).weight(&settings))
+            .to_vec();
+        assert_eq!(weights[0], Ppm::ZERO);
+        assert!(weights.is_sorted_by(|a, b| a < b), "{weights:?}");
+        // One side unseen: at most half.
+        assert!(critic(prophet, 0, 1_000).weight(&settings) <= Ppm(500_000));
+    }
+
+    #[test]
+    fn observations_can_be_taken_away() {
+        let whole = critic(|_| 3, 5, 7);
+        let part = critic(|_| 3, 2, 3);
+        assert_eq!(whole.without(part), critic(|_| 3, 3, 4));
+        assert_eq!(whole.without(whole), Calibration::default());
+        assert_eq!(Calibration::default().brier(), None);
+        assert_eq!(whole.observations(), 12);
+    }
+
+    #[test]
+    fn the_limit_is_a_multiple_of_the_median_of_those_who_weigh() {
+        let weights = [0, 0, 0, 10, 20, 900_000].map(Ppm);
+        assert_eq!(weight_limit(weights, 3), Ppm(60));
+        assert_eq!(weight_limit([Ppm(5)], 3), Ppm(15));
+        assert_eq!(weight_limit([], 3), Ppm::ZERO);
+        assert_eq!(weight_limit([Ppm::ONE], u32::MAX), Ppm::ONE);
+    }
+
+    #[test]
+    fn no_priors_are_no_division_by_zero() {
+        let settings = JudgeSettings {
+            prior_verdicts: 0,
+            prior_observations: 0,
+            ..JudgeSettings::default()
+        };
+        assert_eq!(Calibration::default().weight(&settings), Ppm::ZERO);
+        let mut prophet = Calibration::default();
+        prophet.observe(true, 9, 1, &settings);
+        prophet.observe(false, 0, 1, &settings);
+        assert_eq!(prophet.weight(&settings), Ppm::ONE);
+        assert_eq!(prophet.brier(), Some(Ppm::ZERO));
+    }
+}
