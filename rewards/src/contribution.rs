@@ -77,10 +77,7 @@ impl Work {
     pub fn shared(&self, settings: &JudgeSettings) -> Shared {
         let full = self.answers.max(u64::from(settings.full_answers));
         Shared {
-            answers: ratio(
-                u128::from(self.credit),
-                u128::from(full) * u128::from(ONE),
-            ),
+            answers: ratio(u128::from(self.credit), u128::from(full) * u128::from(ONE)),
             critiques: self.calibration.min(Ppm::ONE),
             resolutions: self.improvement(settings),
         }

@@ -42,12 +42,12 @@ struct Reading {
 
 impl Reading {
     fn of(completions: &[String]) -> Reading {
-        let verdicts: Vec<Verdict> = completions
-            .iter()
-            .map(|text| parse_verdict(text))
-            .collect();
+        let verdicts: Vec<Verdict> = completions.iter().map(|text| parse_verdict(text)).collect();
         let count = |wanted: Verdict| {
-            let count = verdicts.iter().filter(|verdict| **verdict == wanted).count();
+            let count = verdicts
+                .iter()
+                .filter(|verdict| **verdict == wanted)
+                .count();
             u32::try_from(count).unwrap_or(u32::MAX)
         };
         Reading {
@@ -89,9 +89,9 @@ pub(crate) fn hear<K: Ord + Copy>(
     for critique in critiques {
         let reading = Reading::of(&critique.completions);
         let target = find(critique, places, answers);
-        let truth = target.ok().and_then(|(group, completion)| {
-            answers.get(group)?.marks.get(completion)?.truth
-        });
+        let truth = target
+            .ok()
+            .and_then(|(group, completion)| answers.get(group)?.marks.get(completion)?.truth);
         scores.push(score(critique, &reading, target.err(), truth));
         let Ok(place) = target else { continue };
         calibrations.entry(critique.critic).or_default();
@@ -120,7 +120,10 @@ pub(crate) fn hear<K: Ord + Copy>(
         };
         // What a critic said of this group must not vouch for what it says of it.
         let all = calibrations.get(&critic).copied().unwrap_or_default();
-        let here = on_group.get(&(critic, place.0)).copied().unwrap_or_default();
+        let here = on_group
+            .get(&(critic, place.0))
+            .copied()
+            .unwrap_or_default();
         let weight = weigh(&all.without(here)).min(limit);
         let view = CritiqueView {
             critic,

@@ -117,7 +117,8 @@ pub fn judge<K: Ord + Copy>(
 
     let (plain_votes, weighted_votes) = voted(&marked, &hearing);
     let all = || first.iter().flat_map(|group| &group.completions);
-    let critique_samples = || hearing.scores.iter().flat_map(|critique| &critique.samples);
+    let heard = || hearing.scores.iter().filter(|one| one.ignored.is_none());
+    let critique_samples = || heard().flat_map(|critique| &critique.samples);
     let verified = tallies.values().fold((0, 0), |sum, tally| {
         (sum.0 + tally.verified.0, sum.1 + tally.verified.1)
     });
@@ -281,7 +282,9 @@ fn views<K: Copy>(hearing: &Hearing<K>, place: (usize, usize)) -> Vec<CritiqueVi
 fn voted<K>(marked: &[Marked], hearing: &Hearing<K>) -> (Balanced, Balanced) {
     let (mut unweighed, mut weighed) = (Balanced::default(), Balanced::default());
     for place in hearing.votes.keys() {
-        let mark = marked.get(place.0).and_then(|group| group.marks.get(place.1));
+        let mark = marked
+            .get(place.0)
+            .and_then(|group| group.marks.get(place.1));
         if let Some(truth) = mark.and_then(|mark| mark.truth) {
             let votes = votes(hearing, *place);
             unweighed.add_vote(truth, plain(&votes));
@@ -415,11 +418,7 @@ impl Tally {
         hearing: &Hearing<K>,
         settings: &JudgeSettings,
     ) -> PeerScore {
-        let calibration: Calibration = hearing
-            .calibrations
-            .get(&peer)
-            .copied()
-            .unwrap_or_default();
+        let calibration: Calibration = hearing.calibrations.get(&peer).copied().unwrap_or_default();
         self.work.judged = calibration.observations();
         self.work.brier = calibration.brier();
         self.work.calibration = calibration.weight(settings);

@@ -32,7 +32,7 @@ pub struct Scoreboard<K> {
     pub answer_accuracy: Ppm,
     /// Share of first answers that are well-formed.
     pub format_rate: Ppm,
-    /// Share of critiques that are well-formed.
+    /// Share of critiques that are well-formed, of those that count.
     pub critique_format_rate: Ppm,
     /// Share of second answers that are right, of those whose truth is known.
     pub resolve_accuracy: Ppm,

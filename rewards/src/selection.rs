@@ -152,7 +152,10 @@ mod tests {
         for (index, &count) in times.iter().enumerate() {
             let expected = candidates[index].trainable && candidates[index].owner != 1;
             assert_eq!(count > 0, expected, "{index}");
-            assert!(count == 0 || (870..1_130).contains(&count), "{index}: {count}");
+            assert!(
+                count == 0 || (870..1_130).contains(&count),
+                "{index}: {count}"
+            );
         }
     }
 

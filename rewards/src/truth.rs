@@ -53,11 +53,7 @@ pub(crate) fn mark(
             marks: marks.collect(),
         };
     };
-    let known = || {
-        settings
-            .known
-            .contains(&(item.env, item.question.clone()))
-    };
+    let known = || settings.known.contains(&(item.env, item.question.clone()));
     let decider = if settings.judged.contains(&item.env) && !known() {
         Decider::Critics
     } else {
