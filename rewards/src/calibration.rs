@@ -125,13 +125,13 @@ fn probability(right: u32, verdicts: u32, prior: u32) -> Ppm {
 }
 
 /// The most any weight may be: `times` the median of the weights above zero.
-/// Of an even number, the lower of the two in the middle.
+/// Of an even number, the mean of the two in the middle.
 pub(crate) fn weight_limit(weights: impl IntoIterator<Item = Ppm>, times: u32) -> Ppm {
     let mut positive: Vec<Ppm> = weights.into_iter().filter(|w| *w > Ppm::ZERO).collect();
     positive.sort_unstable();
-    let middle = positive.len().saturating_sub(1) / 2;
-    let median = positive.get(middle).copied().unwrap_or(Ppm::ZERO);
-    ppm(u128::from(median.0) * u128::from(times))
+    let at = |index: usize| positive.get(index).map_or(0, |weight| u128::from(weight.0));
+    let (upper, lower) = (positive.len() / 2, positive.len().saturating_sub(1) / 2);
+    ppm((at(upper) + at(lower)) * u128::from(times) / 2)
 }
 
 #[cfg(test)]
@@ -191,6 +191,7 @@ mod tests {
     fn the_limit_is_a_multiple_of_the_median_of_those_who_weigh() {
         let weights = [0, 0, 0, 10, 20, 900_000].map(Ppm);
         assert_eq!(weight_limit(weights, 3), Ppm(60));
+        assert_eq!(weight_limit([Ppm(10), Ppm(20)], 3), Ppm(45));
         assert_eq!(weight_limit([Ppm(5)], 3), Ppm(15));
         assert_eq!(weight_limit([], 3), Ppm::ZERO);
         assert_eq!(weight_limit([Ppm::ONE], u32::MAX), Ppm::ONE);

@@ -124,20 +124,29 @@ fn a_calibrated_critic_outweighs_a_random_one() {
 #[test]
 fn no_weight_is_more_than_three_times_the_median() {
     let registry = Registry::builtin();
-    let mut critics = vec![Critic::Honest(62); 6];
+    let mut critics = vec![Critic::Honest(66); 6];
     critics.push(Critic::Honest(100));
-    let board = judge(
-        &registry,
-        &round(&registry, &critics, 3, 7),
-        &JudgeSettings::default(),
-    );
-    let mut weights: Vec<Ppm> = (0..7)
-        .map(|critic| board.peers[&critic].critique_weight)
-        .collect();
-    weights.retain(|weight| *weight > Ppm::ZERO);
-    weights.sort_unstable();
-    let median = weights[(weights.len() - 1) / 2];
-    assert!(weights.last().unwrap().0 <= 3 * median.0, "{weights:?}");
+    let included = round(&registry, &critics, 3, 7);
+    let weights = |weight_cap: u32| -> Vec<u32> {
+        let settings = JudgeSettings {
+            weight_cap,
+            ..JudgeSettings::default()
+        };
+        let board = judge(&registry, &included, &settings);
+        let all = (0..7).map(|critic| board.peers[&critic].critique_weight.0);
+        all.filter(|weight| *weight > 0).collect()
+    };
+    let (free, capped) = (weights(1_000_000), weights(3));
+    let mut sorted = free.clone();
+    sorted.sort_unstable();
+    let middle = sorted.len() / 2;
+    let median_twice = sorted[middle] + sorted[(sorted.len() - 1) / 2];
+    let limit = 3 * median_twice / 2;
+    // The best critic is above the limit, and it alone loses.
+    assert!(free[free.len() - 1] > limit, "{free:?}");
+    let expected: Vec<u32> = free.iter().map(|weight| (*weight).min(limit)).collect();
+    assert_eq!(capped, expected);
+    assert_ne!(capped, free);
 }
 
 #[test]
@@ -165,7 +174,7 @@ fn the_weighted_vote_beats_the_plain_vote_with_forty_percent_liars() {
 }
 
 #[test]
-fn a_liar_takes_nothing_from_an_honest_swarm_without_liars() {
+fn weighing_costs_an_honest_swarm_little() {
     let registry = Registry::builtin();
     let critics = vec![Critic::Honest(75); 20];
     let accuracies: Vec<(Ppm, Ppm)> = (0..20)

@@ -63,7 +63,11 @@ fn renamed(plan: &Plan, name: impl Fn(Peer) -> Peer) -> Plan {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig {
+        cases: 200,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn order_does_not_matter(plan in plan(), turns in 0..50usize, judged: bool) {
