@@ -1,5 +1,7 @@
 //! Swarms of critics, honest and not, and what their word comes to.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests may fail loudly")]
+
 mod common;
 
 use common::verdict;
@@ -296,7 +298,7 @@ fn two_honest_peers_who_answer_alike_both_earn() {
     for owner in 1..3 {
         included
             .answers
-            .push(answers(owner, &item, &[right.clone()]));
+            .push(answers(owner, &item, std::slice::from_ref(&right)));
         included.arrival.insert(owner, u32::from(owner));
     }
     let settings = JudgeSettings {

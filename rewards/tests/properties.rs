@@ -1,5 +1,7 @@
 //! What holds for every round, however odd.
 
+#![allow(clippy::unwrap_used, reason = "a helper of tests may fail loudly")]
+
 mod common;
 
 use std::collections::BTreeMap;
