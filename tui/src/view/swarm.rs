@@ -1,0 +1,465 @@
+//! The first screen: where the round stands, whether the swarm learns, and
+//! what is settled.
+//!
+//! ```text
+//! round, beacon, witnesses
+//! stages of each local peer
+//! accuracy over rounds    │ held-out before → now, rounds first → last
+//! (charts where there is room)
+//! chain and settlement
+//! ```
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::text::{Line, Span};
+use swarm_core::event::{BeaconSource, EndedBy, Stage};
+
+use crate::app::App;
+use crate::state::rounds::{Local, StageCell};
+use crate::state::series::Series;
+use crate::text;
+use crate::theme::Theme;
+
+use super::Scene;
+use super::parts::{
+    Column, Curve, Scale, below, chart, heading, inset, left, nothing, put, put_right, right, row,
+    say, section, small_chart, spark,
+};
+
+/// From this height on, there is room for more than the essentials.
+const ROOMY: u16 = 30;
+
+pub(super) fn draw(app: &mut App, scene: &Scene<'_>, area: Rect, buffer: &mut Buffer) {
+    let theme = app.theme;
+    let area = inset(area, 1);
+    let roomy = area.height >= ROOMY;
+    let locals = scene.state.local_peers();
+    let most = if roomy { 10 } else { 4 };
+    let rows = (locals.len().clamp(1, most) + usize::from(locals.len() > most)) as u16;
+    let gap = u16::from(roomy);
+    let settlement = if roomy { 7 } else { 2 };
+    let [round, _, stages, _, learning, _, chain] = Layout::vertical([
+        Constraint::Length(2),
+        Constraint::Length(gap),
+        Constraint::Length(1 + rows),
+        Constraint::Length(gap),
+        Constraint::Min(0),
+        Constraint::Length(gap),
+        Constraint::Length(settlement),
+    ])
+    .areas(area);
+    draw_round(theme, scene, round, buffer);
+    draw_stages(theme, scene, &locals, most, stages, buffer);
+    draw_learning(theme, scene, roomy, learning, buffer);
+    draw_chain(theme, scene, roomy, chain, buffer);
+}
+
+fn draw_round(theme: Theme, scene: &Scene<'_>, area: Rect, buffer: &mut Buffer) {
+    let state = scene.state;
+    let Some(current) = &state.round else {
+        let words = if state.started.is_some() {
+            "the first round has not opened yet"
+        } else {
+            "waiting for the node"
+        };
+        put(buffer, area, 0, &Line::styled(words, theme.dim()));
+        return;
+    };
+    let mut line = vec![
+        say(format!("Round {}", current.round), theme.strong()),
+        Span::raw("   "),
+    ];
+    if let Some((stage, deadline_ms)) = state.locals.stage() {
+        line.push(say(format!("▸ {}", stage.name()), theme.accent_strong()));
+        let left_ms = deadline_ms.saturating_sub(scene.now_ms);
+        if left_ms > 0 {
+            let left = text::seconds(left_ms);
+            line.push(say(format!("  at most {left} left"), theme.dim()));
+        }
+    }
+    put(buffer, area, 0, &Line::from(line));
+    let source = match current.source {
+        BeaconSource::Chain => "beacon from the chain ",
+        BeaconSource::Offline => "offline beacon, settles nothing ",
+    };
+    let beacon = Line::from(vec![
+        Span::styled(source, theme.dim()),
+        say(current.beacon.to_string(), theme.plain()),
+    ]);
+    put_right(buffer, area, 0, &beacon);
+
+    let mut line = vec![Span::styled("witnesses  ", theme.dim())];
+    for (witness, agrees) in &current.witnesses {
+        let (mark, style) = match agrees {
+            Some(true) => ("✓ ", theme.good()),
+            Some(false) => ("✗ ", theme.bad()),
+            None => ("· ", theme.dim()),
+        };
+        line.push(Span::styled(mark, style));
+        line.push(say(text::fit(&state.name(*witness), 16), theme.plain()));
+        line.push(Span::raw("  "));
+    }
+    if current.witnesses.is_empty() {
+        line.push(Span::styled("none elected", theme.dim()));
+    }
+    if current.needed > 0 {
+        let (signed, needed) = (current.signatures, current.needed);
+        let style = if signed >= needed {
+            theme.good()
+        } else {
+            theme.dim()
+        };
+        let words = format!("{signed} signed, {needed} settle it");
+        let room = usize::from(area.width).saturating_sub(words.len());
+        let mut used = 0;
+        line.retain(|span| {
+            used += span.width();
+            used < room
+        });
+        put_right(buffer, area, 1, &Line::from(say(words, style)));
+    }
+    put(buffer, area, 1, &Line::from(line));
+}
+
+const STAGES: [Column; 6] = [
+    left("", 15),
+    left("answer", 10),
+    left("critique", 10),
+    left("resolve", 10),
+    left("judge", 10),
+    left("train", 10),
+];
+
+fn draw_stages(
+    theme: Theme,
+    scene: &Scene<'_>,
+    locals: &[Option<swarm_core::ids::PeerId>],
+    most: usize,
+    area: Rect,
+    buffer: &mut Buffer,
+) {
+    let extra = usize::from(area.width).saturating_sub(79);
+    let mut columns = STAGES;
+    columns[0].title = "peers here";
+    for (index, column) in columns.iter_mut().enumerate() {
+        column.width += if index == 0 {
+            extra.min(8)
+        } else {
+            (extra.saturating_sub(8) / 5).min(6)
+        };
+    }
+    put(buffer, area, 0, &heading(theme, &columns));
+    if locals.is_empty() {
+        nothing(theme, "no local peer yet", below(area, 1), buffer);
+    }
+    for (index, peer) in locals.iter().take(most).enumerate() {
+        let mut cells = vec![say(scene.state.local_name(*peer), theme.plain())];
+        let local = scene.state.locals.peers.get(peer);
+        for stage in Stage::ALL {
+            cells.push(stage_cell(theme, scene.now_ms, local, stage));
+        }
+        let line = row(false, theme, &columns, cells);
+        put(buffer, area, 1 + index as u16, &line);
+    }
+    if locals.len() > most {
+        let words = format!("  and {} more", locals.len() - most);
+        put(
+            buffer,
+            area,
+            1 + most as u16,
+            &Line::styled(words, theme.dim()),
+        );
+    }
+}
+
+/// `✓ 8.1 s` when all were in, `◔ 3/4 in` when the deadline ended it,
+/// `▸ 14 s` while it runs, `·` before it begins.
+fn stage_cell(theme: Theme, now_ms: u64, local: Option<&Local>, stage: Stage) -> Span<'static> {
+    let waiting = Span::styled("·", theme.faint());
+    let Some(local) = local else {
+        return waiting;
+    };
+    let Some(cell) = local.stages.get(&stage) else {
+        return waiting;
+    };
+    let StageCell {
+        round,
+        started_ms,
+        end,
+        ..
+    } = *cell;
+    match end {
+        // Training may still belong to the round before.
+        None => {
+            let since = text::seconds(now_ms.saturating_sub(started_ms));
+            let words = if round == local.round {
+                format!("▸ {since}")
+            } else {
+                format!("▸ {since} (r{round})")
+            };
+            say(words, theme.accent_strong())
+        }
+        Some(_) if round != local.round => waiting,
+        Some(end) => match end.ended_by {
+            EndedBy::AllIn => say(format!("✓ {}", text::span(end.took_ms)), theme.good()),
+            EndedBy::Deadline if end.expected == 0 => {
+                say(format!("◔ {}", text::span(end.took_ms)), theme.warn())
+            }
+            EndedBy::Deadline => say(format!("◔ {}/{} in", end.seen, end.expected), theme.warn()),
+        },
+    }
+}
+
+fn draw_learning(theme: Theme, scene: &Scene<'_>, roomy: bool, area: Rect, buffer: &mut Buffer) {
+    let area = section(theme, "Does it learn?", area, buffer);
+    let side = if area.width >= 100 { 50 } else { 38 };
+    let [charts, _, numbers] = Layout::horizontal([
+        Constraint::Min(0),
+        Constraint::Length(2),
+        Constraint::Length(side),
+    ])
+    .areas(area);
+    let small = if roomy { charts.height / 3 } else { 0 };
+    let [main, minis] =
+        Layout::vertical([Constraint::Min(0), Constraint::Length(small)]).areas(charts);
+    draw_accuracy(theme, scene, main, buffer);
+    if small > 0 {
+        let learning = &scene.state.learning;
+        let panels: [Rect; 3] = Layout::horizontal([Constraint::Fill(1); 3])
+            .spacing(2)
+            .areas(minis);
+        let curves = [
+            ("reward", &learning.reward),
+            ("well formed", &learning.format_rate),
+            ("verdicts", &learning.judge_accuracy),
+        ];
+        for ((title, series), panel) in curves.into_iter().zip(panels) {
+            small_chart(theme, title, series, Scale::Share, panel, buffer);
+        }
+    }
+    draw_numbers(theme, scene, numbers, buffer);
+}
+
+fn draw_accuracy(theme: Theme, scene: &Scene<'_>, area: Rect, buffer: &mut Buffer) {
+    let state = scene.state;
+    let title = Line::from(vec![
+        Span::styled("⠒⠒", theme.accent()),
+        Span::styled(" answers right  ", theme.dim()),
+        Span::styled("••", theme.second()),
+        Span::styled(" held out", theme.dim()),
+    ]);
+    put(buffer, area, 0, &title);
+    let curves = [
+        Curve {
+            series: &state.learning.accuracy,
+            style: theme.accent(),
+            points: false,
+        },
+        Curve {
+            series: &state.evaluations.sampled,
+            style: theme.second(),
+            points: true,
+        },
+    ];
+    chart(
+        theme,
+        &curves,
+        Scale::Share,
+        "round",
+        below(area, 1),
+        buffer,
+    );
+}
+
+fn draw_numbers(theme: Theme, scene: &Scene<'_>, area: Rect, buffer: &mut Buffer) {
+    let state = scene.state;
+    let wide = area.width >= 50;
+    let columns = [
+        left("held out", if wide { 22 } else { 10 }),
+        right("before", 6),
+        right("now", 6),
+        left("change", 8),
+    ];
+    let before = state.evaluations.before();
+    let now = state.evaluations.now();
+    let mut lines = vec![heading(theme, &columns)];
+    let get = |of: fn(&swarm_core::event::EvalReport) -> f64| {
+        let before = before.as_ref().map(|(_, report)| of(report));
+        (before, now.as_ref().map(|(_, report)| of(report)))
+    };
+    for (label, (before, now)) in [
+        ("greedy", get(|report| report.greedy)),
+        ("sampled", get(|report| report.sampled)),
+        ("well formed", get(|report| report.format_rate)),
+    ] {
+        lines.push(change_row(theme, &columns, label, before, now));
+    }
+    if area.height >= 16 {
+        lines.push(Line::default());
+    }
+    let columns = [
+        left("each round", if wide { 22 } else { 10 }),
+        right("first", 6),
+        right("last", 6),
+        left("trend", if wide { 12 } else { 8 }),
+    ];
+    lines.push(heading(theme, &columns));
+    let learning = &state.learning;
+    for (label, series) in [
+        ("right", &learning.accuracy),
+        ("reward", &learning.reward),
+        ("format", &learning.format_rate),
+        ("verdicts", &learning.judge_accuracy),
+        ("resolved", &learning.resolve_accuracy),
+    ] {
+        lines.push(trend_row(theme, &columns, label, series));
+    }
+    // One environment a line, where there is room for at least a few.
+    let room = usize::from(area.height).saturating_sub(lines.len() + 2);
+    if let Some((_, before)) = &before
+        && room >= 3
+        && !before.tasks.is_empty()
+    {
+        let columns = [
+            left("held out, sampled", 22),
+            right("before", 6),
+            right("now", 6),
+            left("change", 8),
+        ];
+        lines.push(Line::default());
+        lines.push(heading(theme, &columns));
+        for (name, task) in before.tasks.iter().take(room) {
+            let now = now.as_ref().and_then(|(_, now)| now.tasks.get(name));
+            let now = now.map(|task| task.sampled);
+            lines.push(change_row(theme, &columns, name, Some(task.sampled), now));
+        }
+    }
+    for (index, line) in lines.iter().enumerate() {
+        put(buffer, area, index as u16, line);
+    }
+}
+
+fn change_row(
+    theme: Theme,
+    columns: &[Column],
+    label: &str,
+    before: Option<f64>,
+    now: Option<f64>,
+) -> Line<'static> {
+    let change = match (before, now) {
+        (Some(before), Some(now)) => {
+            let style = match now - before {
+                gain if gain >= 0.0005 => theme.good(),
+                gain if gain <= -0.0005 => theme.bad(),
+                _ => theme.dim(),
+            };
+            say(text::change(before, now), style)
+        }
+        _ => Span::styled("", theme.dim()),
+    };
+    let show = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), text::share);
+    let cells = vec![
+        say(label, theme.plain()),
+        say(show(before), theme.plain()),
+        say(show(now), theme.strong()),
+        change,
+    ];
+    row(false, theme, columns, cells)
+}
+
+fn trend_row(theme: Theme, columns: &[Column], label: &str, series: &Series) -> Line<'static> {
+    let show = |point: Option<(u64, f64)>| {
+        point.map_or_else(|| "–".to_owned(), |(_, value)| text::share(value))
+    };
+    let cells = vec![
+        say(label, theme.plain()),
+        say(show(series.first()), theme.plain()),
+        say(show(series.last()), theme.strong()),
+        say(spark(series, columns[3].width), theme.accent()),
+    ];
+    row(false, theme, columns, cells)
+}
+
+fn draw_chain(theme: Theme, scene: &Scene<'_>, roomy: bool, area: Rect, buffer: &mut Buffer) {
+    let state = scene.state;
+    let settlements = &state.settlements;
+    let area = section(theme, "Settled", area, buffer);
+    let mut spans = match state.started.as_ref().map(|started| &started.chain) {
+        None => vec![Span::styled("waiting for the node", theme.dim())],
+        Some(None) => vec![Span::styled("offline: nothing settles", theme.warn())],
+        Some(Some(chain)) => {
+            let kind = if chain.devnet { "devnet" } else { "chain" };
+            vec![
+                Span::styled(format!("{kind} "), theme.dim()),
+                Span::raw(chain.chain_id.to_string()),
+                Span::styled("  rounds ", theme.dim()),
+                say(format!("{}", settlements.settled), theme.strong()),
+                Span::styled(" of ", theme.dim()),
+                Span::raw(settlements.ended.max(settlements.settled).to_string()),
+            ]
+        }
+    };
+    if let Some((round, last)) = &settlements.last {
+        spans.extend([
+            Span::styled("  newest ", theme.dim()),
+            say(format!("r{round}"), theme.plain()),
+            Span::styled("  block ", theme.dim()),
+            Span::raw(text::count(last.block)),
+            Span::styled("  gas ", theme.dim()),
+            Span::raw(text::count(last.gas)),
+            Span::styled("  tx ", theme.dim()),
+            Span::raw(last.tx.to_string()),
+        ]);
+    }
+    put(buffer, area, 0, &Line::from(spans));
+    if !roomy {
+        return;
+    }
+    let columns = [
+        right("round", 5),
+        left("state", 24),
+        right("signed", 6),
+        right("block", 9),
+        right("gas", 10),
+        left("transaction", 11),
+        left("relayed by", 11),
+        right("took", 8),
+    ];
+    put(buffer, area, 1, &heading(theme, &columns));
+    let rows = settlements.rows.iter().rev();
+    for (index, (round, settlement)) in rows
+        .take(usize::from(area.height.saturating_sub(2)))
+        .enumerate()
+    {
+        let word = match (&settlement.settled, &settlement.why_not) {
+            (Some(_), _) => say("✓ settled", theme.good()),
+            (None, Some(why)) => say(format!("✗ {why}"), theme.warn()),
+            (None, None) => say("… under way", theme.dim()),
+        };
+        let settled = settlement.settled;
+        let show = |of: fn(&crate::state::rounds::Settlement) -> String| {
+            say(settled.as_ref().map(of).unwrap_or_default(), theme.plain())
+        };
+        let signed = format!("{}/{}", settlement.signatures, settlement.needed);
+        let took = settlement
+            .summary
+            .as_ref()
+            .map(|summary| format!("{} s", text::number(summary.wall_s, 1)));
+        let cells = vec![
+            say(round.to_string(), theme.plain()),
+            word,
+            say(signed, theme.plain()),
+            show(|settled| text::count(settled.block)),
+            show(|settled| text::count(settled.gas)),
+            show(|settled| settled.tx.to_string()),
+            show(|settled| settled.relayer.to_string()),
+            say(took.unwrap_or_default(), theme.plain()),
+        ];
+        put(
+            buffer,
+            area,
+            2 + index as u16,
+            &row(false, theme, &columns, cells),
+        );
+    }
+}

@@ -1,0 +1,8 @@
+//! The screens from the outside: what they show, how they take keys, how they
+//! replay, and that nothing a peer writes harms them.
+
+#[path = "../support/fixture.rs"]
+mod fixture;
+
+mod screens;
+mod support;
