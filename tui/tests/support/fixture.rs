@@ -10,17 +10,17 @@ use swarm_core::event::{
 use swarm_core::ids::{Address, Beacon, Hash, PeerId, SwarmId, TxHash};
 
 /// 22 November 2025, 14:00 UTC.
-pub const GENESIS_MS: u64 = 1_763_820_000_000;
+pub(crate) const GENESIS_MS: u64 = 1_763_820_000_000;
 /// A round, in milliseconds.
-pub const ROUND_MS: u64 = 40_000;
+pub(crate) const ROUND_MS: u64 = 40_000;
 /// Rounds in [`run`].
-pub const ROUNDS: u64 = 12;
+pub(crate) const ROUNDS: u64 = 12;
 /// Completions in a group.
 const GROUP: usize = 8;
 const ENVIRONMENTS: [&str; 5] = ["sum", "reverse", "sort", "count", "binary"];
 
 /// The peers: the last one is remote when `remote` says so.
-pub fn peers() -> [PeerId; 4] {
+pub(crate) fn peers() -> [PeerId; 4] {
     [0x1f, 0x42, 0x8c, 0xe7].map(|byte: u8| {
         let mut key = [byte; 32];
         key[1] = byte.wrapping_mul(7);
@@ -68,12 +68,12 @@ impl Builder {
 }
 
 /// A run of twelve rounds, in order of time.
-pub fn run() -> Vec<Record> {
+pub(crate) fn run() -> Vec<Record> {
     rounds(ROUNDS)
 }
 
 /// A run of any length.
-pub fn rounds(rounds: u64) -> Vec<Record> {
+pub(crate) fn rounds(rounds: u64) -> Vec<Record> {
     let mut builder = Builder {
         records: Vec::new(),
         dice: Dice(7),
