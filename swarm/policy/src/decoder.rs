@@ -109,6 +109,16 @@ impl Decoder {
         &self.vars
     }
 
+    /// The output projection, `[vocab, hidden]`; the embedding when tied.
+    pub(crate) fn output(&self) -> &Tensor {
+        &self.output
+    }
+
+    /// Cosines and sines of each position's angles, `[positions, head_dim / 2]`.
+    pub(crate) fn rotary(&self) -> (&Tensor, &Tensor) {
+        (&self.cosines, &self.sines)
+    }
+
     /// The last hidden states, after the final norm: `[batch, tokens, hidden]`.
     ///
     /// `tokens` is `[batch, tokens]` of u32. Attention is causal, so rows

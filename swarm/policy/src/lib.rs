@@ -9,6 +9,11 @@
 //! | `config` | the architecture, as Hugging Face's `config.json` writes it |
 //! | `decoder` | the weights and the differentiable forward pass |
 //! | `weights` | weights from randomness, from and to safetensors |
+//! | `tokenizer` | text to tokens and back, the chat template |
+//! | `sample` | batched sampling: groups, draws, ended rows |
+//! | `inference` | the forward pass for sampling, on plain slices |
+//! | `draw` | one token from a row of logits |
+//! | `slices` | arithmetic on slices of f32 |
 //! | `random` | randomness by counter |
 //! | [`kernel`] | log-probabilities and gradients on a CPU, without a graph |
 //! | `grpo` | advantages, and the loss of a token in closed form |
@@ -27,14 +32,19 @@
 mod checkpoint;
 mod config;
 mod decoder;
+mod draw;
 mod error;
 mod gradients;
 mod grpo;
+mod inference;
 pub mod kernel;
 mod muon;
 mod optimizer;
 mod random;
+mod sample;
 mod schedule;
+mod slices;
+mod tokenizer;
 mod weights;
 
 pub use checkpoint::Rejected;
@@ -45,4 +55,6 @@ pub use gradients::{Gradients, clip_factor};
 pub use grpo::{AdvantageKind, Clip, TokenLogProbs, TokenLoss, advantages, token_loss};
 pub use muon::{Muon, orthogonalize};
 pub use optimizer::{AdamW, Optimizer, Rates};
+pub use sample::{Completion, Request, SampleLimits, sample};
 pub use schedule::Schedule;
+pub use tokenizer::{ChatMessage, Tokenizer};

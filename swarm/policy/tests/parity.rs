@@ -1,43 +1,19 @@
 //! The decoder against the stock model of candle-transformers, over the same
 //! storage: one must compute what the other computes, and only ours trains.
 
+mod common;
+
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::qwen2;
-use policy::{Config, Decoder};
-
-fn config(tied: bool) -> Config {
-    Config::from_json(
-        serde_json::json!({
-            "model_type": "qwen2", "vocab_size": 61, "hidden_size": 48,
-            "intermediate_size": 80, "num_hidden_layers": 3,
-            "num_attention_heads": 4, "num_key_value_heads": 2,
-            "rms_norm_eps": 1e-6, "rope_theta": 10_000.0,
-            "tie_word_embeddings": tied, "max_position_embeddings": 64,
-        })
-        .to_string()
-        .as_bytes(),
-    )
-    .unwrap()
-}
+use common::{config_with, decoder};
+use policy::Decoder;
 
 fn tokens(batch: usize, length: usize, vocab: usize) -> Tensor {
-    let ids: Vec<u32> =
-        (0..batch * length).map(|index| ((index * 7919 + 13) % vocab) as u32).collect();
+    let ids: Vec<u32> = (0..batch * length)
+        .map(|index| ((index * 7919 + 13) % vocab) as u32)
+        .collect();
     Tensor::from_vec(ids, (batch, length), &Device::Cpu).unwrap()
-}
-
-/// Makes biases and norms other than zero and one, so that they count.
-fn stir(decoder: &Decoder) {
-    for (name, var) in decoder.vars() {
-        if let [width] = *var.dims() {
-            let wave: Vec<f32> = (0..width)
-                .map(|index| 0.1 * (index as f32 * 1.7 + name.len() as f32).sin())
-                .collect();
-            let wave = Tensor::from_vec(wave, width, &Device::Cpu).unwrap();
-            var.set(&(var.as_detached_tensor() + wave).unwrap()).unwrap();
-        }
-    }
 }
 
 /// The stock model's last hidden states, from the very storage of `decoder`.
@@ -83,8 +59,7 @@ fn distance(left: &Tensor, right: &Tensor) -> f32 {
 #[test]
 fn hidden_states_equal_the_stock_models() {
     for tied in [true, false] {
-        let decoder = Decoder::random(config(tied), 5, &Device::Cpu).unwrap();
-        stir(&decoder);
+        let decoder = decoder(config_with(61, tied), 5);
         let tokens = tokens(3, 37, 61);
         let ours = decoder.hidden(&tokens).unwrap();
         let stock = stock_hidden(&decoder, &tokens);
@@ -96,24 +71,34 @@ fn hidden_states_equal_the_stock_models() {
 #[test]
 fn every_variable_has_a_gradient() {
     for tied in [true, false] {
-        let decoder = Decoder::random(config(tied), 6, &Device::Cpu).unwrap();
-        stir(&decoder);
+        let decoder = decoder(config_with(61, tied), 6);
         let tokens = tokens(2, 20, 61);
         let hidden = decoder.hidden(&tokens).unwrap().reshape((40, 48)).unwrap();
         let targets = tokens.flatten_all().unwrap();
         let (log_probs, _) = decoder.log_probs(&hidden, &targets, 16).unwrap();
         let gradients = log_probs.mean_all().unwrap().backward().unwrap();
         for (name, var) in decoder.vars() {
-            let gradient = gradients.get(var).unwrap_or_else(|| panic!("{name} has no gradient"));
-            let size = gradient.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
-            assert!(size > 1e-9 && size.is_finite(), "{name}: largest gradient is {size}");
+            let gradient = gradients
+                .get(var)
+                .unwrap_or_else(|| panic!("{name} has no gradient"));
+            let size = gradient
+                .abs()
+                .unwrap()
+                .max_all()
+                .unwrap()
+                .to_scalar::<f32>()
+                .unwrap();
+            assert!(
+                size > 1e-9 && size.is_finite(),
+                "{name}: largest gradient is {size}"
+            );
         }
     }
 }
 
 #[test]
 fn padding_on_the_right_changes_nothing_before_it() {
-    let decoder = Decoder::random(config(true), 7, &Device::Cpu).unwrap();
+    let decoder = decoder(config_with(61, true), 7);
     let long = tokens(2, 30, 61);
     let short = long.narrow(1, 0, 18).unwrap();
     let apart = distance(
@@ -125,8 +110,7 @@ fn padding_on_the_right_changes_nothing_before_it() {
 
 #[test]
 fn log_probs_and_entropy_do_not_depend_on_the_chunk() {
-    let decoder = Decoder::random(config(true), 8, &Device::Cpu).unwrap();
-    stir(&decoder);
+    let decoder = decoder(config_with(61, true), 8);
     let tokens = tokens(1, 29, 61);
     let hidden = decoder.hidden(&tokens).unwrap().reshape((29, 48)).unwrap();
     let targets = tokens.flatten_all().unwrap();
@@ -134,8 +118,17 @@ fn log_probs_and_entropy_do_not_depend_on_the_chunk() {
     let output = decoder.vars()["model.embed_tokens.weight"].as_detached_tensor();
     let logits = hidden.detach().matmul(&output.t().unwrap()).unwrap();
     let all = candle_nn::ops::log_softmax(&logits, 1).unwrap();
-    let plain = all.gather(&targets.unsqueeze(1).unwrap(), 1).unwrap().squeeze(1).unwrap();
-    let plain_entropy = (all.exp().unwrap() * &all).unwrap().sum(1).unwrap().neg().unwrap();
+    let plain = all
+        .gather(&targets.unsqueeze(1).unwrap(), 1)
+        .unwrap()
+        .squeeze(1)
+        .unwrap();
+    let plain_entropy = (all.exp().unwrap() * &all)
+        .unwrap()
+        .sum(1)
+        .unwrap()
+        .neg()
+        .unwrap();
     for chunk in [1, 4, 29, 1000] {
         let (log_probs, entropy) = decoder.log_probs(&hidden, &targets, chunk).unwrap();
         assert!(distance(&log_probs, &plain) < 1e-5);

@@ -1,0 +1,66 @@
+//! Tokens per second of sampling and training at the size of the base model.
+//!
+//! `cargo run --release -p policy --example speed`
+
+use candle_core::{Device, Tensor};
+use policy::{ChatMessage, Config, Decoder, Request, SampleLimits, Tokenizer, sample};
+use std::time::Instant;
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+fn main() -> anyhow::Result<()> {
+    let config = Config {
+        vocab_size: 412,
+        hidden_size: 96,
+        intermediate_size: 288,
+        num_hidden_layers: 4,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        max_position_embeddings: 512,
+        ..common::config_with(412, true)
+    };
+    let decoder = Decoder::random(config, 1, &Device::Cpu)?;
+    let tokenizer = Tokenizer::from_bytes(common::tokenizer_json().as_bytes())?;
+    for rows in [1, 8, 48, 96] {
+        let requests: Vec<Request> = (0..rows.div_ceil(8) as u64)
+            .map(|seed| Request {
+                messages: vec![ChatMessage::new("user", "x".repeat(60))],
+                group: rows.min(8),
+                seed,
+                max_tokens: 100,
+                temperature: 1.0,
+                top_p: 1.0,
+            })
+            .collect();
+        let mut best = 0f64;
+        for _ in 0..5 {
+            let start = Instant::now();
+            let groups = sample(&decoder, &tokenizer, &requests, &SampleLimits::default())?;
+            let tokens: usize = groups.iter().flatten().map(|c| c.tokens.len()).sum();
+            best = best.max(tokens as f64 / start.elapsed().as_secs_f64());
+        }
+        println!("sampling, {rows} rows: {best:.0} tokens/s");
+    }
+    for (batch, length) in [(8, 128), (48, 64)] {
+        let ids: Vec<u32> = (0..batch * length)
+            .map(|i| (i * 7919 % 412) as u32)
+            .collect();
+        let tokens = Tensor::from_vec(ids, (batch, length), &Device::Cpu)?;
+        let mut best = (0f64, 0f64);
+        for _ in 0..5 {
+            let start = Instant::now();
+            let hidden = decoder.hidden(&tokens)?.flatten(0, 1)?;
+            let (log_probs, _) = decoder.log_probs(&hidden, &tokens.flatten_all()?, 512)?;
+            let rate = |start: Instant| (batch * length) as f64 / start.elapsed().as_secs_f64();
+            best.0 = best.0.max(rate(start));
+            log_probs.mean_all()?.backward()?;
+            best.1 = best.1.max(rate(start));
+        }
+        println!(
+            "training, {batch} x {length}: forward {:.0} tokens/s, with backward {:.0}",
+            best.0, best.1
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! Small models and a tokenizer of bytes for the tests.
+#![allow(dead_code)] // each test file uses its share
+
+use candle_core::{Device, Tensor};
+use policy::{ChatMessage, Config, Decoder, Request, Tokenizer};
+
+/// Tokens of [`tokenizer`]: 256 bytes, two control tokens, two tags.
+pub const VOCAB: usize = 260;
+
+pub fn config_with(vocab_size: usize, tied: bool) -> Config {
+    Config::from_json(
+        serde_json::json!({
+            "model_type": "qwen2", "vocab_size": vocab_size, "hidden_size": 48,
+            "intermediate_size": 80, "num_hidden_layers": 3,
+            "num_attention_heads": 4, "num_key_value_heads": 2,
+            "rms_norm_eps": 1e-6, "rope_theta": 10_000.0,
+            "tie_word_embeddings": tied, "max_position_embeddings": 128,
+        })
+        .to_string()
+        .as_bytes(),
+    )
+    .unwrap()
+}
+
+/// A random decoder whose biases and norms are other than zero and one.
+pub fn decoder(config: Config, seed: u64) -> Decoder {
+    let decoder = Decoder::random(config, seed, &Device::Cpu).unwrap();
+    for (name, var) in decoder.vars() {
+        let dims = var.dims().to_vec();
+        let count = var.elem_count();
+        let wave: Vec<f32> = (0..count)
+            .map(|index| 0.1 * (index as f32 * 1.7 + name.len() as f32).sin())
+            .collect();
+        let wave = Tensor::from_vec(wave, dims, &Device::Cpu).unwrap();
+        var.set(&(var.as_detached_tensor() + wave).unwrap())
+            .unwrap();
+    }
+    decoder
+}
+
+/// A byte-level tokenizer without merges.
+pub fn tokenizer_json() -> String {
+    let mut vocab = serde_json::Map::new();
+    let printable = |byte: u32| {
+        (0x21..=0x7e).contains(&byte)
+            || (0xa1..=0xac).contains(&byte)
+            || (0xae..=0xff).contains(&byte)
+    };
+    let mut next = 256;
+    for byte in 0..256u32 {
+        let letter = if printable(byte) {
+            byte
+        } else {
+            next += 1;
+            next - 1
+        };
+        vocab.insert(char::from_u32(letter).unwrap().to_string(), byte.into());
+    }
+    let added = |id: u32, content: &str, special: bool| {
+        serde_json::json!({
+            "id": id, "content": content, "single_word": false, "lstrip": false,
+            "rstrip": false, "normalized": false, "special": special,
+        })
+    };
+    let byte_level = serde_json::json!({
+        "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false,
+    });
+    serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "normalizer": null,
+        "added_tokens": [
+            added(256, "<|im_start|>", true), added(257, "<|im_end|>", true),
+            added(258, "<answer>", false), added(259, "</answer>", false),
+        ],
+        "pre_tokenizer": byte_level, "post_processor": null, "decoder": byte_level,
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": null, "fuse_unk": false,
+            "continuing_subword_prefix": null, "end_of_word_suffix": null,
+            "byte_fallback": false, "vocab": vocab, "merges": [],
+        },
+    })
+    .to_string()
+}
+
+pub fn tokenizer() -> Tokenizer {
+    Tokenizer::from_bytes(tokenizer_json().as_bytes()).unwrap()
+}
+
+pub fn request(content: &str, group: usize, seed: u64) -> Request {
+    Request {
+        messages: vec![ChatMessage::new("user", content)],
+        group,
+        seed,
+        max_tokens: 40,
+        temperature: 1.0,
+        top_p: 1.0,
+    }
+}
