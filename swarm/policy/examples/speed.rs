@@ -22,7 +22,7 @@ fn main() -> anyhow::Result<()> {
     };
     let decoder = Decoder::random(config, 1, &Device::Cpu)?;
     let tokenizer = Tokenizer::from_bytes(common::tokenizer_json().as_bytes())?;
-    for rows in [1, 8, 48, 96] {
+    for rows in [1usize, 8, 48, 96] {
         let requests: Vec<Request> = (0..rows.div_ceil(8) as u64)
             .map(|seed| Request {
                 messages: vec![ChatMessage::new("user", "x".repeat(60))],
@@ -42,7 +42,7 @@ fn main() -> anyhow::Result<()> {
         }
         println!("sampling, {rows} rows: {best:.0} tokens/s");
     }
-    for (batch, length) in [(8, 128), (48, 64)] {
+    for (batch, length) in [(8usize, 128usize), (48, 64)] {
         let ids: Vec<u32> = (0..batch * length)
             .map(|i| (i * 7919 % 412) as u32)
             .collect();

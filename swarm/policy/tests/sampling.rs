@@ -25,7 +25,7 @@ fn requests() -> Vec<Request> {
                 max_tokens: 12 + 9 * (index % 4),
                 temperature: [1.0, 0.7, 1.3][index % 3],
                 top_p: [1.0, 0.9][index % 2],
-                ..request(&content, 1 + index % 5, index as u64)
+                ..request(&content, 1 + 3 * (index % 5), index as u64)
             }
         })
         .collect()

@@ -5,9 +5,9 @@ use candle_core::{Device, Tensor};
 use policy::{ChatMessage, Config, Decoder, Request, Tokenizer};
 
 /// Tokens of [`tokenizer`]: 256 bytes, two control tokens, two tags.
-pub const VOCAB: usize = 260;
+pub(crate) const VOCAB: usize = 260;
 
-pub fn config_with(vocab_size: usize, tied: bool) -> Config {
+pub(crate) fn config_with(vocab_size: usize, tied: bool) -> Config {
     Config::from_json(
         serde_json::json!({
             "model_type": "qwen2", "vocab_size": vocab_size, "hidden_size": 48,
@@ -23,7 +23,7 @@ pub fn config_with(vocab_size: usize, tied: bool) -> Config {
 }
 
 /// A random decoder whose biases and norms are other than zero and one.
-pub fn decoder(config: Config, seed: u64) -> Decoder {
+pub(crate) fn decoder(config: Config, seed: u64) -> Decoder {
     let decoder = Decoder::random(config, seed, &Device::Cpu).unwrap();
     for (name, var) in decoder.vars() {
         let dims = var.dims().to_vec();
@@ -39,7 +39,7 @@ pub fn decoder(config: Config, seed: u64) -> Decoder {
 }
 
 /// A byte-level tokenizer without merges.
-pub fn tokenizer_json() -> String {
+pub(crate) fn tokenizer_json() -> String {
     let mut vocab = serde_json::Map::new();
     let printable = |byte: u32| {
         (0x21..=0x7e).contains(&byte)
@@ -81,11 +81,11 @@ pub fn tokenizer_json() -> String {
     .to_string()
 }
 
-pub fn tokenizer() -> Tokenizer {
+pub(crate) fn tokenizer() -> Tokenizer {
     Tokenizer::from_bytes(tokenizer_json().as_bytes()).unwrap()
 }
 
-pub fn request(content: &str, group: usize, seed: u64) -> Request {
+pub(crate) fn request(content: &str, group: usize, seed: u64) -> Request {
     Request {
         messages: vec![ChatMessage::new("user", content)],
         group,
