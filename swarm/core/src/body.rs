@@ -168,6 +168,15 @@ impl Body {
         }
     }
 
+    /// How many completions it holds.
+    pub fn completions(&self) -> usize {
+        match self {
+            Self::Answer(batch) => batch.groups.iter().map(|g| g.completions.len()).sum(),
+            Self::Critique(batch) => batch.groups.iter().map(|g| g.completions.len()).sum(),
+            Self::Resolve(batch) => batch.groups.iter().map(|g| g.completions.len()).sum(),
+        }
+    }
+
     /// The bytes that travel, and the hash that names them.
     pub fn encode(&self) -> (Hash, Vec<u8>) {
         let bytes = postcard::to_extend(self, vec![BODY_VERSION])

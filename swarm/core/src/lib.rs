@@ -9,6 +9,7 @@
 //! | [`body`] | batches of completions, what travels by hash |
 //! | [`draw`] | what the beacon draws, so that nobody chooses |
 //! | [`refusal`] | what becomes of a peer's message, and why |
+//! | [`roster`] | who is here, and whether it is waited for |
 //! | [`round`] | the round as a state machine |
 //! | [`score`] | from a judged round to signed rows |
 //!
@@ -24,5 +25,6 @@ pub mod ids;
 pub mod manifest;
 pub mod message;
 pub mod refusal;
+pub mod roster;
 pub mod round;
 pub mod score;

@@ -25,7 +25,7 @@ pub struct Config {
     pub registration: EvmSignature,
     /// Known to nobody else; commitments hide behind what follows from it.
     pub secret: [u8; 32],
-    /// Peers that run in this process. A start waits for no others.
+    /// Peers that run in this process; only shown.
     pub local: BTreeSet<PeerId>,
     /// The swarm.
     pub manifest: Manifest,
@@ -39,8 +39,13 @@ pub enum Input {
     /// Begin. Once, first.
     Start {
         /// The first round this peer may take part in: past every round it
-        /// was in before it was stopped, since a round is answered once. 1 at first.
+        /// was in before it was stopped, since a round is answered once, and
+        /// past every round the chain has opened. 1 in a new swarm.
         first_round: u64,
+        /// How many others to hear from before beginning; without them the
+        /// round begins after `join_ms`. Those of this process, or, with a
+        /// ticket, at least one.
+        expect: u16,
         /// The last round to take part in; rest afterwards.
         last_round: Option<u64>,
     },

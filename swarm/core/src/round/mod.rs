@@ -43,5 +43,365 @@
 //!   witnesses listed, not on the order in which anything arrived.
 
 mod api;
+mod closing;
+mod gallery;
+mod join;
+mod judging;
+mod pace;
+mod receive;
+mod sampling;
+mod stages;
+mod state;
+mod training;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::event::{BeaconSource, Event};
+use crate::ids::{Address, Beacon, PeerId, SwarmId};
+use crate::manifest::Pace;
+use crate::message::{Announcement, Payload, Phase, Position, WIRE_VERSION};
+use crate::refusal::{Outcome, RejectReason};
+use crate::roster::Roster;
+use state::{Opened, Round, Said};
 
 pub use api::{Config, Effect, Input, SampleRequest, ScorecardRequest, Settlement, TrainGroup};
+
+/// One peer's view of the swarm, and what it does next.
+pub struct Machine {
+    config: Config,
+    id: SwarmId,
+    now: u64,
+    sequence: u64,
+    at: Position,
+    last_round: Option<u64>,
+    expect: usize,
+    /// When the present phase began, and when it ends at the latest.
+    began: u64,
+    deadline: u64,
+    roster: Roster,
+    rounds: BTreeMap<u64, Round>,
+    hello: Said,
+    timer: Option<u64>,
+    running: bool,
+    effects: Vec<Effect>,
+}
+
+impl Machine {
+    /// A machine that has not started.
+    pub fn new(config: Config) -> Self {
+        let hello = Payload::Hello {
+            address: config.address,
+            name: config.name.clone(),
+            registration: config.registration,
+        };
+        Self {
+            id: config.manifest.id(),
+            now: 0,
+            sequence: 0,
+            at: Position {
+                round: 0,
+                phase: Phase::Join,
+            },
+            last_round: None,
+            expect: 0,
+            began: 0,
+            deadline: u64::MAX,
+            roster: Roster::new(config.manifest.limits.peers),
+            rounds: BTreeMap::new(),
+            hello: Said::new(hello, Phase::Join, 0),
+            timer: None,
+            running: false,
+            effects: Vec::new(),
+            config,
+        }
+    }
+
+    /// The swarm.
+    pub fn swarm(&self) -> SwarmId {
+        self.id
+    }
+
+    /// Where this peer is.
+    pub fn position(&self) -> Position {
+        self.at
+    }
+
+    /// Who else is here.
+    pub fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// The address whose signature makes a peer's attestation of a round
+    /// good; `None` if the peer is no witness of it, as far as is known here.
+    pub fn witness(&self, round: u64, peer: PeerId) -> Option<Address> {
+        let opened = self.rounds.get(&round)?.opened.as_ref()?;
+        opened.committee.get(&peer).copied()
+    }
+
+    /// Takes in what happened and says what to do.
+    pub fn handle(&mut self, now_ms: u64, input: Input) -> Vec<Effect> {
+        // A clock that is set back stands still until it has caught up.
+        self.now = self.now.max(now_ms);
+        match input {
+            Input::Start {
+                first_round,
+                last_round,
+                expect,
+            } => self.start(first_round, last_round, expect.into()),
+            _ if !self.running => {}
+            Input::Tick => {}
+            Input::Announcement(announcement) => {
+                let from = announcement.peer;
+                let outcome = self.receive(announcement);
+                self.count(Some(from), outcome);
+            }
+            Input::Refused { from, reason } => self.count(from, reason.into()),
+            Input::Body { hash, bytes } => self.receive_body(hash, &bytes),
+            Input::FetchFailed { hash } => self.fetch_failed(hash),
+            Input::RoundOpened {
+                round,
+                beacon,
+                committee,
+            } => self.round_opened(round, beacon, committee),
+            Input::Sampled {
+                round,
+                kind,
+                groups,
+            } => self.sampled(round, kind, groups),
+            Input::CardSigned {
+                round,
+                included,
+                signature,
+            } => self.card_signed(round, included, signature),
+            Input::Trained { round, checkpoint } => self.trained(round, checkpoint),
+            Input::Settled { round, tx } => {
+                if let Some(round) = self.rounds.get_mut(&round) {
+                    round.closing.tx = Some(tx);
+                }
+            }
+            Input::Stop => {
+                self.publish(self.at.round, Payload::Leave);
+                self.running = false;
+            }
+        }
+        if self.running {
+            self.advance();
+            self.fetch();
+            self.close_rounds();
+            self.repeat();
+            self.set_timer();
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    fn start(&mut self, first_round: u64, last_round: Option<u64>, expect: usize) {
+        self.running = true;
+        self.last_round = last_round;
+        self.expect = expect;
+        self.sequence = self.now;
+        self.join(first_round, self.config.manifest.stages.join_ms);
+    }
+
+    fn round_opened(&mut self, number: u64, beacon: Beacon, committee: Vec<(PeerId, Address)>) {
+        if number < self.at.round {
+            return;
+        }
+        let opened = Opened {
+            beacon,
+            source: BeaconSource::Chain,
+            committee: committee.into_iter().collect(),
+        };
+        let round = self.round_mut(number);
+        match &round.opened {
+            None => round.opened = Some(opened),
+            // The chain is back before anything depends on the offline beacon.
+            Some(before) if before.source == BeaconSource::Offline => {
+                let answering = Position {
+                    round: number,
+                    phase: Phase::Answer,
+                };
+                if self.at <= answering {
+                    let claims = std::mem::take(&mut self.round_mut(number).claims);
+                    let me = self.config.me;
+                    let mut round = Round::new(number);
+                    round.opened = Some(opened);
+                    round.claims = claims;
+                    round.claims.retain(|(peer, _), _| *peer != me);
+                    self.rounds.insert(number, round);
+                    if self.at == answering {
+                        self.at.phase = Phase::Open;
+                    }
+                }
+            }
+            Some(_) => {}
+        }
+        self.notice_opened(number);
+    }
+
+    fn clocked(&self) -> bool {
+        matches!(self.config.manifest.pace, Pace::Clock { .. })
+    }
+
+    fn round_mut(&mut self, number: u64) -> &mut Round {
+        self.rounds
+            .entry(number)
+            .or_insert_with(|| Round::new(number))
+    }
+
+    /// The round this peer is in; between rounds, the one it comes from.
+    fn round(&self) -> Option<&Round> {
+        self.rounds.get(&self.at.round)
+    }
+
+    fn emit(&mut self, event: Event) {
+        self.effects.push(Effect::Emit(event));
+    }
+
+    fn publish(&mut self, round: u64, payload: Payload) {
+        // Larger than any number used before a restart, as the clock goes on.
+        self.sequence = self.now.max(self.sequence + 1);
+        self.effects.push(Effect::Publish(Announcement {
+            version: WIRE_VERSION,
+            swarm: self.id,
+            round,
+            peer: self.config.me,
+            sequence: self.sequence,
+            at: self.at,
+            payload,
+        }));
+    }
+
+    /// Says something about a round, and goes on saying it while `phase` lasts.
+    fn say(&mut self, number: u64, phase: Phase, payload: Payload) {
+        self.publish(number, payload.clone());
+        let said = Said::new(payload, phase, self.now);
+        self.round_mut(number).said.push(said);
+    }
+
+    fn say_hello(&mut self) {
+        self.hello.repeated(self.now);
+        self.publish(self.at.round, self.hello.payload.clone());
+    }
+
+    /// Says again what has gone unanswered for long enough.
+    fn repeat(&mut self) {
+        let (now, at) = (self.now, self.at);
+        let repeat_ms = self.config.manifest.stages.repeat_ms;
+        if at.phase == Phase::Join && self.hello.next_ms(repeat_ms) <= now {
+            self.say_hello();
+        }
+        let mut again = Vec::new();
+        for (number, round) in &mut self.rounds {
+            for index in 0..round.said.len() {
+                if waits(round, &round.said[index], at) {
+                    let said = &mut round.said[index];
+                    if said.next_ms(repeat_ms) <= now {
+                        said.repeated(now);
+                        again.push((*number, said.payload.clone()));
+                    }
+                }
+            }
+        }
+        for (number, payload) in again {
+            self.publish(number, payload);
+        }
+    }
+
+    /// Says again what a peer that is behind may lack: everything from its
+    /// phase on, but nothing twice within the shortest interval.
+    fn help(&mut self, behind: Position) {
+        let (now, at) = (self.now, self.at);
+        let repeat_ms = self.config.manifest.stages.repeat_ms;
+        if behind.phase == Phase::Join {
+            if at.phase != Phase::Join && self.hello.last_ms + repeat_ms <= now {
+                self.say_hello();
+            }
+            return;
+        }
+        if behind >= at || behind.round + 1 < at.round {
+            return;
+        }
+        let Some(round) = self.rounds.get_mut(&behind.round) else {
+            return;
+        };
+        let mut again = Vec::new();
+        for said in &mut round.said {
+            if said.phase >= behind.phase && said.last_ms + repeat_ms <= now {
+                said.last_ms = now;
+                again.push(said.payload.clone());
+            }
+        }
+        for payload in again {
+            self.publish(behind.round, payload);
+        }
+    }
+
+    /// Counts a refusal and shows it.
+    fn count(&mut self, from: Option<PeerId>, outcome: Outcome) {
+        if let Outcome::Rejected(reason) = outcome {
+            self.refuse(from, &reason);
+        }
+    }
+
+    fn refuse(&mut self, from: Option<PeerId>, reason: &RejectReason) {
+        if self.roster.refuse(from.as_ref(), reason.key()) {
+            self.emit(Event::Rejected {
+                from,
+                reason: reason.key().to_owned(),
+                detail: reason.to_string(),
+            });
+        }
+    }
+
+    fn set_timer(&mut self) {
+        let repeat_ms = self.config.manifest.stages.repeat_ms;
+        let mut next = self.deadline;
+        if self.at.phase == Phase::Join {
+            next = next.min(self.hello.next_ms(repeat_ms));
+        }
+        for round in self.rounds.values() {
+            for said in &round.said {
+                if waits(round, said, self.at) {
+                    next = next.min(said.next_ms(repeat_ms));
+                }
+            }
+            for fetching in round.fetching.values() {
+                next = next.min(fetching.retry_ms.unwrap_or(u64::MAX));
+            }
+            next = next.min(self.closing_wakes_at(round));
+        }
+        // What is due was done above; anything left can wait a moment.
+        let next = next.max(self.now + 1);
+        if next != u64::MAX && self.timer != Some(next) {
+            self.timer = Some(next);
+            self.effects.push(Effect::SetTimer { at_ms: next });
+        }
+    }
+
+    /// Those that are waited for in the present round: they were here in the
+    /// last one, or have said that they begin with this one.
+    fn participants(&self) -> BTreeSet<PeerId> {
+        let number = self.at.round;
+        let clocked = self.clocked();
+        self.roster
+            .present()
+            .filter(|(_, peer)| match peer.at.phase {
+                Phase::Join => peer.at.round == number,
+                Phase::Rest => clocked && peer.at.round + 1 >= number,
+                _ => peer.at.round == number || peer.at.round + 1 == number,
+            })
+            .map(|(id, _)| id)
+            .collect()
+    }
+}
+
+/// Whether something said is still waited for by those it was said to.
+fn waits(round: &Round, said: &Said, at: Position) -> bool {
+    match said.payload {
+        Payload::Attestation(_) => !round.ended,
+        _ => round.number == at.round && said.phase == at.phase,
+    }
+}
+
+#[cfg(test)]
+mod tests;

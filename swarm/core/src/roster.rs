@@ -1,0 +1,255 @@
+//! Who is here: what each peer last said of itself, whether it is waited for,
+//! and how often it was refused.
+
+use std::collections::BTreeMap;
+
+use crate::ids::{Address, PeerId};
+use crate::message::{Phase, Position};
+
+/// Refusals of one peer that are shown in one round; all are counted.
+const SHOWN_REFUSALS: u32 = 8;
+
+/// What is known of a peer.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its name; empty until it said Hello.
+    pub name: String,
+    /// Who owns its reputation; unknown until it said Hello.
+    pub address: Option<Address>,
+    /// Where it was when it last spoke.
+    pub at: Position,
+    /// The highest sequence number it used.
+    pub sequence: u64,
+    /// When it last spoke.
+    pub heard_ms: u64,
+    /// Whether it is waited for: it spoke since it last missed a stage.
+    pub present: bool,
+    /// What was refused of it, by reason.
+    pub refused: BTreeMap<&'static str, u64>,
+    messages: u32,
+    shown: u32,
+}
+
+/// The peers, this one excluded.
+#[derive(Debug, Default)]
+pub struct Roster {
+    peers: BTreeMap<PeerId, Peer>,
+    limit: usize,
+    /// Refusals of nobody in particular that were shown this round.
+    shown: u32,
+}
+
+/// What hearing from a peer changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// The roster is full of peers that are here.
+    Full,
+    /// It has used up its messages for this round.
+    OverBudget,
+    /// Somebody new, or back.
+    Arrived,
+    /// Somebody known.
+    Known,
+}
+
+impl Roster {
+    pub(crate) fn new(limit: u16) -> Self {
+        Self {
+            peers: BTreeMap::new(),
+            limit: limit.into(),
+            shown: 0,
+        }
+    }
+
+    /// All known peers.
+    pub fn iter(&self) -> impl Iterator<Item = (PeerId, &Peer)> {
+        self.peers.iter().map(|(id, peer)| (*id, peer))
+    }
+
+    /// One peer.
+    pub fn get(&self, id: &PeerId) -> Option<&Peer> {
+        self.peers.get(id)
+    }
+
+    /// Those that are waited for.
+    pub fn present(&self) -> impl Iterator<Item = (PeerId, &Peer)> {
+        self.iter().filter(|(_, peer)| peer.present)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: &PeerId) -> Option<&mut Peer> {
+        self.peers.get_mut(id)
+    }
+
+    /// Notes that a peer spoke, and counts it against its budget.
+    pub(crate) fn hear(
+        &mut self,
+        id: PeerId,
+        at: Position,
+        sequence: u64,
+        now_ms: u64,
+        budget: u32,
+    ) -> Heard {
+        if !self.peers.contains_key(&id) && self.peers.len() >= self.limit {
+            let gone = self
+                .peers
+                .iter()
+                .filter(|(_, peer)| !peer.present)
+                .min_by_key(|(_, peer)| peer.heard_ms)
+                .map(|(id, _)| *id);
+            match gone {
+                Some(gone) => self.peers.remove(&gone),
+                None => return Heard::Full,
+            };
+        }
+        let peer = self.peers.entry(id).or_insert_with(|| Peer {
+            name: String::new(),
+            address: None,
+            at,
+            sequence: 0,
+            heard_ms: now_ms,
+            present: false,
+            refused: BTreeMap::new(),
+            messages: 0,
+            shown: 0,
+        });
+        peer.messages = peer.messages.saturating_add(1);
+        if peer.messages > budget {
+            return Heard::OverBudget;
+        }
+        peer.heard_ms = now_ms;
+        // What was overtaken says nothing new of where the peer is, and does
+        // not bring back one that has left since.
+        if sequence <= peer.sequence {
+            return Heard::Known;
+        }
+        peer.sequence = sequence;
+        peer.at = at;
+        if peer.present {
+            Heard::Known
+        } else {
+            peer.present = true;
+            Heard::Arrived
+        }
+    }
+
+    /// Gives every peer its budget for a new round.
+    pub(crate) fn renew_budgets(&mut self) {
+        self.shown = 0;
+        for peer in self.peers.values_mut() {
+            peer.messages = 0;
+            peer.shown = 0;
+        }
+    }
+
+    /// Counts a refusal, and says whether to show it.
+    pub(crate) fn refuse(&mut self, id: Option<&PeerId>, key: &'static str) -> bool {
+        // Nothing is kept of a key that never said anything of use.
+        let shown = match id.and_then(|id| self.peers.get_mut(id)) {
+            Some(peer) => {
+                *peer.refused.entry(key).or_default() += 1;
+                &mut peer.shown
+            }
+            None => &mut self.shown,
+        };
+        *shown = shown.saturating_add(1);
+        *shown <= SHOWN_REFUSALS
+    }
+
+    /// Where the swarm is: the furthest position that more than half of the
+    /// peers under way have reached, so that no lone liar moves it. `None` if
+    /// nobody is under way.
+    pub fn prevailing(&self) -> Option<Position> {
+        let under_way = |peer: &&Peer| !matches!(peer.at.phase, Phase::Join | Phase::Rest);
+        let mut positions: Vec<Position> = self
+            .present()
+            .map(|(_, peer)| peer)
+            .filter(under_way)
+            .map(|peer| peer.at)
+            .collect();
+        positions.sort_unstable_by(|a, b| b.cmp(a));
+        positions.get(positions.len() / 2).copied()
+    }
+
+    /// The round that more than half of those who are joining, `own` among
+    /// them, mean to begin with, or a later one.
+    pub(crate) fn prevailing_target(&self, own: u64) -> u64 {
+        let mut targets: Vec<u64> = self
+            .present()
+            .filter(|(_, peer)| peer.at.phase == Phase::Join)
+            .map(|(_, peer)| peer.at.round)
+            .chain([own])
+            .collect();
+        targets.sort_unstable_by(|a, b| b.cmp(a));
+        targets[targets.len() / 2].max(own)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(round: u64, phase: Phase) -> Position {
+        Position { round, phase }
+    }
+
+    fn roster(rounds: &[u64]) -> Roster {
+        let mut roster = Roster::new(64);
+        for (index, round) in (0u8..).zip(rounds) {
+            roster.hear(PeerId([index; 32]), at(*round, Phase::Answer), 1, 0, 10);
+        }
+        roster
+    }
+
+    #[test]
+    fn a_lone_liar_does_not_move_the_swarm() {
+        assert_eq!(Roster::new(4).prevailing(), None);
+        let prevailing = |rounds: &[u64]| roster(rounds).prevailing().unwrap().round;
+        assert_eq!(prevailing(&[7]), 7);
+        assert_eq!(prevailing(&[7, 1000]), 7);
+        assert_eq!(prevailing(&[7, 7, 1000]), 7);
+        assert_eq!(prevailing(&[7, 7, 8]), 7);
+        assert_eq!(prevailing(&[7, 8, 8]), 8);
+        assert_eq!(prevailing(&[7, 7, 8, 8]), 7);
+        assert_eq!(prevailing(&[7, 8, 8, 8]), 8);
+    }
+
+    #[test]
+    fn an_overtaken_message_neither_moves_nor_revives_a_peer() {
+        let mut roster = Roster::new(4);
+        let id = PeerId([1; 32]);
+        assert_eq!(roster.hear(id, at(3, Phase::Judge), 5, 0, 10), Heard::Arrived);
+        roster.get_mut(&id).unwrap().present = false;
+        assert_eq!(roster.hear(id, at(2, Phase::Answer), 4, 1, 10), Heard::Known);
+        let peer = roster.get(&id).unwrap();
+        assert_eq!((peer.at.round, peer.present), (3, false));
+        assert_eq!(roster.hear(id, at(4, Phase::Answer), 6, 2, 10), Heard::Arrived);
+    }
+
+    #[test]
+    fn a_full_roster_makes_room_only_for_those_who_are_gone() {
+        let mut roster = Roster::new(2);
+        let hear = |roster: &mut Roster, index: u8| {
+            roster.hear(PeerId([index; 32]), at(1, Phase::Join), 1, index.into(), 10)
+        };
+        assert_eq!(hear(&mut roster, 1), Heard::Arrived);
+        assert_eq!(hear(&mut roster, 2), Heard::Arrived);
+        assert_eq!(hear(&mut roster, 3), Heard::Full);
+        roster.get_mut(&PeerId([1; 32])).unwrap().present = false;
+        assert_eq!(hear(&mut roster, 3), Heard::Arrived);
+        assert!(roster.get(&PeerId([1; 32])).is_none());
+    }
+
+    #[test]
+    fn a_flood_is_cut_off_until_the_next_round() {
+        let mut roster = Roster::new(2);
+        let id = PeerId([1; 32]);
+        let mut hear =
+            |roster: &mut Roster, sequence| roster.hear(id, at(1, Phase::Answer), sequence, 0, 3);
+        for sequence in 1..=3 {
+            assert_ne!(hear(&mut roster, sequence), Heard::OverBudget);
+        }
+        assert_eq!(hear(&mut roster, 4), Heard::OverBudget);
+        roster.renew_budgets();
+        assert_eq!(hear(&mut roster, 5), Heard::Known);
+    }
+}

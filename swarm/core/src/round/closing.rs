@@ -1,0 +1,292 @@
+//! After the stages: cards gather, somebody relays them, the ledger confirms;
+//! or the time for it is over, and the round says why it did not settle. All
+//! of it goes on while later rounds run.
+
+use std::collections::BTreeMap;
+
+use super::stages::count;
+use super::state::Round;
+use super::{Effect, Machine, Settlement};
+use crate::draw;
+use crate::event::{BeaconSource, Event, LogLevel, RoundSummary};
+use crate::ids::{Address, Hash, PeerId};
+use crate::message::{Card, EvmSignature, Payload, Phase};
+use crate::score;
+
+/// Turns of relaying that a complete set of cards is waited for: a witness
+/// whose card is left out counts as away on the ledger.
+const GRACE_TURNS: u64 = 2;
+
+impl Machine {
+    /// The time for a round to settle begins now.
+    pub(super) fn give_up_after(&mut self, number: u64) {
+        let until = self.now + self.config.manifest.stages.settle_ms;
+        let closing = &mut self.round_mut(number).closing;
+        closing.until_ms.get_or_insert(until);
+    }
+
+    /// This peer's card is signed: it counts, and the others hear of it.
+    pub(super) fn card_signed(&mut self, number: u64, included: Hash, signature: EvmSignature) {
+        let me = self.config.me;
+        let Some(address) = self.witness(number, me) else {
+            return;
+        };
+        let Some(round) = self.rounds.get_mut(&number) else {
+            return;
+        };
+        let Some(judged) = &round.judged else {
+            return;
+        };
+        // Signed once a round, whatever is learned later.
+        if judged.included != Some(included) || round.cards.contains_key(&me) {
+            return;
+        }
+        let card = Card {
+            included,
+            scores: score::card(&judged.rows, address),
+            signature,
+        };
+        round.cards.insert(me, card.clone());
+        self.say(number, Phase::Judge, Payload::Attestation(card));
+        self.show_card(number, me);
+    }
+
+    /// Tells how a card compares with what this peer judged, once it has.
+    pub(super) fn show_card(&mut self, number: u64, witness: PeerId) {
+        let Some(round) = self.rounds.get(&number) else {
+            return;
+        };
+        let (Some(opened), Some(judged), Some(card)) =
+            (&round.opened, &round.judged, round.cards.get(&witness))
+        else {
+            return;
+        };
+        let Some(address) = opened.committee.get(&witness) else {
+            return;
+        };
+        let agrees = judged.included == Some(card.included)
+            && score::card(&judged.rows, *address) == card.scores;
+        let matching = groups(round).remove(&terms(card)).unwrap_or_default();
+        let needed = opened.needed();
+        self.emit(Event::Attested {
+            round: number,
+            witness,
+            agrees,
+            signatures: count(matching.len()),
+            needed: count(needed),
+        });
+    }
+
+    /// Moves every judged round on toward the ledger, or ends it.
+    pub(super) fn close_rounds(&mut self) {
+        let numbers: Vec<u64> = self.rounds.keys().copied().collect();
+        for number in numbers {
+            self.reconsider(number);
+            self.relay(number);
+            self.end_if_due(number);
+        }
+    }
+
+    /// Lists that came late can make a quorum, or show that the quorum's set
+    /// is another than the one judged here: then theirs is judged, and held
+    /// against their scores.
+    fn reconsider(&mut self, number: u64) {
+        let Some(round) = self.rounds.get(&number) else {
+            return;
+        };
+        if round.ended || round.closing.until_ms.is_none() || round.closing.differs {
+            return;
+        }
+        let Some(opened) = round.opened.as_ref() else {
+            return;
+        };
+        if opened.source == BeaconSource::Offline {
+            return;
+        }
+        let listed = round.listed();
+        if listed.is_empty() || listed.iter().any(|hash| !round.bodies.contains_key(hash)) {
+            return;
+        }
+        let here = round.included_hash(self.id, &listed);
+        let mine = round.judged.as_ref().and_then(|judged| judged.included);
+        let quorum = quorum(round);
+        let theirs = quorum.as_ref().map(|(included, _)| *included);
+        let missed = mine.is_none() && theirs.is_none_or(|theirs| theirs == here);
+        let differs = mine.is_some() && mine != theirs && theirs == Some(here);
+        if !missed && !differs {
+            return;
+        }
+        let cards: Vec<(Address, Card)> = quorum.map_or_else(Vec::new, |(_, cards)| cards);
+        let Some(judged) = self.judge_set(number, listed, true) else {
+            return;
+        };
+        if differs {
+            let false_cards = cards
+                .iter()
+                .filter(|(witness, card)| score::card(&judged.rows, *witness) != card.scores)
+                .count();
+            self.round_mut(number).closing.differs = true;
+            self.emit(Event::Log {
+                level: if false_cards == 0 {
+                    LogLevel::Warn
+                } else {
+                    LogLevel::Error
+                },
+                target: "judge".into(),
+                message: format!(
+                    "round {number}: the witnesses' quorum included another set than this peer \
+                     saw; judged theirs, {false_cards} of {} scorecards do not follow from it",
+                    cards.len()
+                ),
+            });
+        }
+        self.conclude(number, judged);
+    }
+
+    /// Relays a quorum's cards when it is this peer's turn.
+    fn relay(&mut self, number: u64) {
+        let Some(round) = self.rounds.get(&number) else {
+            return;
+        };
+        if round.ended || round.closing.sent || round.closing.tx.is_some() {
+            return;
+        }
+        let Some((included, cards)) = quorum(round) else {
+            return;
+        };
+        let now = self.now;
+        let round = self.round_mut(number);
+        round.closing.quorum_ms.get_or_insert(now);
+        if self.relay_at(number).is_some_and(|at| at <= now) {
+            self.round_mut(number).closing.sent = true;
+            self.effects.push(Effect::Settle(Settlement {
+                round: number,
+                included,
+                cards,
+            }));
+        }
+    }
+
+    /// When it is this peer's turn to relay a round that has its quorum.
+    fn relay_at(&self, number: u64) -> Option<u64> {
+        let round = self.rounds.get(&number)?;
+        let opened = round.opened.as_ref()?;
+        let quorum_ms = round.closing.quorum_ms?;
+        let me = self.config.me;
+        let here = |peer: &PeerId| {
+            let known = self.roster.get(peer);
+            *peer == me || known.is_some_and(|known| known.present)
+        };
+        let complete = opened
+            .committee
+            .keys()
+            .filter(|peer| here(peer))
+            .all(|peer| round.cards.contains_key(peer));
+        let peers = self.roster.present().map(|(id, _)| id).chain([me]);
+        let order = draw::ranked(b"relay", opened.beacon, None, peers);
+        let rank = order.iter().position(|peer| *peer == me)? as u64;
+        let turns = rank + if complete { 0 } else { GRACE_TURNS };
+        Some(quorum_ms + turns * self.config.manifest.stages.relay_ms)
+    }
+
+    /// Ends a round that is settled, or that will not settle any more.
+    fn end_if_due(&mut self, number: u64) {
+        let Some(round) = self.rounds.get(&number) else {
+            return;
+        };
+        let closing = &round.closing;
+        let (Some(until), false, true) = (closing.until_ms, round.ended, round.over) else {
+            return;
+        };
+        let chained = round
+            .opened
+            .as_ref()
+            .is_some_and(|opened| opened.source == BeaconSource::Chain);
+        let settled = closing.tx.is_some();
+        if chained && !settled && self.now < until {
+            return;
+        }
+        let why = (!settled).then(|| match &closing.why {
+            Some(why) => why.clone(),
+            None if closing.sent => "the ledger has not confirmed the settlement".to_owned(),
+            None => {
+                let needed = round.opened.as_ref().map_or(0, |opened| opened.needed());
+                let most = groups(round).values().map(Vec::len).max().unwrap_or(0);
+                format!("{most} scorecards agree, {needed} are needed")
+            }
+        });
+        let summary = RoundSummary {
+            settled,
+            tx: closing.tx,
+            ..round.summary.clone().unwrap_or(RoundSummary {
+                round: number,
+                settled,
+                tx: None,
+                peers: 0,
+                included: 0,
+                answers: 0,
+                critiques: 0,
+                resolutions: 0,
+                reward: 0.0,
+                accuracy: 0.0,
+                format_rate: 0.0,
+                judge_accuracy: 0.0,
+                resolve_accuracy: 0.0,
+                wall_s: 0.0,
+            })
+        };
+        if let Some(why) = why {
+            self.emit(Event::Unsettled { round: number, why });
+        }
+        self.round_mut(number).ended = true;
+        self.emit(Event::RoundEnded(summary));
+    }
+
+    /// When a round that is closing has something to do.
+    pub(super) fn closing_wakes_at(&self, round: &Round) -> u64 {
+        if round.ended {
+            return u64::MAX;
+        }
+        let relay = if round.closing.sent || round.closing.tx.is_some() {
+            None
+        } else {
+            self.relay_at(round.number)
+        };
+        let until = if round.over { round.closing.until_ms } else { None };
+        relay.unwrap_or(u64::MAX).min(until.unwrap_or(u64::MAX))
+    }
+}
+
+/// What the ledger takes in one settlement: cards of one set and of the same
+/// addresses. Scores may differ, it takes the median.
+type Terms = (Hash, Vec<Address>);
+
+fn terms(card: &Card) -> Terms {
+    let addresses = card.scores.iter().map(|(address, _)| *address).collect();
+    (card.included, addresses)
+}
+
+/// The cards of the committee by their terms.
+fn groups(round: &Round) -> BTreeMap<Terms, Vec<(Address, Card)>> {
+    let mut groups: BTreeMap<Terms, Vec<(Address, Card)>> = BTreeMap::new();
+    if let Some(opened) = &round.opened {
+        for (peer, card) in &round.cards {
+            if let Some(witness) = opened.committee.get(peer) {
+                let group = groups.entry(terms(card)).or_default();
+                group.push((*witness, card.clone()));
+            }
+        }
+    }
+    groups
+}
+
+/// The cards that settle the round, sorted by witness, if more than two
+/// thirds of the committee agree on their terms.
+fn quorum(round: &Round) -> Option<(Hash, Vec<(Address, Card)>)> {
+    let needed = round.opened.as_ref()?.needed();
+    let (terms, mut cards) = groups(round)
+        .into_iter()
+        .find(|(_, cards)| cards.len() >= needed)?;
+    cards.sort_unstable_by_key(|(witness, _)| *witness);
+    Some((terms.0, cards))
+}

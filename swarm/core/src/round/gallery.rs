@@ -1,0 +1,191 @@
+//! What is on show in a round: the peers' exhibits, the verdicts on them, and
+//! the prompts that follow. Built from whatever bodies one has; a judge builds
+//! it from the included ones, and so rebuilds what everyone could read.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tasks::dialogue::{
+    Message, PeerAnswer, Verdict, answer_prompt, critique_prompt, parse_verdict, resolve_prompt,
+};
+use tasks::{Environment, Item, Registry};
+
+use crate::body::{AnswerGroup, Batch, Body, CritiqueGroup, Exhibit, Read, ResolveGroup, Slot};
+use crate::draw;
+use crate::ids::{Beacon, PeerId};
+use crate::manifest::Manifest;
+
+pub(super) struct Gallery<'a> {
+    manifest: &'a Manifest,
+    registry: &'a Registry,
+    beacon: Beacon,
+    pub(super) answers: BTreeMap<PeerId, &'a Batch<AnswerGroup>>,
+    pub(super) critiques: BTreeMap<PeerId, &'a Batch<CritiqueGroup>>,
+    pub(super) resolutions: BTreeMap<PeerId, &'a Batch<ResolveGroup>>,
+    tallies: BTreeMap<Exhibit, (u16, u16)>,
+}
+
+impl<'a> Gallery<'a> {
+    pub(super) fn new(
+        manifest: &'a Manifest,
+        registry: &'a Registry,
+        beacon: Beacon,
+        bodies: impl IntoIterator<Item = &'a Arc<Body>>,
+    ) -> Self {
+        let mut gallery = Self {
+            manifest,
+            registry,
+            beacon,
+            answers: BTreeMap::new(),
+            critiques: BTreeMap::new(),
+            resolutions: BTreeMap::new(),
+            tallies: BTreeMap::new(),
+        };
+        for body in bodies {
+            let peer = body.header().peer;
+            match body.as_ref() {
+                Body::Answer(batch) => drop(gallery.answers.insert(peer, batch)),
+                Body::Critique(batch) => drop(gallery.critiques.insert(peer, batch)),
+                Body::Resolve(batch) => drop(gallery.resolutions.insert(peer, batch)),
+            }
+        }
+        for batch in gallery.critiques.values() {
+            for group in &batch.groups {
+                let tally = gallery.tallies.entry(group.target).or_default();
+                for completion in &group.completions {
+                    match parse_verdict(&completion.text) {
+                        Verdict::Right => tally.0 = tally.0.saturating_add(1),
+                        Verdict::Wrong => tally.1 = tally.1.saturating_add(1),
+                        Verdict::None => {}
+                    }
+                }
+            }
+        }
+        gallery
+    }
+
+    /// The item in a peer's slot, made again from the beacon.
+    pub(super) fn item(&self, peer: PeerId, slot: Slot) -> Option<(Item, &'a dyn Environment)> {
+        let drawn = draw::item(self.manifest, self.beacon, peer, slot)?;
+        let environment = self.registry.get(&drawn.env)?;
+        Some((environment.generate(&drawn.seed, drawn.level), environment))
+    }
+
+    pub(super) fn answer_group(&self, peer: PeerId, slot: Slot) -> Option<&'a AnswerGroup> {
+        let batch = self.answers.get(&peer)?;
+        batch.groups.iter().find(|group| group.slot == slot)
+    }
+
+    pub(super) fn resolve_group(&self, peer: PeerId, slot: Slot) -> Option<&'a ResolveGroup> {
+        let batch = self.resolutions.get(&peer)?;
+        batch.groups.iter().find(|group| group.slot == slot)
+    }
+
+    pub(super) fn critique_group(
+        &self,
+        critic: PeerId,
+        target: &Exhibit,
+    ) -> Option<&'a CritiqueGroup> {
+        let batch = self.critiques.get(&critic)?;
+        batch.groups.iter().find(|group| group.target == *target)
+    }
+
+    /// What a peer puts before the others in a slot, if it answered there.
+    pub(super) fn exhibit(&self, peer: PeerId, slot: Slot) -> Option<Exhibit> {
+        self.answer_group(peer, slot)?;
+        Some(Exhibit {
+            peer,
+            slot,
+            completion: draw::exhibit(self.manifest, self.beacon, peer, slot)?,
+        })
+    }
+
+    /// The answer in an exhibit, if there is one to judge.
+    pub(super) fn proposal(&self, exhibit: &Exhibit) -> Option<(Item, String)> {
+        let group = self.answer_group(exhibit.peer, exhibit.slot)?;
+        let text = &group.completions.get(usize::from(exhibit.completion))?.text;
+        let (item, environment) = self.item(exhibit.peer, exhibit.slot)?;
+        let answer = environment.score(&item, text).answer?;
+        Some((item, answer))
+    }
+
+    /// The slots of everyone in which there is something to judge.
+    pub(super) fn on_show(&self) -> BTreeMap<PeerId, Vec<Slot>> {
+        let shown = |peer: PeerId, slot: &Slot| {
+            let exhibit = self.exhibit(peer, *slot);
+            exhibit.is_some_and(|exhibit| self.proposal(&exhibit).is_some())
+        };
+        let slots = |peer: PeerId| {
+            draw::slots(self.manifest)
+                .filter(|slot| shown(peer, slot))
+                .collect()
+        };
+        let peers = self.answers.keys();
+        peers.map(|peer| (*peer, slots(*peer))).collect()
+    }
+
+    /// What a peer reads before it answers an item again: others' answers to
+    /// a common item, its own to an item of its own.
+    pub(super) fn reads(&self, reader: PeerId, slot: Slot) -> Vec<Read> {
+        let peers = match slot {
+            Slot::Own(_) => vec![reader],
+            Slot::Common(_) => {
+                let others = self.answers.keys().copied().filter(|peer| *peer != reader);
+                draw::ranked(b"resolving", self.beacon, Some(reader), others)
+            }
+        };
+        peers
+            .into_iter()
+            .filter_map(|peer| self.exhibit(peer, slot))
+            .filter(|exhibit| self.proposal(exhibit).is_some())
+            .take(self.manifest.resolve.read.into())
+            .map(|exhibit| {
+                let (right, wrong) = self.tallies.get(&exhibit).copied().unwrap_or_default();
+                Read {
+                    peer: exhibit.peer,
+                    completion: exhibit.completion,
+                    right,
+                    wrong,
+                }
+            })
+            .collect()
+    }
+
+    /// What was read, as a prompt or a judge takes it.
+    pub(super) fn peer_answers(&self, slot: Slot, reads: &[Read]) -> Vec<PeerAnswer> {
+        reads
+            .iter()
+            .filter_map(|read| {
+                let (_, answer) = self.proposal(&Exhibit {
+                    peer: read.peer,
+                    slot,
+                    completion: read.completion,
+                })?;
+                Some(PeerAnswer {
+                    answer,
+                    right: read.right.into(),
+                    wrong: read.wrong.into(),
+                })
+            })
+            .collect()
+    }
+
+    pub(super) fn answer_prompt(&self, peer: PeerId, slot: Slot) -> Option<Vec<Message>> {
+        Some(answer_prompt(&self.item(peer, slot)?.0))
+    }
+
+    pub(super) fn critique_prompt(&self, target: &Exhibit) -> Option<Vec<Message>> {
+        let (item, answer) = self.proposal(target)?;
+        Some(critique_prompt(&item, &answer))
+    }
+
+    pub(super) fn resolve_prompt(
+        &self,
+        peer: PeerId,
+        slot: Slot,
+        reads: &[Read],
+    ) -> Option<Vec<Message>> {
+        let (item, _) = self.item(peer, slot)?;
+        Some(resolve_prompt(&item, &self.peer_answers(slot, reads)))
+    }
+}

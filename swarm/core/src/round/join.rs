@@ -1,0 +1,83 @@
+//! Arriving, and catching up: a node that is not in step listens until it
+//! knows where the swarm is, and begins with an answer stage.
+
+use super::{Machine, pace};
+use crate::event::Event;
+use crate::message::{Phase, Position};
+
+impl Machine {
+    /// Listens for peers, to begin with `target` or a later round.
+    pub(super) fn join(&mut self, target: u64, patience_ms: u64) {
+        self.at = Position {
+            round: target,
+            phase: Phase::Join,
+        };
+        self.began = self.now;
+        self.deadline = self.now.saturating_add(patience_ms);
+        self.say_hello();
+    }
+
+    /// Goes from listening to a round, if it is time.
+    pub(super) fn step_join(&mut self) -> bool {
+        let target = self.at.round;
+        let clocked = self.clocked();
+        match self.roster.prevailing() {
+            Some(swarm) if swarm.round >= target && !clocked => {
+                if swarm.phase <= Phase::Answer {
+                    return self.open(swarm.round);
+                }
+                // Under way and past its answers: begin with the next. It is
+                // waited for as long as a round can take, then begun without.
+                self.join(swarm.round + 1, pace::longest(&self.config.manifest));
+                false
+            }
+            Some(_) if !clocked => self.now >= self.deadline && self.open(target),
+            _ => {
+                let heard = self.roster.present().count() >= self.expect;
+                let target = self.roster.prevailing_target(target);
+                (heard || self.now >= self.deadline) && self.open(target)
+            }
+        }
+    }
+
+    /// The chain opened a round: a joining node begins with it, a node that
+    /// waits for an earlier one goes on to it.
+    pub(super) fn notice_opened(&mut self, number: u64) {
+        let here = self.round().is_some_and(|round| round.opened.is_some());
+        let go = match self.at.phase {
+            Phase::Join => true,
+            Phase::Open => number > self.at.round && !here,
+            _ => false,
+        };
+        if go {
+            self.open(number);
+        }
+    }
+
+    /// Gives up a round that the swarm has left behind. A node that is judging
+    /// or training is nearly there, and hurries on instead.
+    pub(super) fn catch_up(&mut self) {
+        let Some(swarm) = self.roster.prevailing() else {
+            return;
+        };
+        let sampling = matches!(
+            self.at.phase,
+            Phase::Open | Phase::Answer | Phase::Commit | Phase::Reveal | Phase::Resolve
+        );
+        let lag = if sampling { 1 } else { 2 };
+        let joining = matches!(self.at.phase, Phase::Join | Phase::Rest);
+        if self.clocked() || joining || swarm.round < self.at.round + lag {
+            return;
+        }
+        let left = self.at.round;
+        let round = self.round_mut(left);
+        round.over = true;
+        let why = format!("the swarm went on to round {} without this peer", swarm.round);
+        if round.judged.is_none() && round.closing.why.is_none() {
+            round.closing.why = Some(why.clone());
+            self.emit(Event::Unsettled { round: left, why });
+        }
+        self.give_up_after(left);
+        self.join(swarm.round, pace::longest(&self.config.manifest));
+    }
+}

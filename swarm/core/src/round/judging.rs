@@ -1,0 +1,237 @@
+//! What a round comes to: witnesses list what they saw, and everything after
+//! that is a pure function of the set that a quorum lists.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rewards::{JudgeSettings, judge};
+
+use super::gallery::Gallery;
+use super::sampling::slot_number;
+use super::stages::count;
+use super::state::{Judged, Round};
+use super::{Effect, Machine, ScorecardRequest};
+use crate::event::{BeaconSource, Event, RoundSummary};
+use crate::ids::{Address, Hash, PeerId};
+use crate::message::{BodyKind, Payload, Phase};
+use crate::score;
+
+impl Machine {
+    /// A witness lists the bodies it holds that came in time.
+    pub(super) fn list(&mut self) {
+        let (me, number) = (self.config.me, self.at.round);
+        if self.witness(number, me).is_none() {
+            return;
+        }
+        let round = self.round_mut(number);
+        let entries = round.witnessed();
+        round.lists.insert(me, entries.clone());
+        let entries = entries.into_iter().collect();
+        self.say(number, Phase::Judge, Payload::Inclusion { entries });
+    }
+
+    /// What a quorum lists and this peer does not hold.
+    pub(super) fn lacking(&self, round: &Round) -> BTreeSet<Hash> {
+        let mut listed = round.listed();
+        listed.retain(|hash| !round.bodies.contains_key(hash));
+        listed
+    }
+
+    /// Judges the present round: the quorum's set if there is one and it is
+    /// here, else what this peer holds, which is good enough to train on.
+    pub(super) fn judge_round(&mut self) {
+        let number = self.at.round;
+        let Some((round, opened)) = self
+            .round()
+            .and_then(|round| Some((round, round.opened.clone()?)))
+        else {
+            return;
+        };
+        let listed = round.listed();
+        let lacking = self.lacking(round).len();
+        let why = if listed.is_empty() {
+            Some(format!(
+                "{} of {} witnesses listed what they saw, and more than two thirds must agree",
+                round.witnesses_in(),
+                opened.committee.len()
+            ))
+        } else if lacking > 0 {
+            Some(format!("{lacking} of {} included bodies never came", listed.len()))
+        } else {
+            None
+        };
+        let (entries, quorum) = match &why {
+            None => (listed, true),
+            Some(_) => (round.witnessed(), false),
+        };
+        let judged = self.judge_set(number, entries, quorum);
+        if let Some(judged) = judged {
+            self.conclude(number, judged);
+        }
+        if let Some(why) = why {
+            // Lists and bodies that come later may still settle it.
+            self.round_mut(number).closing.why = Some(why);
+        }
+        if opened.source == BeaconSource::Offline {
+            let why = "the chain did not open this round".to_owned();
+            self.round_mut(number).closing.why = Some(why);
+        }
+        self.give_up_after(number);
+    }
+
+    /// The scoreboard that follows from a set of bodies, all of which are here.
+    pub(super) fn judge_set(
+        &self,
+        number: u64,
+        entries: BTreeSet<Hash>,
+        quorum: bool,
+    ) -> Option<Judged> {
+        let round = self.rounds.get(&number)?;
+        let beacon = round.opened.as_ref()?.beacon;
+        let bodies = entries.iter().filter_map(|hash| round.bodies.get(hash));
+        let mut addresses: BTreeMap<PeerId, Address> = BTreeMap::new();
+        for header in bodies.clone().map(|body| body.header()) {
+            // One peer, one address: of several, the first in order.
+            let address = addresses.entry(header.peer).or_insert(header.address);
+            *address = header.address.min(*address);
+        }
+        let gallery = Gallery::new(&self.config.manifest, &self.config.registry, beacon, bodies);
+        let board = judge(
+            &self.config.registry,
+            &included(&gallery),
+            &JudgeSettings::default(),
+        );
+        let included = quorum.then(|| round.included_hash(self.id, &entries));
+        let rows = score::rows(&board, &addresses);
+        Some(Judged {
+            included,
+            entries,
+            board,
+            rows,
+        })
+    }
+
+    /// Holds a round to be what was judged: tells, signs and answers cards.
+    pub(super) fn conclude(&mut self, number: u64, judged: Judged) {
+        let entries = &judged.entries;
+        let round = self.round_mut(number);
+        let included = round.included_hash(self.id, entries);
+        let round = self.round_mut(number);
+        let wall_s = round.summary.as_ref().map_or(0.0, |before| before.wall_s);
+        let summary = RoundSummary {
+            wall_s,
+            ..summary(round, &judged)
+        };
+        self.emit(Event::Judged {
+            round: number,
+            included,
+            batches: count(judged.entries.len()),
+            rows: score::shown(&judged.board),
+            judge_accuracy_ppm: judged.board.judge_accuracy.0,
+        });
+        let (me, agreed) = (self.config.me, judged.included);
+        let rows = judged.rows.clone();
+        let round = self.round_mut(number);
+        round.judged = Some(judged);
+        round.summary = Some(summary);
+        round.closing.why = None;
+        let chained = round
+            .opened
+            .as_ref()
+            .is_some_and(|opened| opened.source == BeaconSource::Chain);
+        let unsigned = !round.cards.contains_key(&me);
+        let witnesses: Vec<PeerId> = round.cards.keys().copied().collect();
+        if let (Some(included), Some(address), true) =
+            (agreed, self.witness(number, me), chained && unsigned)
+        {
+            self.effects.push(Effect::SignScorecard(ScorecardRequest {
+                round: number,
+                included,
+                scores: score::card(&rows, address),
+            }));
+        }
+        for witness in witnesses {
+            self.show_card(number, witness);
+        }
+    }
+}
+
+/// The judge's input, from bodies alone.
+fn included(gallery: &Gallery<'_>) -> rewards::Included<PeerId> {
+    let mut included = rewards::Included::default();
+    for (owner, batch) in &gallery.answers {
+        for group in &batch.groups {
+            if let Some((item, _)) = gallery.item(*owner, group.slot) {
+                included.answers.push(rewards::AnswerGroup {
+                    owner: *owner,
+                    slot: slot_number(group.slot),
+                    item,
+                    completions: texts(&group.completions),
+                });
+            }
+        }
+    }
+    for (critic, batch) in &gallery.critiques {
+        for group in &batch.groups {
+            included.critiques.push(rewards::CritiqueGroup {
+                critic: *critic,
+                target_owner: group.target.peer,
+                target_slot: slot_number(group.target.slot),
+                target_completion: group.target.completion,
+                completions: texts(&group.completions),
+            });
+        }
+    }
+    for (owner, batch) in &gallery.resolutions {
+        for group in &batch.groups {
+            if let Some((item, _)) = gallery.item(*owner, group.slot) {
+                // What it could read follows from what is included; what it
+                // says it read decides nothing.
+                let reads = gallery.reads(*owner, group.slot);
+                included.resolutions.push(rewards::ResolveGroup {
+                    owner: *owner,
+                    slot: slot_number(group.slot),
+                    item,
+                    read: gallery.peer_answers(group.slot, &reads),
+                    completions: texts(&group.completions),
+                });
+            }
+        }
+    }
+    included
+}
+
+fn texts(completions: &[crate::body::Completion]) -> Vec<String> {
+    let text = |completion: &crate::body::Completion| completion.text.clone();
+    completions.iter().map(text).collect()
+}
+
+fn summary(round: &Round, judged: &Judged) -> RoundSummary {
+    let board = &judged.board;
+    let mut counts: BTreeMap<BodyKind, usize> = BTreeMap::new();
+    let mut peers = BTreeSet::new();
+    for body in judged.entries.iter().filter_map(|hash| round.bodies.get(hash)) {
+        peers.insert(body.header().peer);
+        *counts.entry(body.kind()).or_default() += body.completions();
+    }
+    let counted = |kind: BodyKind| count(counts.get(&kind).copied().unwrap_or_default());
+    RoundSummary {
+        round: round.number,
+        settled: false,
+        tx: None,
+        peers: count(peers.len()),
+        included: count(judged.entries.len()),
+        answers: counted(BodyKind::Answer),
+        critiques: counted(BodyKind::Critique),
+        resolutions: counted(BodyKind::Resolve),
+        reward: share(board.reward),
+        accuracy: share(board.answer_accuracy),
+        format_rate: share(board.format_rate),
+        judge_accuracy: share(board.judge_accuracy),
+        resolve_accuracy: share(board.resolve_accuracy),
+        wall_s: 0.0,
+    }
+}
+
+fn share(ppm: tasks::Ppm) -> f64 {
+    f64::from(ppm.0) / 1e6
+}

@@ -1,0 +1,372 @@
+//! What comes from peers. Every announcement is applied, ignored or refused;
+//! nothing is fetched before its author, round, stage and size are known good,
+//! and no body is kept that the beacon does not draw.
+
+use std::sync::Arc;
+
+use super::stages::count;
+use super::state::{Claim, Fetching};
+use super::{Effect, Machine};
+use crate::body::{self, Body};
+use crate::event::{BeaconSource, Event};
+use crate::ids::{Hash, PeerId};
+use crate::message::{Announcement, BodyKind, BodyRef, Card, Payload, Phase, Position};
+use crate::refusal::{Outcome, RejectReason};
+use crate::roster::Heard;
+use crate::score::UNSCORED;
+
+/// The first wait before a body is asked for again doubles this many times.
+const FETCH_DOUBLINGS: u32 = 6;
+
+impl Machine {
+    /// Takes in a verified announcement.
+    pub(super) fn receive(&mut self, announcement: Announcement) -> Outcome {
+        let Announcement {
+            round,
+            peer,
+            sequence,
+            at,
+            payload,
+            swarm,
+            ..
+        } = announcement;
+        if swarm != self.id || peer == self.config.me {
+            return Outcome::Ignored("not for this peer");
+        }
+        let known = self.roster.get(&peer).map(|known| known.sequence);
+        let budget = self.config.manifest.limits.messages;
+        let arrived = match self.roster.hear(peer, at, sequence, self.now, budget) {
+            Heard::Full => return Outcome::Ignored("the roster is full"),
+            Heard::OverBudget => return RejectReason::Budget(budget).into(),
+            Heard::Arrived => true,
+            Heard::Known => false,
+        };
+        let fresh = known.is_none_or(|known| sequence > known);
+        if let Payload::Hello { address, name, .. } = &payload
+            && let Some(known) = self.roster.get_mut(&peer)
+        {
+            known.address = Some(*address);
+            known.name.clone_from(name);
+        }
+        if payload == Payload::Leave {
+            if let Some(known) = self.roster.get_mut(&peer)
+                && fresh
+            {
+                known.present = false;
+            }
+            return Outcome::Applied;
+        }
+        if arrived {
+            self.show_arrival(peer);
+        }
+        if fresh {
+            self.help(at);
+        }
+        self.apply(round, peer, payload)
+    }
+
+    fn show_arrival(&mut self, who: PeerId) {
+        let Some(peer) = self.roster.get(&who) else {
+            return;
+        };
+        let name = if peer.name.is_empty() {
+            who.nickname()
+        } else {
+            peer.name.clone()
+        };
+        let address = peer.address.unwrap_or_default();
+        self.emit(Event::PeerSeen {
+            who,
+            name,
+            address,
+            local: self.config.local.contains(&who),
+        });
+    }
+
+    fn apply(&mut self, number: u64, peer: PeerId, payload: Payload) -> Outcome {
+        let kept = self.rounds.contains_key(&number);
+        let near = number == self.at.round || number == self.at.round + 1;
+        match payload {
+            Payload::Hello { .. } | Payload::Leave | Payload::Checkpoint { .. } => {
+                return Outcome::Applied;
+            }
+            _ if !kept && !near => return Outcome::Ignored("another round"),
+            _ => {}
+        }
+        match payload {
+            Payload::Have { kind, body } => self.apply_have(number, peer, kind, body),
+            Payload::Commit { body } => self.apply_commit(number, peer, body),
+            Payload::Inclusion { entries } => {
+                let round = self.round_mut(number);
+                if round.over && round.closing.tx.is_some() {
+                    return Outcome::Ignored("settled");
+                }
+                if let Some(outcome) = self.not_a_witness(number, peer) {
+                    return outcome;
+                }
+                let entries = entries.into_iter().collect();
+                match self.round_mut(number).lists.get(&peer) {
+                    None => {
+                        self.round_mut(number).lists.insert(peer, entries);
+                        Outcome::Applied
+                    }
+                    Some(before) if *before == entries => Outcome::Ignored("said before"),
+                    Some(_) => RejectReason::Equivocation("two lists of a round").into(),
+                }
+            }
+            Payload::Attestation(card) => self.apply_card(number, peer, card),
+            Payload::Hello { .. } | Payload::Leave | Payload::Checkpoint { .. } => Outcome::Applied,
+        }
+    }
+
+    /// Whether a phase of a round is still open here.
+    fn in_time(&self, round: u64, last: Phase) -> bool {
+        self.at <= Position { round, phase: last }
+    }
+
+    fn too_large(&self, body: BodyRef) -> Option<Outcome> {
+        let limit = self.config.manifest.limits.body_bytes;
+        (body.bytes > limit).then(|| {
+            Outcome::Rejected(RejectReason::Oversize {
+                bytes: body.bytes as usize,
+                limit: limit as usize,
+            })
+        })
+    }
+
+    fn apply_have(
+        &mut self,
+        number: u64,
+        peer: PeerId,
+        kind: BodyKind,
+        body: BodyRef,
+    ) -> Outcome {
+        if let Some(outcome) = self.too_large(body) {
+            return outcome;
+        }
+        let last = match kind {
+            BodyKind::Answer => Phase::Answer,
+            BodyKind::Critique => Phase::Reveal,
+            BodyKind::Resolve => Phase::Resolve,
+        };
+        let in_time = self.in_time(number, last);
+        let round = self.round_mut(number);
+        if let Some(before) = round.claims.get(&(peer, kind)) {
+            if before.body == body {
+                return Outcome::Ignored("said before");
+            }
+            return RejectReason::Equivocation("two bodies of a stage").into();
+        }
+        if kind == BodyKind::Critique
+            && let Some(commit) = round.commits.get(&peer)
+            && commit.body != body
+        {
+            return RejectReason::Mismatch("the critiques are not those committed").into();
+        }
+        round.claims.insert((peer, kind), Claim { body, in_time });
+        if in_time {
+            Outcome::Applied
+        } else {
+            Outcome::Ignored("late for its stage")
+        }
+    }
+
+    fn apply_commit(&mut self, number: u64, peer: PeerId, body: BodyRef) -> Outcome {
+        if let Some(outcome) = self.too_large(body) {
+            return outcome;
+        }
+        let in_time = self.in_time(number, Phase::Commit);
+        let round = self.round_mut(number);
+        if let Some(before) = round.commits.get(&peer) {
+            if before.body == body {
+                return Outcome::Ignored("said before");
+            }
+            return RejectReason::Equivocation("two commitments of a round").into();
+        }
+        // Overtaken by its own reveal, which then must be the same body.
+        let revealed = round.claims.get(&(peer, BodyKind::Critique));
+        if revealed.is_some_and(|claim| claim.body != body) {
+            return RejectReason::Mismatch("the critiques are not those committed").into();
+        }
+        round.commits.insert(peer, Claim { body, in_time });
+        if in_time {
+            Outcome::Applied
+        } else {
+            Outcome::Ignored("late for its stage")
+        }
+    }
+
+    /// What becomes of a witness's word from somebody who is none.
+    fn not_a_witness(&self, number: u64, peer: PeerId) -> Option<Outcome> {
+        let opened = self.rounds.get(&number)?.opened.as_ref()?;
+        if opened.committee.contains_key(&peer) {
+            return None;
+        }
+        // Offline everyone draws from its own roster, and rosters may differ.
+        Some(match opened.source {
+            BeaconSource::Chain => RejectReason::NotEntitled("not a witness of this round").into(),
+            BeaconSource::Offline => Outcome::Ignored("not a witness here"),
+        })
+    }
+
+    fn apply_card(&mut self, number: u64, peer: PeerId, card: Card) -> Outcome {
+        if let Some(outcome) = self.not_a_witness(number, peer) {
+            return outcome;
+        }
+        let own = self.witness(number, peer);
+        if card
+            .scores
+            .iter()
+            .any(|(address, score)| Some(*address) == own && *score != UNSCORED)
+        {
+            return RejectReason::NotEntitled("a witness scores itself").into();
+        }
+        let round = self.round_mut(number);
+        match round.cards.get(&peer) {
+            None => {
+                round.cards.insert(peer, card);
+                self.show_card(number, peer);
+                Outcome::Applied
+            }
+            Some(before) if *before == card => Outcome::Ignored("said before"),
+            Some(_) => RejectReason::Equivocation("two scorecards of a round").into(),
+        }
+    }
+
+    /// Asks for every body that matters and is not here.
+    pub(super) fn fetch(&mut self) {
+        let (now, me) = (self.now, self.config.me);
+        let limit = self.config.manifest.limits.body_bytes;
+        let mut effects = Vec::new();
+        for (number, round) in &mut self.rounds {
+            if round.opened.is_none() || round.closing.tx.is_some() || *number + 1 < self.at.round {
+                continue;
+            }
+            let mut wanted: Vec<(Hash, u32, Vec<PeerId>)> = Vec::new();
+            for ((peer, kind), claim) in &round.claims {
+                if round.in_time(*peer, *kind) && *number == self.at.round {
+                    wanted.push((claim.body.hash, claim.body.bytes, vec![*peer]));
+                }
+            }
+            if self.at.round > *number || self.at.phase >= Phase::Judge {
+                // A quorum listed it: whoever did, has it.
+                for hash in round.listed() {
+                    let claim = round.claims.iter().find(|(_, c)| c.body.hash == hash);
+                    let bytes = claim.map_or(limit, |(_, claim)| claim.body.bytes);
+                    let author = claim.map(|((peer, _), _)| *peer);
+                    let listing = round.lists.iter().filter(|(_, list)| list.contains(&hash));
+                    let from = author.into_iter().chain(listing.map(|(peer, _)| *peer));
+                    wanted.push((hash, bytes, from.filter(|peer| *peer != me).collect()));
+                }
+            }
+            for (hash, bytes, from) in wanted {
+                if round.bodies.contains_key(&hash) || round.is_useless(&hash) {
+                    continue;
+                }
+                let due = match round.fetching.get_mut(&hash) {
+                    None => true,
+                    Some(fetching) => {
+                        let due = fetching.retry_ms.is_some_and(|at| at <= now);
+                        if due {
+                            fetching.retry_ms = None;
+                        }
+                        due
+                    }
+                };
+                if due {
+                    let failures = round.fetching.get(&hash).map_or(0, |f| f.failures);
+                    let fetching = Fetching {
+                        bytes,
+                        from: from.clone(),
+                        failures,
+                        retry_ms: None,
+                    };
+                    round.fetching.insert(hash, fetching);
+                    effects.push(Effect::Fetch { hash, bytes, from });
+                }
+            }
+        }
+        self.effects.extend(effects);
+    }
+
+    /// Nobody gave it: asks again later, ever more patiently.
+    pub(super) fn fetch_failed(&mut self, hash: Hash) {
+        let repeat_ms = self.config.manifest.stages.repeat_ms;
+        let now = self.now;
+        for round in self.rounds.values_mut() {
+            if let Some(fetching) = round.fetching.get_mut(&hash) {
+                let wait = repeat_ms << fetching.failures.min(FETCH_DOUBLINGS);
+                fetching.failures += 1;
+                fetching.retry_ms = Some(now + wait);
+            }
+        }
+    }
+
+    /// A body that was asked for is here.
+    pub(super) fn receive_body(&mut self, hash: Hash, bytes: &[u8]) {
+        let Some((number, fetching)) = self.rounds.iter_mut().find_map(|(number, round)| {
+            let fetching = round.fetching.remove(&hash)?;
+            Some((*number, fetching))
+        }) else {
+            return;
+        };
+        let author = fetching.from.first().copied();
+        match self.examine(number, hash, bytes) {
+            Ok(Some(body)) => {
+                let (from, stage) = (body.header().peer, body.kind().stage());
+                self.round_mut(number).bodies.insert(hash, Arc::new(body));
+                self.emit(Event::BatchReceived {
+                    round: number,
+                    stage,
+                    from,
+                    hash,
+                    bytes: count(bytes.len()),
+                });
+            }
+            Ok(None) => {
+                self.round_mut(number).foreign.insert(hash);
+            }
+            Err(reason) => {
+                self.round_mut(number).refused.insert(hash);
+                self.refuse(author, &reason);
+            }
+        }
+    }
+
+    /// Whether a body is what was announced and what the beacon draws; `None`
+    /// if it was drawn from another beacon, which may be an honest mistake.
+    fn examine(
+        &self,
+        number: u64,
+        hash: Hash,
+        bytes: &[u8],
+    ) -> Result<Option<Body>, RejectReason> {
+        if Hash::of(bytes) != hash {
+            return Err(RejectReason::Mismatch("the bytes have another hash"));
+        }
+        let body = body::decode(bytes, self.config.manifest.limits.body_bytes)?;
+        let header = *body.header();
+        let round = self.rounds.get(&number);
+        let claim = round.and_then(|round| {
+            let mut claims = round.claims.iter();
+            claims.find(|(_, claim)| claim.body.hash == hash)
+        });
+        if let Some(((peer, kind), claim)) = claim {
+            if (header.peer, body.kind()) != (*peer, *kind) {
+                return Err(RejectReason::Mismatch("another author or stage"));
+            }
+            if claim.body.bytes as usize != bytes.len() {
+                return Err(RejectReason::Mismatch("another size"));
+            }
+        }
+        if header.round != number {
+            return Err(RejectReason::Mismatch("another round"));
+        }
+        let beacon = round.and_then(|round| Some(round.opened.as_ref()?.beacon));
+        if beacon != Some(header.beacon) {
+            return Ok(None);
+        }
+        body.check(&self.config.manifest)?;
+        Ok(Some(body))
+    }
+}

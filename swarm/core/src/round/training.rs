@@ -1,0 +1,275 @@
+//! What this peer trains on, and what it shows of a judged round: its own
+//! groups, and those of its peers that move its weights.
+
+use rewards::{Candidate, CompletionScore, SelectionPlan, select_groups};
+use tasks::Seed;
+use tasks::dialogue::Message;
+
+use super::gallery::Gallery;
+use super::sampling::slot_of;
+use super::stages::count;
+use super::state::{Judged, Round};
+use super::{Effect, Machine, TrainGroup};
+use crate::body::{Completion, Exhibit, Slot};
+use crate::event::{CompletionView, CritiqueView, Event, GroupView, Part};
+use crate::ids::PeerId;
+use crate::manifest::Quota;
+use crate::message::BodyKind;
+
+/// A judged group with all that was scattered over bodies and scoreboard.
+struct JudgedGroup<'a> {
+    owner: PeerId,
+    kind: BodyKind,
+    slot: Slot,
+    label: String,
+    env: tasks::EnvId,
+    level: u8,
+    reference: String,
+    messages: Vec<Message>,
+    completions: &'a [Completion],
+    scores: &'a [CompletionScore<PeerId>],
+    trainable: bool,
+}
+
+impl Machine {
+    /// Chooses what to train on, and shows it beside this peer's own groups.
+    pub(super) fn train(&mut self) {
+        let number = self.at.round;
+        let plan = self.config.manifest.training;
+        let mut chosen = Vec::new();
+        let mut views = Vec::new();
+        let mut dropped = 0;
+        if let Some(round) = self.round()
+            && let (Some(judged), Some(opened)) = (&round.judged, &round.opened)
+        {
+            let bodies = judged.entries.iter();
+            let gallery = Gallery::new(
+                &self.config.manifest,
+                &self.config.registry,
+                opened.beacon,
+                bodies.filter_map(|hash| round.bodies.get(hash)),
+            );
+            for (kind, quota) in [
+                (BodyKind::Answer, plan.answers),
+                (BodyKind::Critique, plan.critiques),
+                (BodyKind::Resolve, plan.resolutions),
+            ] {
+                let groups = groups(&gallery, judged, kind);
+                let selected = self.select(round, &groups, kind, quota);
+                dropped += selected.dropped;
+                for (index, group) in groups.iter().enumerate() {
+                    let local = selected.local.binary_search(&index).is_ok();
+                    let external = selected.external.binary_search(&index).is_ok();
+                    if external || group.owner == self.config.me {
+                        views.push(self.view(number, &gallery, group));
+                    }
+                    if local || external {
+                        chosen.push(TrainGroup {
+                            owner: group.owner,
+                            round: number,
+                            kind,
+                            slot: group.slot,
+                            messages: group.messages.clone(),
+                            completions: group.completions.to_vec(),
+                            rewards: group.scores.iter().map(|score| score.reward.0).collect(),
+                        });
+                    }
+                }
+            }
+        }
+        for view in views {
+            self.emit(Event::GroupJudged(view));
+        }
+        self.effects.push(Effect::Train {
+            round: number,
+            steps: plan.steps,
+            dropped: count(dropped),
+            groups: chosen,
+        });
+    }
+
+    fn select(
+        &self,
+        round: &Round,
+        groups: &[JudgedGroup<'_>],
+        kind: BodyKind,
+        quota: Quota,
+    ) -> rewards::Selection {
+        let me = self.config.me;
+        let beacon = round.opened.as_ref().map(|opened| opened.beacon);
+        let seed = Seed::derive(&[
+            b"training",
+            &beacon.unwrap_or_default().0,
+            &me.0,
+            &[kind as u8],
+        ]);
+        let candidates: Vec<Candidate<PeerId>> = groups
+            .iter()
+            .map(|group| Candidate {
+                owner: group.owner,
+                trainable: group.trainable,
+            })
+            .collect();
+        let plan = SelectionPlan {
+            local: quota.local.into(),
+            external: quota.external.into(),
+            per_peer: self.config.manifest.training.per_peer.into(),
+        };
+        select_groups(me, &candidates, &plan, &seed)
+    }
+
+    fn view(&self, round: u64, gallery: &Gallery<'_>, group: &JudgedGroup<'_>) -> GroupView {
+        let env = self.config.registry.get(&group.env);
+        let prompt = group.messages.iter().map(|message| message.content.as_str());
+        GroupView {
+            round,
+            stage: group.kind.stage(),
+            owner: group.owner,
+            slot: group.label.clone(),
+            env: env.map_or_else(|| group.env.to_string(), |env| env.manifest().name.clone()),
+            level: group.level,
+            prompt: prompt.collect::<Vec<_>>().join("\n"),
+            reference: group.reference.clone(),
+            completions: group
+                .completions
+                .iter()
+                .zip(group.scores)
+                .enumerate()
+                .map(|(index, (completion, score))| CompletionView {
+                    text: completion.text.clone(),
+                    reward_ppm: score.reward.0,
+                    parts: score
+                        .parts
+                        .iter()
+                        .map(|part| Part {
+                            name: part.name.clone(),
+                            ppm: part.value.0,
+                        })
+                        .collect(),
+                    why: score.why.clone(),
+                    critiques: critiques(gallery, group, index, score),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// The groups of one kind, with their bodies' completions and the judge's scores.
+fn groups<'a>(
+    gallery: &Gallery<'a>,
+    judged: &'a Judged,
+    kind: BodyKind,
+) -> Vec<JudgedGroup<'a>> {
+    let board = &judged.board;
+    let mut groups = Vec::new();
+    match kind {
+        BodyKind::Answer | BodyKind::Resolve => {
+            let scored = match kind {
+                BodyKind::Answer => &board.answers,
+                _ => &board.resolutions,
+            };
+            for score in scored {
+                let slot = slot_of(score.slot);
+                let found = match kind {
+                    BodyKind::Answer => gallery
+                        .answer_group(score.owner, slot)
+                        .map(|group| &group.completions)
+                        .zip(gallery.answer_prompt(score.owner, slot)),
+                    _ => gallery.resolve_group(score.owner, slot).and_then(|group| {
+                        // The prompt as its author read it, which is what its
+                        // completions answer.
+                        let prompt = gallery.resolve_prompt(score.owner, slot, &group.read)?;
+                        Some((&group.completions, prompt))
+                    }),
+                };
+                let (Some((completions, messages)), Some((item, _))) =
+                    (found, gallery.item(score.owner, slot))
+                else {
+                    continue;
+                };
+                groups.push(JudgedGroup {
+                    owner: score.owner,
+                    kind,
+                    slot,
+                    label: slot.to_string(),
+                    env: score.env,
+                    level: score.level,
+                    reference: item.reference,
+                    messages,
+                    completions,
+                    scores: &score.completions,
+                    trainable: score.trainable,
+                });
+            }
+        }
+        BodyKind::Critique => {
+            for score in &board.critiques {
+                let target = Exhibit {
+                    peer: score.target_owner,
+                    slot: slot_of(score.target_slot),
+                    completion: score.target_completion,
+                };
+                let (Some(group), Some(messages), Some((item, _))) = (
+                    gallery.critique_group(score.critic, &target),
+                    gallery.critique_prompt(&target),
+                    gallery.item(target.peer, target.slot),
+                ) else {
+                    continue;
+                };
+                let truth = match score.truth {
+                    Some(true) => "right",
+                    Some(false) => "wrong",
+                    None => "unknown",
+                };
+                groups.push(JudgedGroup {
+                    owner: score.critic,
+                    kind,
+                    slot: target.slot,
+                    label: format!("{} of {}", target.slot, target.peer.nickname()),
+                    env: item.env,
+                    level: item.level,
+                    reference: truth.to_owned(),
+                    messages,
+                    completions: &group.completions,
+                    scores: &score.samples,
+                    trainable: score.trainable && score.ignored.is_none(),
+                });
+            }
+        }
+    }
+    groups
+}
+
+/// What critics said of one completion, in their own words.
+fn critiques(
+    gallery: &Gallery<'_>,
+    group: &JudgedGroup<'_>,
+    completion: usize,
+    score: &CompletionScore<PeerId>,
+) -> Vec<CritiqueView> {
+    let Ok(completion) = u16::try_from(completion) else {
+        return Vec::new();
+    };
+    let target = Exhibit {
+        peer: group.owner,
+        slot: group.slot,
+        completion,
+    };
+    score
+        .critiques
+        .iter()
+        .map(|critique| {
+            let sample = critique.sample_index as usize;
+            let text = gallery
+                .critique_group(critique.critic, &target)
+                .and_then(|group| group.completions.get(sample))
+                .map(|completion| completion.text.clone());
+            CritiqueView {
+                critic: critique.critic,
+                right_ppm: critique.right_ppm.0,
+                weight_ppm: critique.weight_ppm.0,
+                text: text.unwrap_or_default(),
+            }
+        })
+        .collect()
+}
