@@ -12,6 +12,7 @@
 //! | [`roster`] | who is here, and whether it is waited for |
 //! | [`round`] | the round as a state machine |
 //! | [`score`] | from a judged round to signed rows |
+//! | [`sim`] | a swarm of these machines under bad links, crashes and liars |
 //!
 //! Invariants: nothing here reads a clock, draws randomness or does I/O; time,
 //! seeds and inputs are passed in. What two machines must agree on is integers,
@@ -28,3 +29,4 @@ pub mod refusal;
 pub mod roster;
 pub mod round;
 pub mod score;
+pub mod sim;

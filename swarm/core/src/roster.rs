@@ -217,12 +217,21 @@ mod tests {
     fn an_overtaken_message_neither_moves_nor_revives_a_peer() {
         let mut roster = Roster::new(4);
         let id = PeerId([1; 32]);
-        assert_eq!(roster.hear(id, at(3, Phase::Judge), 5, 0, 10), Heard::Arrived);
+        assert_eq!(
+            roster.hear(id, at(3, Phase::Judge), 5, 0, 10),
+            Heard::Arrived
+        );
         roster.get_mut(&id).unwrap().present = false;
-        assert_eq!(roster.hear(id, at(2, Phase::Answer), 4, 1, 10), Heard::Known);
+        assert_eq!(
+            roster.hear(id, at(2, Phase::Answer), 4, 1, 10),
+            Heard::Known
+        );
         let peer = roster.get(&id).unwrap();
         assert_eq!((peer.at.round, peer.present), (3, false));
-        assert_eq!(roster.hear(id, at(4, Phase::Answer), 6, 2, 10), Heard::Arrived);
+        assert_eq!(
+            roster.hear(id, at(4, Phase::Answer), 6, 2, 10),
+            Heard::Arrived
+        );
     }
 
     #[test]
@@ -243,7 +252,7 @@ mod tests {
     fn a_flood_is_cut_off_until_the_next_round() {
         let mut roster = Roster::new(2);
         let id = PeerId([1; 32]);
-        let mut hear =
+        let hear =
             |roster: &mut Roster, sequence| roster.hear(id, at(1, Phase::Answer), sequence, 0, 3);
         for sequence in 1..=3 {
             assert_ne!(hear(&mut roster, sequence), Heard::OverBudget);

@@ -252,7 +252,11 @@ impl Machine {
         } else {
             self.relay_at(round.number)
         };
-        let until = if round.over { round.closing.until_ms } else { None };
+        let until = if round.over {
+            round.closing.until_ms
+        } else {
+            None
+        };
         relay.unwrap_or(u64::MAX).min(until.unwrap_or(u64::MAX))
     }
 }

@@ -45,7 +45,9 @@ impl Machine {
     pub(super) fn notice_opened(&mut self, number: u64) {
         let here = self.round().is_some_and(|round| round.opened.is_some());
         let go = match self.at.phase {
-            Phase::Join => true,
+            // Without anybody under way, it is the others that start who are
+            // waited for, not the one that was quickest to open the round.
+            Phase::Join => self.roster.prevailing().is_some(),
             Phase::Open => number > self.at.round && !here,
             _ => false,
         };
@@ -72,7 +74,10 @@ impl Machine {
         let left = self.at.round;
         let round = self.round_mut(left);
         round.over = true;
-        let why = format!("the swarm went on to round {} without this peer", swarm.round);
+        let why = format!(
+            "the swarm went on to round {} without this peer",
+            swarm.round
+        );
         if round.judged.is_none() && round.closing.why.is_none() {
             round.closing.why = Some(why.clone());
             self.emit(Event::Unsettled { round: left, why });

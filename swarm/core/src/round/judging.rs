@@ -55,7 +55,10 @@ impl Machine {
                 opened.committee.len()
             ))
         } else if lacking > 0 {
-            Some(format!("{lacking} of {} included bodies never came", listed.len()))
+            Some(format!(
+                "{lacking} of {} included bodies never came",
+                listed.len()
+            ))
         } else {
             None
         };
@@ -112,10 +115,9 @@ impl Machine {
 
     /// Holds a round to be what was judged: tells, signs and answers cards.
     pub(super) fn conclude(&mut self, number: u64, judged: Judged) {
-        let entries = &judged.entries;
+        let swarm = self.id;
         let round = self.round_mut(number);
-        let included = round.included_hash(self.id, entries);
-        let round = self.round_mut(number);
+        let included = round.included_hash(swarm, &judged.entries);
         let wall_s = round.summary.as_ref().map_or(0.0, |before| before.wall_s);
         let summary = RoundSummary {
             wall_s,
@@ -209,7 +211,11 @@ fn summary(round: &Round, judged: &Judged) -> RoundSummary {
     let board = &judged.board;
     let mut counts: BTreeMap<BodyKind, usize> = BTreeMap::new();
     let mut peers = BTreeSet::new();
-    for body in judged.entries.iter().filter_map(|hash| round.bodies.get(hash)) {
+    for body in judged
+        .entries
+        .iter()
+        .filter_map(|hash| round.bodies.get(hash))
+    {
         peers.insert(body.header().peer);
         *counts.entry(body.kind()).or_default() += body.completions();
     }

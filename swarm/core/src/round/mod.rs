@@ -126,6 +126,13 @@ impl Machine {
         self.at
     }
 
+    /// Whether a round that this peer was in has neither settled nor been
+    /// given up.
+    pub fn is_closing(&self) -> bool {
+        let mut rounds = self.rounds.values();
+        rounds.any(|round| round.closing.until_ms.is_some() && !round.ended)
+    }
+
     /// Who else is here.
     pub fn roster(&self) -> &Roster {
         &self.roster
@@ -402,6 +409,3 @@ fn waits(round: &Round, said: &Said, at: Position) -> bool {
         _ => round.number == at.round && said.phase == at.phase,
     }
 }
-
-#[cfg(test)]
-mod tests;

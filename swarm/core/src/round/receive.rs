@@ -42,9 +42,11 @@ impl Machine {
             Heard::Known => false,
         };
         let fresh = known.is_none_or(|known| sequence > known);
+        let mut introduced = false;
         if let Payload::Hello { address, name, .. } = &payload
             && let Some(known) = self.roster.get_mut(&peer)
         {
+            introduced = known.address != Some(*address) || known.name != *name;
             known.address = Some(*address);
             known.name.clone_from(name);
         }
@@ -56,8 +58,10 @@ impl Machine {
             }
             return Outcome::Applied;
         }
-        if arrived {
+        if arrived || introduced {
             self.show_arrival(peer);
+            // It may have missed our Hello: the next one comes soon.
+            self.hello.hurry();
         }
         if fresh {
             self.help(at);
@@ -66,15 +70,15 @@ impl Machine {
     }
 
     fn show_arrival(&mut self, who: PeerId) {
-        let Some(peer) = self.roster.get(&who) else {
+        // Shown once it has said Hello, which it does every round.
+        let Some((peer, address)) = self
+            .roster
+            .get(&who)
+            .and_then(|peer| Some((peer, peer.address?)))
+        else {
             return;
         };
-        let name = if peer.name.is_empty() {
-            who.nickname()
-        } else {
-            peer.name.clone()
-        };
-        let address = peer.address.unwrap_or_default();
+        let name = peer.name.clone();
         self.emit(Event::PeerSeen {
             who,
             name,
@@ -126,7 +130,7 @@ impl Machine {
 
     fn too_large(&self, body: BodyRef) -> Option<Outcome> {
         let limit = self.config.manifest.limits.body_bytes;
-        (body.bytes > limit).then(|| {
+        (body.bytes > limit).then_some({
             Outcome::Rejected(RejectReason::Oversize {
                 bytes: body.bytes as usize,
                 limit: limit as usize,
@@ -134,13 +138,7 @@ impl Machine {
         })
     }
 
-    fn apply_have(
-        &mut self,
-        number: u64,
-        peer: PeerId,
-        kind: BodyKind,
-        body: BodyRef,
-    ) -> Outcome {
+    fn apply_have(&mut self, number: u64, peer: PeerId, kind: BodyKind, body: BodyRef) -> Outcome {
         if let Some(outcome) = self.too_large(body) {
             return outcome;
         }
@@ -276,7 +274,6 @@ impl Machine {
                 if due {
                     let failures = round.fetching.get(&hash).map_or(0, |f| f.failures);
                     let fetching = Fetching {
-                        bytes,
                         from: from.clone(),
                         failures,
                         retry_ms: None,
@@ -335,12 +332,7 @@ impl Machine {
 
     /// Whether a body is what was announced and what the beacon draws; `None`
     /// if it was drawn from another beacon, which may be an honest mistake.
-    fn examine(
-        &self,
-        number: u64,
-        hash: Hash,
-        bytes: &[u8],
-    ) -> Result<Option<Body>, RejectReason> {
+    fn examine(&self, number: u64, hash: Hash, bytes: &[u8]) -> Result<Option<Body>, RejectReason> {
         if Hash::of(bytes) != hash {
             return Err(RejectReason::Mismatch("the bytes have another hash"));
         }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::gallery::Gallery;
 use super::state::{Asked, Claim, Round};
 use super::{Effect, Machine, SampleRequest};
-use crate::body::{AnswerGroup, Batch, Body, Completion, CritiqueGroup, Header, ResolveGroup, Slot};
+use crate::body::{
+    AnswerGroup, Batch, Body, Completion, CritiqueGroup, Header, ResolveGroup, Slot,
+};
 use crate::draw;
 use crate::ids::Beacon;
 use crate::message::{BodyKind, BodyRef, Payload, Phase};
@@ -15,7 +17,12 @@ impl Machine {
     /// What is on show to this peer in a round: every valid body it holds.
     fn gallery<'a>(&'a self, round: &'a Round, beacon: Beacon) -> Gallery<'a> {
         let Self { config, .. } = self;
-        Gallery::new(&config.manifest, &config.registry, beacon, round.bodies.values())
+        Gallery::new(
+            &config.manifest,
+            &config.registry,
+            beacon,
+            round.bodies.values(),
+        )
     }
 
     /// Asks the policy for the groups of a stage.
@@ -102,12 +109,7 @@ impl Machine {
     }
 
     /// The policy wrote what was asked; too late is too late.
-    pub(super) fn sampled(
-        &mut self,
-        number: u64,
-        kind: BodyKind,
-        groups: Vec<Vec<Completion>>,
-    ) {
+    pub(super) fn sampled(&mut self, number: u64, kind: BodyKind, groups: Vec<Vec<Completion>>) {
         let asked_here = number == self.at.round
             && self
                 .round()
@@ -197,14 +199,7 @@ impl Machine {
         self.serve(number, phase, kind, reference, bytes);
     }
 
-    fn serve(
-        &mut self,
-        number: u64,
-        phase: Phase,
-        kind: BodyKind,
-        body: BodyRef,
-        bytes: Vec<u8>,
-    ) {
+    fn serve(&mut self, number: u64, phase: Phase, kind: BodyKind, body: BodyRef, bytes: Vec<u8>) {
         self.effects.push(Effect::Serve {
             hash: body.hash,
             bytes,
@@ -281,4 +276,3 @@ pub(super) fn slot_of(number: u32) -> Slot {
         Slot::Own(k)
     }
 }
-

@@ -68,6 +68,8 @@ impl Machine {
         };
         self.began = self.now;
         self.deadline = pace::deadline(&self.config.manifest, number, Phase::Open, self.now);
+        // Every round begins with a sign of life, which says where we are.
+        self.say_hello();
         let known = self.round_mut(number).opened.is_some();
         if !known && self.config.manifest.chain.is_some() {
             self.effects.push(Effect::OpenRound { round: number });

@@ -38,7 +38,6 @@ pub(super) struct Claim {
 /// A body that was asked for.
 #[derive(Debug, Clone)]
 pub(super) struct Fetching {
-    pub(super) bytes: u32,
     pub(super) from: Vec<PeerId>,
     pub(super) failures: u32,
     /// When to ask again; `None` while asked.
@@ -68,6 +67,11 @@ impl Said {
     /// When it is said again if nothing moves on.
     pub(super) fn next_ms(&self, repeat_ms: u64) -> u64 {
         self.last_ms + (repeat_ms << self.repeats.min(DOUBLINGS))
+    }
+
+    /// Somebody new listens: the intervals begin anew.
+    pub(super) fn hurry(&mut self) {
+        self.repeats = 0;
     }
 
     pub(super) fn repeated(&mut self, now_ms: u64) {
@@ -182,9 +186,9 @@ impl Round {
             return false;
         };
         let committed = || {
-            self.commits.get(&peer).is_some_and(|commit| {
-                commit.in_time && commit.body == claim.body
-            })
+            self.commits
+                .get(&peer)
+                .is_some_and(|commit| commit.in_time && commit.body == claim.body)
         };
         claim.in_time && (kind != BodyKind::Critique || committed())
     }

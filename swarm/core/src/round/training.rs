@@ -120,7 +120,10 @@ impl Machine {
 
     fn view(&self, round: u64, gallery: &Gallery<'_>, group: &JudgedGroup<'_>) -> GroupView {
         let env = self.config.registry.get(&group.env);
-        let prompt = group.messages.iter().map(|message| message.content.as_str());
+        let prompt = group
+            .messages
+            .iter()
+            .map(|message| message.content.as_str());
         GroupView {
             round,
             stage: group.kind.stage(),
@@ -155,11 +158,7 @@ impl Machine {
 }
 
 /// The groups of one kind, with their bodies' completions and the judge's scores.
-fn groups<'a>(
-    gallery: &Gallery<'a>,
-    judged: &'a Judged,
-    kind: BodyKind,
-) -> Vec<JudgedGroup<'a>> {
+fn groups<'a>(gallery: &Gallery<'a>, judged: &'a Judged, kind: BodyKind) -> Vec<JudgedGroup<'a>> {
     let board = &judged.board;
     let mut groups = Vec::new();
     match kind {

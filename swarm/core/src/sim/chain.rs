@@ -1,0 +1,199 @@
+//! The ledger as the contract has it: rounds are opened in order, witnesses
+//! are drawn from members that are not away, and a settlement needs more than
+//! two thirds of them on the same terms.
+
+use std::collections::BTreeMap;
+
+use tasks::Seed;
+
+use crate::draw;
+use crate::ids::{Address, Beacon, Hash, PeerId, TxHash};
+use crate::message::EvmSignature;
+use crate::round::Settlement;
+use crate::score::UNSCORED;
+
+/// Settled rounds in a row that a witness may miss before it is not drawn.
+const MISSES: u8 = 2;
+const COMMITTEE: usize = 16;
+
+/// A settled round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// The transaction.
+    pub tx: TxHash,
+    /// The hash of the included set.
+    pub included: Hash,
+    /// The witnesses whose cards were used.
+    pub witnesses: Vec<Address>,
+    /// The median of what others say of each.
+    pub scores: BTreeMap<Address, u32>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct OpenedRound {
+    pub(super) round: u64,
+    pub(super) beacon: Beacon,
+    pub(super) committee: Vec<(PeerId, Address)>,
+}
+
+pub(super) struct Ledger {
+    seed: u64,
+    members: BTreeMap<PeerId, (Address, u8)>,
+    rounds: BTreeMap<u64, OpenedRound>,
+    pub(super) settled: BTreeMap<u64, Settled>,
+}
+
+impl Ledger {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            members: BTreeMap::new(),
+            rounds: BTreeMap::new(),
+            settled: BTreeMap::new(),
+        }
+    }
+
+    /// Joins, or says that it is back.
+    pub(super) fn check_in(&mut self, peer: PeerId, address: Address) {
+        self.members.insert(peer, (address, 0));
+    }
+
+    /// The first round that is not open.
+    pub(super) fn next_round(&self) -> u64 {
+        self.rounds.keys().next_back().map_or(1, |last| last + 1)
+    }
+
+    /// Opens a round, or tells of it if it is open, or of the last one if it
+    /// was passed over.
+    pub(super) fn open(&mut self, round: u64) -> OpenedRound {
+        if round >= self.next_round() {
+            let beacon = Beacon(
+                Seed::derive(&[
+                    b"simulated beacon",
+                    &self.seed.to_le_bytes(),
+                    &round.to_le_bytes(),
+                ])
+                .0,
+            );
+            let seated = self
+                .members
+                .iter()
+                .filter(|(_, (_, missed))| *missed < MISSES);
+            let seated: Vec<PeerId> = seated.map(|(peer, _)| *peer).collect();
+            let pool = if seated.is_empty() {
+                self.members.keys().copied().collect()
+            } else {
+                seated
+            };
+            let committee = draw::ranked(b"simulated committee", beacon, None, pool)
+                .into_iter()
+                .take(COMMITTEE)
+                .map(|peer| (peer, self.members[&peer].0))
+                .collect();
+            self.rounds.insert(
+                round,
+                OpenedRound {
+                    round,
+                    beacon,
+                    committee,
+                },
+            );
+        }
+        let known = self.rounds.get(&round);
+        let last = self.rounds.values().next_back();
+        known.or(last).expect("a round was just opened").clone()
+    }
+
+    /// Checks and records a settlement; a settled round stays as it is.
+    pub(super) fn settle(&mut self, settlement: &Settlement) -> Result<(), &'static str> {
+        let Settlement {
+            round,
+            included,
+            cards,
+        } = settlement;
+        if self.settled.contains_key(round) {
+            return Ok(());
+        }
+        let opened = self.rounds.get(round).ok_or("not opened")?;
+        let committee: Vec<Address> = opened
+            .committee
+            .iter()
+            .map(|(_, address)| *address)
+            .collect();
+        if 3 * cards.len() <= 2 * committee.len() {
+            return Err("no quorum");
+        }
+        let mut scores: BTreeMap<Address, Vec<u32>> = BTreeMap::new();
+        let mut witnesses = Vec::new();
+        let named = |index: usize| -> Vec<Address> {
+            cards[index]
+                .1
+                .scores
+                .iter()
+                .map(|(address, _)| *address)
+                .collect()
+        };
+        for (index, (witness, card)) in cards.iter().enumerate() {
+            if !committee.contains(witness) || witnesses.contains(witness) {
+                return Err("not a witness, or twice");
+            }
+            if card.signature != sign(*witness, *included, &card.scores)
+                || card.included != *included
+            {
+                return Err("bad signature");
+            }
+            if named(index) != named(0) {
+                return Err("other addresses");
+            }
+            witnesses.push(*witness);
+            for (address, score) in &card.scores {
+                let given = scores.entry(*address).or_default();
+                if address != witness && *score != UNSCORED {
+                    given.push(*score);
+                }
+            }
+        }
+        for (peer, address) in &opened.committee {
+            if let Some((_, missed)) = self.members.get_mut(peer) {
+                *missed = if witnesses.contains(address) {
+                    0
+                } else {
+                    *missed + 1
+                };
+            }
+        }
+        let median = |mut given: Vec<u32>| {
+            given.sort_unstable();
+            let middle = given.len().saturating_sub(1) / 2;
+            given.get(middle).copied().unwrap_or(0)
+        };
+        let tx = Seed::derive(&[b"tx", &round.to_le_bytes(), &included.0]);
+        self.settled.insert(
+            *round,
+            Settled {
+                tx: TxHash(tx.0),
+                included: *included,
+                witnesses,
+                scores: scores
+                    .into_iter()
+                    .map(|(a, given)| (a, median(given)))
+                    .collect(),
+            },
+        );
+        Ok(())
+    }
+}
+
+/// A signature that only the simulated owner makes.
+pub(super) fn sign(owner: Address, included: Hash, scores: &[(Address, u32)]) -> EvmSignature {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&owner.0);
+    hasher.update(&included.0);
+    for (address, score) in scores {
+        hasher.update(&address.0);
+        hasher.update(&score.to_le_bytes());
+    }
+    let mut signature = [0; 65];
+    hasher.finalize_xof().fill(&mut signature);
+    EvmSignature(signature)
+}
