@@ -1,0 +1,597 @@
+//! The network shell of a peer: bytes in, bytes out.
+//!
+//! Each peer is one iroh endpoint with its own key. Small announcements travel
+//! by gossip ([`Net::broadcast`]); bodies are kept under their BLAKE3 hash
+//! ([`Net::serve`]) and fetched from whoever has them ([`Net::fetch`]). What
+//! the bytes mean, and who signed them, is the caller's affair: a message here
+//! comes *from a neighbour*, which is who forwarded it, not who wrote it.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | `address` | a peer's address as it travels, and the bounded address book |
+//! | `bodies` | the body store, and fetching with our own time limits |
+//! | `gate` | who may read our bodies, and how many at once |
+//! | `driver` | the task that owns the gossip topic |
+//! | `watchdog` | noticing that we hear nothing, and joining again |
+//! | `budget` | what one neighbour may send |
+//! | `links` | every connection: limits and numbers |
+//! | [`limits`] | every constant, with its reason |
+//!
+//! Invariants:
+//! - no message over the limit reaches the gossip protocol, which would fall
+//!   silent without an error;
+//! - a node that hears nothing joins again by itself, through peers it
+//!   remembers;
+//! - nothing waits for the caller: events that do not fit are dropped, counted
+//!   and reported as [`NetEvent::Lagged`];
+//! - [`Net::shutdown`] ends every task it began, in order: topic, provider
+//!   connections, gossip, body store, endpoint.
+
+mod address;
+mod bodies;
+mod budget;
+mod driver;
+mod gate;
+pub mod limits;
+mod links;
+mod watchdog;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use iroh::address_lookup::memory::MemoryLookup;
+use iroh::address_lookup::{DnsAddressLookup, PkarrPublisher, PkarrResolver};
+use iroh::endpoint::{BindError, BindOpts, Builder, PortmapperConfig, presets};
+use iroh::protocol::Router;
+use iroh::{Endpoint, EndpointAddr, RelayMode, RelayUrl, SecretKey, Watcher};
+use iroh_blobs::BlobsProtocol;
+use iroh_gossip::net::Gossip;
+use iroh_gossip::proto::TopicId;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use address::PeerAddr;
+pub use bodies::{BodyStore, FetchError, ProviderFailure};
+pub use budget::Budget;
+pub use links::{Link, LinkPath};
+pub use watchdog::Watch;
+
+use address::AddressBook;
+use bodies::Bodies;
+use driver::{Command, Driver, EventSink, FRAME_HEADER, Neighbours};
+use limits::{COMMAND_CAPACITY, EVENT_CAPACITY, GOSSIP_OVERHEAD, MIN_GOSSIP_SIZE};
+use links::{Hook, Registry};
+use watchdog::Watchdog;
+
+/// The gossip protocol with our frames in it. The number is the frame's version.
+const GOSSIP_ALPN: &[u8] = b"/murmuration/gossip/1";
+
+/// Which relays help peers that cannot reach each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RelayChoice {
+    /// None: peers must reach each other directly.
+    Disabled,
+    /// The public ones that iroh's authors run.
+    Default,
+    /// These.
+    Urls(Vec<String>),
+}
+
+/// Which network the endpoint is bound to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// This machine only.
+    Loopback,
+    /// Every interface.
+    Any,
+}
+
+/// Everything a network needs to know.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct NetConfig {
+    /// The peer's ed25519 secret key.
+    pub secret_key: [u8; 32],
+    /// The gossip topic: the swarm's id.
+    pub topic: [u8; 32],
+    /// Which relays to use.
+    pub relays: RelayChoice,
+    /// Whether to publish and look up addresses through public DNS.
+    pub discovery: bool,
+    /// Which network to bind to.
+    pub reach: Reach,
+    /// The UDP port; any free one if `None`.
+    pub port: Option<u16>,
+    /// Where bodies are kept.
+    pub bodies: BodyStore,
+    /// Largest announcement in bytes. All peers of a swarm must agree on it.
+    pub max_message: usize,
+    /// Largest body in bytes.
+    pub max_body: u64,
+    /// Peers to join through.
+    pub bootstrap: Vec<PeerAddr>,
+    /// Intervals of the watchdog.
+    pub watch: Watch,
+    /// What one neighbour may send.
+    pub budget: Budget,
+}
+
+impl NetConfig {
+    /// The local profile: loopback, no relay, no public discovery, bodies in
+    /// memory, nobody to join yet.
+    pub fn local(secret_key: [u8; 32], topic: [u8; 32]) -> Self {
+        Self {
+            secret_key,
+            topic,
+            relays: RelayChoice::Disabled,
+            discovery: false,
+            reach: Reach::Loopback,
+            port: None,
+            bodies: BodyStore::Memory,
+            max_message: limits::MAX_MESSAGE,
+            max_body: limits::MAX_BODY,
+            bootstrap: Vec::new(),
+            watch: Watch::default(),
+            budget: Budget::default(),
+        }
+    }
+}
+
+/// Why the network refused or failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NetError {
+    /// The UDP port that was asked for is taken.
+    #[error("udp port {0} is already in use: choose another, or stop what uses it")]
+    PortInUse(u16),
+    /// The endpoint could not be bound.
+    #[error("cannot open a network endpoint: {0}")]
+    Bind(String),
+    /// Not a relay's URL.
+    #[error("not a relay url: {0:?}")]
+    BadRelay(String),
+    /// Not a public key.
+    #[error("not a peer id: {}", hex::encode(.0))]
+    BadPeer([u8; 32]),
+    /// The announcement is over the swarm's limit; nothing was sent.
+    #[error("a message of {bytes} bytes, the limit is {max}")]
+    MessageTooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// The body is over the limit; nothing was kept.
+    #[error("a body of {bytes} bytes, the limit is {max}")]
+    BodyTooLarge {
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// The body store failed.
+    #[error("the body store failed: {0}")]
+    Store(String),
+    /// The gossip topic could not be joined.
+    #[error("cannot join the gossip topic: {0}")]
+    Gossip(String),
+    /// The network was shut down.
+    #[error("the network is closed")]
+    Closed,
+}
+
+/// What the network tells the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NetEvent {
+    /// An announcement, within size and budget, otherwise unchecked. The same
+    /// one may come again if its author repeats it.
+    Message {
+        /// Who handed it to us; not who wrote it.
+        from_neighbour: [u8; 32],
+        /// The announcement.
+        bytes: Vec<u8>,
+    },
+    /// A peer became a direct neighbour.
+    NeighbourUp([u8; 32]),
+    /// A peer is no direct neighbour any more. It may well be in the swarm.
+    NeighbourDown([u8; 32]),
+    /// Events were lost because the node was too slow.
+    Lagged {
+        /// At least this many.
+        missed: u64,
+    },
+    /// A neighbour sent more than its budget; the rest was dropped.
+    OverBudget {
+        /// Who.
+        neighbour: [u8; 32],
+        /// How many messages.
+        dropped: u64,
+    },
+    /// A neighbour sent something that is no message of ours.
+    Refused {
+        /// Who.
+        from_neighbour: [u8; 32],
+        /// Why.
+        reason: &'static str,
+    },
+    /// We heard nothing for too long and join again.
+    Rejoining {
+        /// Through this many peers.
+        peers: usize,
+    },
+    /// Gossip ended by itself; nothing more will come.
+    Ended(String),
+}
+
+/// The receiving end of a network's events.
+#[derive(Debug)]
+pub struct NetEvents(mpsc::Receiver<NetEvent>);
+
+impl NetEvents {
+    /// The next event; `None` once the network is shut down.
+    pub async fn next(&mut self) -> Option<NetEvent> {
+        self.0.recv().await
+    }
+
+    /// The next event if one is waiting.
+    pub fn try_next(&mut self) -> Option<NetEvent> {
+        self.0.try_recv().ok()
+    }
+}
+
+/// A running network: a handle that is cheap to clone.
+#[derive(Clone)]
+pub struct Net {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    endpoint: Endpoint,
+    reach: Reach,
+    max_message: usize,
+    book: Arc<AddressBook>,
+    registry: Arc<Registry>,
+    bodies: Arc<Bodies>,
+    commands: mpsc::Sender<Command>,
+    neighbours: Neighbours,
+    cancel: CancellationToken,
+    running: Mutex<Option<Running>>,
+}
+
+/// What shutting down must end.
+struct Running {
+    router: Router,
+    tasks: JoinSet<()>,
+}
+
+impl std::fmt::Debug for Net {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Net({})", self.inner.endpoint.id().fmt_short())
+    }
+}
+
+impl Net {
+    /// Binds an endpoint, joins the topic and begins to serve. Returns at once,
+    /// whether or not anyone can be reached; [`NetEvent::NeighbourUp`] says when.
+    pub async fn start(config: NetConfig) -> Result<(Net, NetEvents), NetError> {
+        let bootstrap = config
+            .bootstrap
+            .iter()
+            .map(PeerAddr::to_iroh)
+            .collect::<Result<Vec<_>, _>>()?;
+        let registry = Arc::new(Registry::default());
+        let lookup = MemoryLookup::new();
+        let endpoint = bind(&config, lookup.clone(), registry.clone()).await?;
+        let book = Arc::new(AddressBook::new(endpoint.id(), lookup));
+        let bootstrap_ids = bootstrap.iter().map(|addr| addr.id).collect();
+        bootstrap.into_iter().for_each(|addr| book.learn(addr));
+
+        let cancel = CancellationToken::new();
+        let bodies = Bodies::open(
+            &config.bodies,
+            endpoint.clone(),
+            book.clone(),
+            registry.clone(),
+            config.max_body,
+            cancel.clone(),
+        );
+        let bodies = match bodies.await {
+            Ok(bodies) => Arc::new(bodies),
+            Err(error) => {
+                endpoint.close().await;
+                return Err(error);
+            }
+        };
+        let (gate, questions) = gate::channel();
+        let gossip = Gossip::builder()
+            .alpn(GOSSIP_ALPN)
+            .max_message_size(gossip_size(config.max_message))
+            .spawn(endpoint.clone());
+        let router = Router::builder(endpoint.clone())
+            .accept(GOSSIP_ALPN, gossip.clone())
+            .accept(
+                iroh_blobs::ALPN,
+                BlobsProtocol::new(&bodies.store, Some(gate)),
+            )
+            .spawn();
+        let topic = gossip
+            .subscribe(TopicId::from_bytes(config.topic), bootstrap_ids)
+            .await
+            .map_err(|error| NetError::Gossip(error.to_string()))?;
+        let (sender, receiver) = topic.split();
+
+        let (event_sender, events) = mpsc::channel(EVENT_CAPACITY);
+        let (commands, command_receiver) = mpsc::channel(COMMAND_CAPACITY);
+        let neighbours = Neighbours::default();
+        let driver = Driver {
+            endpoint: endpoint.clone(),
+            sender,
+            receiver,
+            book: book.clone(),
+            registry: registry.clone(),
+            bodies: bodies.clone(),
+            neighbours: neighbours.clone(),
+            commands: command_receiver,
+            events: EventSink::new(event_sender),
+            watchdog: Watchdog::new(config.watch, Instant::now()),
+            budget: config.budget,
+            accounts: BTreeMap::new(),
+            max_message: config.max_message,
+            cancel: cancel.clone(),
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(driver.run());
+        tasks.spawn(gate::run(questions, registry.clone(), cancel.clone()));
+        let inner = Inner {
+            endpoint,
+            reach: config.reach,
+            max_message: config.max_message,
+            book,
+            registry,
+            bodies,
+            commands,
+            neighbours,
+            cancel,
+            running: Mutex::new(Some(Running { router, tasks })),
+        };
+        let inner = Arc::new(inner);
+        Ok((Net { inner }, NetEvents(events)))
+    }
+
+    /// This peer's id: its public key.
+    pub fn id(&self) -> [u8; 32] {
+        *self.inner.endpoint.id().as_bytes()
+    }
+
+    /// Where this peer can be reached, for tickets and greetings.
+    pub fn address(&self) -> PeerAddr {
+        let mut addr = PeerAddr::from_iroh(&self.inner.endpoint.addr());
+        if self.inner.reach == Reach::Loopback {
+            addr.sockets = self.inner.endpoint.bound_sockets();
+        }
+        addr
+    }
+
+    /// Announces `bytes` to the swarm. Oversize is refused here; nobody is told
+    /// whether anyone hears it.
+    pub async fn broadcast(&self, bytes: Vec<u8>) -> Result<(), NetError> {
+        if bytes.len() > self.inner.max_message {
+            return Err(NetError::MessageTooLarge {
+                bytes: bytes.len(),
+                max: self.inner.max_message,
+            });
+        }
+        self.command(Command::Broadcast(bytes)).await
+    }
+
+    /// Keeps a body under its hash and serves it until [`Net::forget`].
+    pub async fn serve(&self, body: Vec<u8>) -> Result<[u8; 32], NetError> {
+        self.alive()?;
+        self.inner.bodies.serve(body).await
+    }
+
+    /// Stops serving a body; it leaves the store within minutes.
+    pub async fn forget(&self, hash: [u8; 32]) -> Result<(), NetError> {
+        self.alive()?;
+        self.inner.bodies.forget(hash).await
+    }
+
+    /// Forgets every body but these; returns how many.
+    pub async fn forget_all_but(&self, keep: &[[u8; 32]]) -> Result<u64, NetError> {
+        self.alive()?;
+        self.inner.bodies.retain(keep).await
+    }
+
+    /// Fetches the body with this hash and exactly this size from one of the
+    /// providers, each tried in turn, connected ones first. The body is kept
+    /// and served on to others until [`Net::forget`].
+    ///
+    /// A provider without sockets is looked up in the address book, see
+    /// [`Net::learn`].
+    pub async fn fetch(
+        &self,
+        hash: [u8; 32],
+        expected_bytes: u64,
+        from: &[PeerAddr],
+    ) -> Result<Vec<u8>, FetchError> {
+        self.alive().map_err(|_| FetchError::Closed)?;
+        // An address that makes no sense is no provider; the rest may deliver.
+        let providers = from.iter().filter_map(|addr| addr.to_iroh().ok()).collect();
+        let fetch = self.inner.bodies.fetch(hash, expected_bytes, providers);
+        tokio::select! {
+            body = fetch => body,
+            () = self.inner.cancel.cancelled() => Err(FetchError::Closed),
+        }
+    }
+
+    /// Remembers where a peer is, for joining and fetching.
+    pub fn learn(&self, peer: &PeerAddr) -> Result<(), NetError> {
+        self.inner.book.learn(peer.to_iroh()?);
+        Ok(())
+    }
+
+    /// Every remembered peer: worth saving, to join through after a restart.
+    pub fn known(&self) -> Vec<PeerAddr> {
+        let all = self.inner.book.all();
+        all.iter().map(PeerAddr::from_iroh).collect()
+    }
+
+    /// Joins the swarm through these peers, and remembers them.
+    pub async fn join(&self, peers: &[PeerAddr]) -> Result<(), NetError> {
+        let peers = peers
+            .iter()
+            .map(PeerAddr::to_iroh)
+            .collect::<Result<Vec<EndpointAddr>, _>>()?;
+        let ids = peers.iter().map(|peer| peer.id).collect();
+        peers
+            .into_iter()
+            .for_each(|peer| self.inner.book.learn(peer));
+        self.command(Command::Join(ids)).await
+    }
+
+    /// Joins again through neighbours and remembered peers. The watchdog does
+    /// it when *we* hear nothing; the caller may know that nobody hears *us*.
+    pub async fn rejoin(&self) -> Result<(), NetError> {
+        self.command(Command::Rejoin).await
+    }
+
+    /// The direct neighbours of the moment.
+    pub fn neighbours(&self) -> Vec<[u8; 32]> {
+        let set = self.inner.neighbours.read();
+        let set = set.unwrap_or_else(PoisonError::into_inner);
+        set.iter().map(|id| *id.as_bytes()).collect()
+    }
+
+    /// Every peer we had a connection with, how it is reached, what passed.
+    pub fn links(&self) -> Vec<Link> {
+        self.inner.registry.links()
+    }
+
+    /// Leaves the swarm and ends every task, in order. Other handles say
+    /// [`NetError::Closed`] from then on; a second call does nothing.
+    pub async fn shutdown(self) {
+        self.inner.cancel.cancel();
+        let running = {
+            let mut running = self.inner.running.lock();
+            running
+                .as_mut()
+                .map(|running| running.take())
+                .unwrap_or_else(|poisoned| poisoned.get_mut().take())
+        };
+        let Some(Running { router, mut tasks }) = running else {
+            return;
+        };
+        // The topic ends with the driver; the gate ends by the same token.
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a network task failed");
+            }
+        }
+        self.inner.bodies.close();
+        // Tells gossip to say goodbye, closes the body store, then the endpoint.
+        if let Err(error) = router.shutdown().await {
+            tracing::error!(%error, "the accept loop failed");
+        }
+    }
+
+    fn alive(&self) -> Result<(), NetError> {
+        if self.inner.cancel.is_cancelled() {
+            return Err(NetError::Closed);
+        }
+        Ok(())
+    }
+
+    async fn command(&self, command: Command) -> Result<(), NetError> {
+        self.alive()?;
+        self.inner
+            .commands
+            .send(command)
+            .await
+            .map_err(|_| NetError::Closed)
+    }
+}
+
+/// The gossip protocol's own limit, for a swarm whose announcements have this
+/// one.
+fn gossip_size(max_message: usize) -> usize {
+    (max_message + FRAME_HEADER + GOSSIP_OVERHEAD).max(MIN_GOSSIP_SIZE)
+}
+
+async fn bind(
+    config: &NetConfig,
+    lookup: MemoryLookup,
+    registry: Arc<Registry>,
+) -> Result<Endpoint, NetError> {
+    let relays = match &config.relays {
+        RelayChoice::Disabled => RelayMode::Disabled,
+        RelayChoice::Default => RelayMode::Default,
+        RelayChoice::Urls(urls) => {
+            let parse = |url: &String| -> Result<RelayUrl, NetError> {
+                url.parse().map_err(|_| NetError::BadRelay(url.clone()))
+            };
+            RelayMode::custom(urls.iter().map(parse).collect::<Result<Vec<_>, _>>()?)
+        }
+    };
+    let mut builder = Endpoint::builder(presets::Minimal)
+        .secret_key(SecretKey::from_bytes(&config.secret_key))
+        .relay_mode(relays)
+        .address_lookup(lookup)
+        .hooks(Hook(registry));
+    if config.discovery {
+        builder = builder
+            .address_lookup(PkarrPublisher::n0_dns())
+            .address_lookup(PkarrResolver::n0_dns())
+            .address_lookup(DnsAddressLookup::n0_dns());
+    }
+    let builder = sockets(builder, config.reach, config.port.unwrap_or(0))?;
+    let endpoint = builder.bind().await.map_err(|error| match &error {
+        BindError::Sockets { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
+            NetError::PortInUse(config.port.unwrap_or(0))
+        }
+        _ => NetError::Bind(format!("{error:#}")),
+    })?;
+    if config.reach == Reach::Any {
+        // A ticket without an address is useless, and interfaces take a moment
+        // to be found. Without any network there is nothing to wait for.
+        let mut watcher = endpoint.watch_addr();
+        let found = async {
+            while watcher.get().ip_addrs().next().is_none() {
+                if watcher.updated().await.is_err() {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(INTERFACE_WAIT, found).await.ok();
+    }
+    Ok(endpoint)
+}
+
+/// How long to wait at the start for the first interface address.
+const INTERFACE_WAIT: Duration = Duration::from_secs(3);
+
+fn sockets(builder: Builder, reach: Reach, port: u16) -> Result<Builder, NetError> {
+    let failed = |error: &dyn std::fmt::Display| NetError::Bind(error.to_string());
+    let builder = builder.clear_ip_transports();
+    match reach {
+        Reach::Loopback => builder
+            .portmapper_config(PortmapperConfig::Disabled)
+            .bind_addr(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+            .map_err(|error| failed(&error)),
+        Reach::Any => builder
+            .bind_addr(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))
+            .map_err(|error| failed(&error))?
+            .bind_addr_with_opts(
+                SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+                BindOpts::default().set_is_required(false),
+            )
+            .map_err(|error| failed(&error)),
+    }
+}

@@ -1,0 +1,583 @@
+//! Real endpoints, real QUIC, on loopback. Every wait is for an event; the one
+//! timeout is for a test that hangs.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::time::Duration;
+
+use futures_lite::StreamExt;
+use iroh_gossip::api::Event;
+use tracing_subscriber::layer::SubscriberExt;
+
+use super::driver::Frame;
+use super::*;
+
+const TOPIC: [u8; 32] = [9; 32];
+
+/// Only so that a hang fails instead of hanging: far above what anything takes.
+const HANG: Duration = Duration::from_secs(120);
+
+async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(HANG, future)
+        .await
+        .unwrap_or_else(|_| panic!("hangs: {what}"))
+}
+
+/// Intervals short enough that a test of the watchdog does not take a minute.
+const QUICK: Watch = Watch {
+    ask_after: Duration::from_millis(300),
+    answer_within: Duration::from_millis(100),
+    deaf_after: Duration::from_millis(1_500),
+    alone_retry: Duration::from_millis(300),
+    bridge_every: Duration::from_secs(90),
+};
+
+fn config(n: u8) -> NetConfig {
+    NetConfig::local([n; 32], TOPIC)
+}
+
+struct Node {
+    net: Net,
+    events: NetEvents,
+}
+
+impl Node {
+    async fn start(config: NetConfig) -> Self {
+        let (net, events) = within("start", Net::start(config)).await.unwrap();
+        Node { net, events }
+    }
+
+    async fn joined_to(n: u8, others: &[&Node]) -> Self {
+        let mut config = config(n);
+        config.bootstrap = others.iter().map(|node| node.net.address()).collect();
+        let mut node = Node::start(config).await;
+        node.neighbour().await;
+        node
+    }
+
+    /// Waits for a neighbour.
+    async fn neighbour(&mut self) -> [u8; 32] {
+        within("neighbour", async {
+            loop {
+                if let NetEvent::NeighbourUp(id) = self.event().await {
+                    return id;
+                }
+            }
+        })
+        .await
+    }
+
+    async fn event(&mut self) -> NetEvent {
+        self.events.next().await.expect("the network runs")
+    }
+
+    /// Waits for the next message.
+    async fn message(&mut self) -> Vec<u8> {
+        within("message", async {
+            loop {
+                if let NetEvent::Message { bytes, .. } = self.event().await {
+                    return bytes;
+                }
+            }
+        })
+        .await
+    }
+
+    /// Waits until each of these messages has come, in whatever order.
+    async fn hears(&mut self, messages: impl IntoIterator<Item = Vec<u8>>) {
+        let mut missing: BTreeSet<Vec<u8>> = messages.into_iter().collect();
+        while !missing.is_empty() {
+            let message = self.message().await;
+            missing.remove(&message);
+        }
+    }
+
+    async fn say(&self, text: &str) {
+        self.net.broadcast(text.into()).await.unwrap();
+    }
+
+    async fn stop(self) {
+        within("shutdown", self.net.shutdown()).await;
+    }
+}
+
+/// Waits until each node has some neighbour, then until words pass both ways
+/// between all of them: a swarm that stands.
+async fn swarm(size: u8) -> Vec<Node> {
+    let mut nodes = vec![Node::start(config(1)).await];
+    for n in 2..=size {
+        let first = &nodes[0];
+        let node = Node::joined_to(n, &[first]).await;
+        nodes.push(node);
+    }
+    nodes[0].neighbour().await;
+    nodes
+}
+
+fn body(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|i| (i * 31 % 251) as u8).collect()
+}
+
+/// The address of a peer that does not exist: a real key, a port nobody has.
+async fn nobody(n: u8) -> PeerAddr {
+    let node = Node::start(config(n)).await;
+    let address = node.net.address();
+    node.stop().await;
+    address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_nodes_hear_each_other() {
+    let mut nodes = swarm(4).await;
+    for (n, node) in nodes.iter().enumerate() {
+        node.say(&format!("from {n}")).await;
+    }
+    for n in 0..4 {
+        let others = (0..4).filter(|other| *other != n);
+        let words: Vec<Vec<u8>> = others.map(|o| format!("from {o}").into()).collect();
+        nodes[n].hears(words).await;
+    }
+    let links = nodes[0].net.links();
+    assert!(links.iter().any(|link| link.path == LinkPath::Loopback));
+    assert!(links.iter().all(|link| link.received > 0 && link.sent > 0));
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_words_said_twice_are_heard_twice() {
+    let mut nodes = swarm(2).await;
+    nodes[0].say("again").await;
+    assert_eq!(nodes[1].message().await, b"again");
+    nodes[0].say("again").await;
+    assert_eq!(nodes[1].message().await, b"again");
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_oversize_message_is_refused_and_the_node_still_hears_and_speaks() {
+    let mut nodes = swarm(2).await;
+    let max = limits::MAX_MESSAGE;
+    let refused = nodes[0].net.broadcast(vec![0; max + 1]).await;
+    assert!(matches!(
+        refused,
+        Err(NetError::MessageTooLarge { bytes, .. }) if bytes == max + 1
+    ));
+    let largest = body(max);
+    nodes[0].net.broadcast(largest.clone()).await.unwrap();
+    assert_eq!(nodes[1].message().await, largest);
+    nodes[1].say("still there").await;
+    assert_eq!(nodes[0].message().await, b"still there");
+    nodes[0].say("yes").await;
+    assert_eq!(nodes[1].message().await, b"yes");
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_is_fetched_by_hash_and_served_on() {
+    let nodes = swarm(3).await;
+    for size in [0, 1, 1024, 16 * 1024 + 1, 1_000_000] {
+        let body = body(size);
+        let hash = nodes[0].net.serve(body.clone()).await.unwrap();
+        assert_eq!(hash, *blake3::hash(&body).as_bytes());
+        let from = [nodes[0].net.address()];
+        let first = nodes[1].net.fetch(hash, size as u64, &from);
+        assert_eq!(within("fetch", first).await.unwrap(), body);
+        let from = [nodes[1].net.address()];
+        let second = nodes[2].net.fetch(hash, size as u64, &from);
+        assert_eq!(within("fetch", second).await.unwrap(), body);
+    }
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_of_another_size_than_announced_is_refused_before_it_moves() {
+    let nodes = swarm(2).await;
+    let size = 8_000_000;
+    let hash = nodes[0].net.serve(body(size)).await.unwrap();
+    let from = [nodes[0].net.address()];
+    let refused = within("fetch", nodes[1].net.fetch(hash, 100, &from)).await;
+    assert!(matches!(
+        refused,
+        Err(FetchError::WrongSize { expected: 100, actual }) if actual == size as u64
+    ));
+    let received: u64 = nodes[1].net.links().iter().map(|link| link.received).sum();
+    assert!(received < 200_000, "{received} bytes came for a refusal");
+    let refused = nodes[1].net.fetch(hash, u64::MAX, &from).await;
+    assert!(matches!(refused, Err(FetchError::TooLarge { .. })));
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_provider_does_not_keep_a_live_one_from_delivering() {
+    let dead = nobody(77).await;
+    let nodes = swarm(2).await;
+    let body = body(50_000);
+    let hash = nodes[0].net.serve(body.clone()).await.unwrap();
+    let size = body.len() as u64;
+
+    let alone = within("fetch", nodes[1].net.fetch(hash, size, &[dead.clone()])).await;
+    let Err(FetchError::NoneDelivered(failures)) = alone else {
+        panic!("a dead provider delivered: {alone:?}");
+    };
+    assert!(matches!(
+        failures[..],
+        [(id, ProviderFailure::Unreachable(_))] if id == dead.id
+    ));
+
+    let both = [dead, nodes[0].net.address()];
+    let fetched = within("fetch", nodes[1].net.fetch(hash, size, &both)).await;
+    assert_eq!(fetched.unwrap(), body);
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hash_that_nobody_has_is_missing_and_no_provider_is_an_error_of_its_own() {
+    let nodes = swarm(2).await;
+    let from = [nodes[0].net.address()];
+    let missing = within("fetch", nodes[1].net.fetch([5; 32], 10, &from)).await;
+    let Err(FetchError::NoneDelivered(failures)) = missing else {
+        panic!("a body from nowhere: {missing:?}");
+    };
+    assert_eq!(failures, [(nodes[0].net.id(), ProviderFailure::Missing)]);
+    let nobody = nodes[1].net.fetch([5; 32], 10, &[]).await;
+    assert!(matches!(nobody, Err(FetchError::NoProvider)));
+    let myself = [nodes[1].net.address()];
+    let nobody = nodes[1].net.fetch([5; 32], 10, &myself).await;
+    assert!(matches!(nobody, Err(FetchError::NoProvider)));
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_was_only_learnt_can_be_fetched_from() {
+    let stranger = Node::start(NetConfig::local([50; 32], [1; 32])).await;
+    let node = Node::start(config(51)).await;
+    let body = body(3_000);
+    let hash = stranger.net.serve(body.clone()).await.unwrap();
+    let by_id = [PeerAddr::of(stranger.net.id())];
+    assert!(matches!(
+        within("fetch", node.net.fetch(hash, 3_000, &by_id)).await,
+        Err(FetchError::NoneDelivered(_))
+    ));
+    node.net.learn(&stranger.net.address()).unwrap();
+    assert_eq!(node.net.known(), [stranger.net.address()]);
+    let fetched = within("fetch", node.net.fetch(hash, 3_000, &by_id)).await;
+    assert_eq!(fetched.unwrap(), body);
+    node.stop().await;
+    stranger.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_in_a_folder_survive_a_restart_until_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut on_disk = config(60);
+    on_disk.bodies = BodyStore::Folder(folder.path().join("bodies"));
+    let node = Node::start(on_disk.clone()).await;
+    let small = node.net.serve(body(100)).await.unwrap();
+    let large = node.net.serve(body(100_000)).await.unwrap();
+    node.stop().await;
+
+    let node = Node::start(on_disk).await;
+    assert_eq!(node.net.fetch(small, 100, &[]).await.unwrap(), body(100));
+    let again = node.net.fetch(large, 100_000, &[]).await.unwrap();
+    assert_eq!(again, body(100_000));
+    assert_eq!(node.net.forget_all_but(&[small]).await.unwrap(), 1);
+    assert_eq!(node.net.forget_all_but(&[small]).await.unwrap(), 0);
+    node.net.forget(small).await.unwrap();
+    assert_eq!(node.net.forget_all_but(&[]).await.unwrap(), 0);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_latecomer_hears_what_is_said_after_it_came_and_is_heard() {
+    let mut nodes = swarm(3).await;
+    nodes[0].say("early").await;
+    nodes[1].hears([b"early".to_vec()]).await;
+    let mut late = Node::joined_to(40, &[&nodes[2]]).await;
+    late.say("here I am").await;
+    nodes[0].hears([b"here I am".to_vec()]).await;
+    nodes[0].say("welcome").await;
+    assert_eq!(late.message().await, b"welcome");
+    late.stop().await;
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_restarts_with_its_key_is_heard_and_served_again() {
+    let mut nodes = swarm(3).await;
+    let leaver = nodes.pop().unwrap();
+    let id = leaver.net.id();
+    let body = body(2_000);
+    let hash = leaver.net.serve(body.clone()).await.unwrap();
+    let from = [leaver.net.address()];
+    let before = within("fetch", nodes[0].net.fetch(hash, 2_000, &from)).await;
+    assert_eq!(before.unwrap(), body);
+    leaver.stop().await;
+    within("goodbye", async {
+        while nodes[0].net.neighbours().contains(&id) {
+            nodes[0].event().await;
+        }
+    })
+    .await;
+
+    let mut back = Node::joined_to(3, &[&nodes[0]]).await;
+    assert_eq!(back.net.id(), id);
+    nodes[1].say("you again").await;
+    back.hears([b"you again".to_vec()]).await;
+    back.say("me again").await;
+    nodes[1].hears([b"me again".to_vec()]).await;
+
+    let other = b"another body".to_vec();
+    let hash = back.net.serve(other.clone()).await.unwrap();
+    let size = other.len() as u64;
+    let from = [back.net.address()];
+    let after = within("fetch", nodes[0].net.fetch(hash, size, &from)).await;
+    assert_eq!(after.unwrap(), other);
+    back.stop().await;
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
+/// The port is given back and taken again: whoever waits for us finds us.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lone_node_keeps_trying_until_the_peer_it_remembers_is_there() {
+    let absent = nobody(70).await;
+    let mut waiting = config(71);
+    waiting.bootstrap = vec![absent.clone()];
+    waiting.watch = QUICK;
+    let mut waiting = Node::start(waiting).await;
+    let mut late = config(70);
+    late.port = Some(absent.sockets[0].port());
+    let late = Node::start(late).await;
+    assert_eq!(waiting.neighbour().await, late.net.id());
+    late.say("at last").await;
+    assert_eq!(waiting.message().await, b"at last");
+    waiting.stop().await;
+    late.stop().await;
+}
+
+/// A neighbour that hears us and never says anything: it is not of our swarm's
+/// kind, so it does not answer. The node notices and joins again, twice over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_hears_nothing_joins_again() {
+    let mute = MutePeer::start().await;
+    let mut config = config(80);
+    config.bootstrap = vec![mute.address.clone()];
+    config.watch = QUICK;
+    let mut node = Node::start(config).await;
+    within("rejoining twice", async {
+        let mut rejoined = 0;
+        while rejoined < 2 {
+            if let NetEvent::Rejoining { peers } = node.event().await {
+                assert!(peers > 0);
+                rejoined += 1;
+            }
+        }
+    })
+    .await;
+    node.stop().await;
+    mute.stop().await;
+}
+
+/// Which is how a quiet swarm keeps its watchdogs quiet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_asks_whether_anyone_is_there_is_answered() {
+    let mut mute = MutePeer::start().await;
+    let mut config = config(81);
+    config.bootstrap = vec![mute.address.clone()];
+    let node = Node::start(config).await;
+    within("gossip", mute.topic.joined()).await.unwrap();
+    let question = driver::frame(driver::KIND_ASK, 4242, &[]);
+    mute.topic.broadcast(question.into()).await.unwrap();
+    within("answer", async {
+        loop {
+            let event = mute.topic.next().await.expect("gossip runs").unwrap();
+            let Event::Received(message) = event else {
+                continue;
+            };
+            if Frame::decode(&message.content, 100) == Ok(Frame::Answer(4242)) {
+                break;
+            }
+        }
+    })
+    .await;
+    node.stop().await;
+    mute.stop().await;
+}
+
+/// A peer of the raw gossip protocol, which speaks in frames that are not ours.
+struct MutePeer {
+    router: Router,
+    topic: iroh_gossip::api::GossipTopic,
+    address: PeerAddr,
+}
+
+impl MutePeer {
+    async fn start() -> Self {
+        let builder = Endpoint::builder(presets::Minimal).secret_key(SecretKey::from_bytes(&[88; 32]));
+        let builder = sockets(builder, Reach::Loopback, 0).unwrap();
+        let endpoint = builder.bind().await.unwrap();
+        let gossip = Gossip::builder()
+            .alpn(GOSSIP_ALPN)
+            .max_message_size(gossip_size(limits::MAX_MESSAGE))
+            .spawn(endpoint.clone());
+        let router = Router::builder(endpoint.clone())
+            .accept(GOSSIP_ALPN, gossip.clone())
+            .spawn();
+        let topic = TopicId::from_bytes(TOPIC);
+        let topic = gossip.subscribe(topic, Vec::new()).await.unwrap();
+        let mut address = PeerAddr::of(*endpoint.id().as_bytes());
+        address.sockets = endpoint.bound_sockets();
+        MutePeer {
+            router,
+            topic,
+            address,
+        }
+    }
+
+    async fn stop(self) {
+        drop(self.topic);
+        self.router.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_is_refused_and_a_flood_is_over_budget() {
+    let mut mute = MutePeer::start().await;
+    let mut config = config(90);
+    config.bootstrap = vec![mute.address.clone()];
+    config.budget = Budget {
+        messages_per_second: 1,
+        message_burst: 20,
+        bytes_per_second: 1_000_000,
+        byte_burst: 1_000_000,
+    };
+    let mut node = Node::start(config).await;
+    node.neighbour().await;
+    within("gossip", mute.topic.joined()).await.unwrap();
+    for n in 0..200u32 {
+        let junk = [&[250; 20], &n.to_le_bytes()[..]].concat();
+        mute.topic.broadcast(junk.into()).await.unwrap();
+    }
+    let (mut refused, mut dropped) = (0, 0);
+    within("refusals", async {
+        while refused + dropped < 200 {
+            match node.event().await {
+                NetEvent::Refused { reason, .. } => {
+                    assert_eq!(reason, "unknown frame");
+                    refused += 1;
+                }
+                NetEvent::OverBudget {
+                    neighbour,
+                    dropped: more,
+                } => {
+                    assert_eq!(neighbour, mute.address.id);
+                    dropped += more;
+                }
+                _ => {}
+            }
+        }
+    })
+    .await;
+    assert!(refused >= 20, "the burst passes: {refused}");
+    assert!(dropped > 0, "the rest is dropped");
+    node.stop().await;
+    mute.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_in_use_is_said_plainly() {
+    let first = Node::start(config(95)).await;
+    let port = first.net.address().sockets[0].port();
+    for reach in [Reach::Loopback, Reach::Any] {
+        let mut second = config(96);
+        second.port = Some(port);
+        second.reach = reach;
+        let refused = within("start", Net::start(second)).await;
+        let error = refused.map(drop).unwrap_err();
+        assert!(matches!(error, NetError::PortInUse(p) if p == port), "{error}");
+    }
+    first.stop().await;
+}
+
+/// Counts warnings and errors, and keeps the last.
+#[derive(Clone, Default)]
+struct Complaints(Arc<Mutex<Vec<String>>>);
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Complaints {
+    fn on_event(
+        &self,
+        event: &tracing::Event<'_>,
+        _: tracing_subscriber::layer::Context<'_, S>,
+    ) {
+        if *event.metadata().level() <= tracing::Level::WARN {
+            let complaint = format!("{event:?}");
+            self.0.lock().unwrap().push(complaint);
+        }
+    }
+}
+
+/// On one thread, so that every task's complaints are heard and every task is
+/// counted.
+#[tokio::test]
+async fn after_shutdown_nothing_runs_nothing_complained_and_every_call_says_closed() {
+    let complaints = Complaints::default();
+    let subscriber = tracing_subscriber::registry().with(complaints.clone());
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let metrics = tokio::runtime::Handle::current().metrics();
+    let before = metrics.num_alive_tasks();
+
+    let mut nodes = swarm(2).await;
+    nodes[0].say("hello").await;
+    nodes[1].hears([b"hello".to_vec()]).await;
+    let hash = nodes[0].net.serve(body(40_000)).await.unwrap();
+    let from = [nodes[0].net.address()];
+    let fetched = within("fetch", nodes[1].net.fetch(hash, 40_000, &from)).await;
+    assert_eq!(fetched.unwrap(), body(40_000));
+
+    let other = nodes[0].net.clone();
+    for node in nodes {
+        let Node { net, mut events } = node;
+        let again = net.clone();
+        within("shutdown", net.shutdown()).await;
+        within("second shutdown", again.shutdown()).await;
+        within("end of events", async { while events.next().await.is_some() {} }).await;
+    }
+    let said = other.broadcast(vec![1]).await;
+    assert!(matches!(said, Err(NetError::Closed)));
+    let served = other.serve(vec![1]).await;
+    assert!(matches!(served, Err(NetError::Closed)));
+    let fetched = other.fetch([0; 32], 1, &[]).await;
+    assert!(matches!(fetched, Err(FetchError::Closed)));
+    drop(other);
+
+    // Each memory store leaves its collector parked, see `bodies::collector`.
+    const PARKED: usize = 2;
+    within("tasks to end", async {
+        while metrics.num_alive_tasks() > before + PARKED {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    // One complaint of our own proves that the others would have been heard.
+    tracing::warn!("the last word");
+    let complaints = complaints.0.lock().unwrap().clone();
+    assert_eq!(complaints.len(), 1, "{complaints:?}");
+    assert!(complaints[0].contains("the last word"), "{complaints:?}");
+}
