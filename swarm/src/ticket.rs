@@ -96,8 +96,8 @@ impl Ticket {
     /// The ticket's text. Fails if a part is over its limit.
     pub fn encode(&self) -> Result<String, TicketError> {
         self.check()?;
-        let mut bytes = postcard::to_stdvec(self)
-            .map_err(|error| TicketError::Content(error.to_string()))?;
+        let mut bytes =
+            postcard::to_stdvec(self).map_err(|error| TicketError::Content(error.to_string()))?;
         bytes.extend_from_slice(&checksum(&bytes));
         let letters = BASE32_NOPAD.encode(&bytes).to_ascii_lowercase();
         Ok(format!("{PREFIX}{letters}"))
@@ -144,7 +144,11 @@ impl Ticket {
         };
         at_most("manifest", self.manifest.len(), MAX_MANIFEST)?;
         at_most("list of peers", self.peers.len(), MAX_PEERS)?;
-        at_most("chain address", self.rpc.as_ref().map_or(0, String::len), MAX_RPC)?;
+        at_most(
+            "chain address",
+            self.rpc.as_ref().map_or(0, String::len),
+            MAX_RPC,
+        )?;
         for peer in &self.peers {
             at_most("list of sockets", peer.sockets.len(), MAX_SOCKETS)?;
             let relay = peer.relay.as_ref().map_or(0, String::len);
@@ -228,8 +232,8 @@ mod tests {
     fn the_text_of_a_ticket_is_fixed() {
         assert_eq!(
             ticket().encode().unwrap(),
-            "murmur1cnxgc3lfea6saittorqxe3djnztxgiqkaedqobyha4dqobyha4dqobyha4dqobyha4\
-             dqobyha4dqoaiap4aaaamseeaacflior2haorpf4ytenzogaxdalrrhi4dknbvmrl2cqa"
+            "murmur1cnxgc3lfea6saittorqxe3djnztxgiqkaedqobyha4dqobyha4dqobyha4dqoby\
+             ha4dqobyha4dqobyha4dqoaiap4aaaamseeaacflior2haorpf4ytenzogaxdalrrhi4dknbvmrl2cqa"
         );
     }
 
@@ -251,7 +255,11 @@ mod tests {
             let mut wrong = text.clone().into_bytes();
             wrong[index] = if wrong[index] == b'q' { b'r' } else { b'q' };
             let wrong = String::from_utf8(wrong).unwrap();
-            assert_eq!(Ticket::decode(&wrong), Err(TicketError::Checksum), "{index}");
+            assert_eq!(
+                Ticket::decode(&wrong),
+                Err(TicketError::Checksum),
+                "{index}"
+            );
         }
     }
 

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -317,9 +317,9 @@ impl Bodies {
     ) -> Result<Vec<u8>, Attempt> {
         let (connection, kept) = self.connect(provider).await?;
         match self.transfer(&connection, hash, expected).await {
-            Err(Attempt::Provider(
-                ProviderFailure::Unreachable(_) | ProviderFailure::TooSlow,
-            )) if kept => {
+            Err(Attempt::Provider(ProviderFailure::Unreachable(_) | ProviderFailure::TooSlow))
+                if kept =>
+            {
                 // A provider that restarted leaves a connection that looks
                 // alive: it deserves a fresh one before it is called dead.
                 self.lock().remove(&provider);
@@ -377,9 +377,8 @@ impl Bodies {
         if actual != expected {
             return Err(Attempt::Final(FetchError::WrongSize { expected, actual }));
         }
-        let failed = |error: &dyn fmt::Display| {
-            Attempt::Final(FetchError::Store(error.to_string()))
-        };
+        let failed =
+            |error: &dyn fmt::Display| Attempt::Final(FetchError::Store(error.to_string()));
         // Protects the partial body from collection until its tag is set.
         let content = HashAndFormat::raw(hash);
         let partial = self.store.tags().temp_tag(content).await;
@@ -425,7 +424,7 @@ fn collector(closed: CancellationToken) -> GcConfig {
     }
 }
 
-async fn open_folder(folder: &PathBuf, closed: CancellationToken) -> Result<Store, NetError> {
+async fn open_folder(folder: &Path, closed: CancellationToken) -> Result<Store, NetError> {
     let mut options = iroh_blobs::store::fs::options::Options::new(folder);
     options.gc = Some(collector(closed));
     let database = folder.join("blobs.db");

@@ -132,10 +132,10 @@ async fn four_nodes_hear_each_other() {
     for (n, node) in nodes.iter().enumerate() {
         node.say(&format!("from {n}")).await;
     }
-    for n in 0..4 {
+    for (n, node) in nodes.iter_mut().enumerate() {
         let others = (0..4).filter(|other| *other != n);
         let words: Vec<Vec<u8>> = others.map(|o| format!("from {o}").into()).collect();
-        nodes[n].hears(words).await;
+        node.hears(words).await;
     }
     let links = nodes[0].net.links();
     assert!(links.iter().any(|link| link.path == LinkPath::Loopback));
@@ -225,7 +225,11 @@ async fn a_dead_provider_does_not_keep_a_live_one_from_delivering() {
     let hash = nodes[0].net.serve(body.clone()).await.unwrap();
     let size = body.len() as u64;
 
-    let alone = within("fetch", nodes[1].net.fetch(hash, size, &[dead.clone()])).await;
+    let alone = within(
+        "fetch",
+        nodes[1].net.fetch(hash, size, std::slice::from_ref(&dead)),
+    )
+    .await;
     let Err(FetchError::NoneDelivered(failures)) = alone else {
         panic!("a dead provider delivered: {alone:?}");
     };
@@ -430,7 +434,8 @@ struct MutePeer {
 
 impl MutePeer {
     async fn start() -> Self {
-        let builder = Endpoint::builder(presets::Minimal).secret_key(SecretKey::from_bytes(&[88; 32]));
+        let builder =
+            Endpoint::builder(presets::Minimal).secret_key(SecretKey::from_bytes(&[88; 32]));
         let builder = sockets(builder, Reach::Loopback, 0).unwrap();
         let endpoint = builder.bind().await.unwrap();
         let gossip = Gossip::builder()
@@ -511,7 +516,10 @@ async fn a_port_in_use_is_said_plainly() {
         second.reach = reach;
         let refused = within("start", Net::start(second)).await;
         let error = refused.map(drop).unwrap_err();
-        assert!(matches!(error, NetError::PortInUse(p) if p == port), "{error}");
+        assert!(
+            matches!(error, NetError::PortInUse(p) if p == port),
+            "{error}"
+        );
     }
     first.stop().await;
 }
@@ -521,11 +529,7 @@ async fn a_port_in_use_is_said_plainly() {
 struct Complaints(Arc<Mutex<Vec<String>>>);
 
 impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Complaints {
-    fn on_event(
-        &self,
-        event: &tracing::Event<'_>,
-        _: tracing_subscriber::layer::Context<'_, S>,
-    ) {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
         if *event.metadata().level() <= tracing::Level::WARN {
             let complaint = format!("{event:?}");
             self.0.lock().unwrap().push(complaint);
@@ -557,7 +561,10 @@ async fn after_shutdown_nothing_runs_nothing_complained_and_every_call_says_clos
         let again = net.clone();
         within("shutdown", net.shutdown()).await;
         within("second shutdown", again.shutdown()).await;
-        within("end of events", async { while events.next().await.is_some() {} }).await;
+        within("end of events", async {
+            while events.next().await.is_some() {}
+        })
+        .await;
     }
     let said = other.broadcast(vec![1]).await;
     assert!(matches!(said, Err(NetError::Closed)));
