@@ -16,6 +16,10 @@
 //! | `slices` | arithmetic on slices of f32 |
 //! | `random` | randomness by counter |
 //! | [`kernel`] | log-probabilities and gradients on a CPU, without a graph |
+//! | `policy` | a model with all that belongs to it |
+//! | `batch` | scored groups of text to sequences with advantages |
+//! | `train` | the engine: epochs, guards, what each group did |
+//! | `graph` | the engine's gradients by autograd, off the CPU |
 //! | `grpo` | advantages, and the loss of a token in closed form |
 //! | `gradients` | gradients by name: summed, measured, clipped |
 //! | `optimizer`, `muon` | AdamW in one pass, in place; Muon for pre-training |
@@ -29,24 +33,30 @@
 //! - Randomness is drawn by counter from seeds that are passed in, so that
 //!   neither batching nor threads change a result.
 
+mod batch;
 mod checkpoint;
 mod config;
 mod decoder;
 mod draw;
 mod error;
 mod gradients;
+mod graph;
 mod grpo;
 mod inference;
 pub mod kernel;
 mod muon;
 mod optimizer;
+mod policy;
 mod random;
 mod sample;
 mod schedule;
 mod slices;
 mod tokenizer;
+mod train;
 mod weights;
 
+pub use batch::{TrainCompletion, TrainGroup};
+pub use candle_core::{DType, Device};
 pub use checkpoint::Rejected;
 pub use config::Config;
 pub use decoder::Decoder;
@@ -55,6 +65,8 @@ pub use gradients::{Gradients, clip_factor};
 pub use grpo::{AdvantageKind, Clip, TokenLogProbs, TokenLoss, advantages, token_loss};
 pub use muon::{Muon, orthogonalize};
 pub use optimizer::{AdamW, Optimizer, Rates};
+pub use policy::{Policy, Resumed};
 pub use sample::{Completion, Request, SampleLimits, sample};
 pub use schedule::Schedule;
 pub use tokenizer::{ChatMessage, Tokenizer};
+pub use train::{Contribution, GrpoSettings, StepReport};

@@ -1,0 +1,141 @@
+//! From scored groups of text to token sequences that can be trained on.
+
+use crate::error::{Error, Result};
+use crate::grpo::{AdvantageKind, advantages};
+use crate::kernel::Sequence;
+use crate::tokenizer::{ChatMessage, Tokenizer};
+
+/// One prompt, its completions and what each was worth.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainGroup {
+    /// What the completions answer.
+    pub prompt: Vec<ChatMessage>,
+    /// The group; all are compared with each other.
+    pub completions: Vec<TrainCompletion>,
+    /// One for each completion.
+    pub rewards: Vec<f32>,
+    /// Whatever the caller wants to find again in the report.
+    pub origin: u64,
+}
+
+/// A completion to learn from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainCompletion {
+    /// What was said, without the end-of-message token.
+    pub text: String,
+    /// The tokens it was drawn as, for own rollouts, with the end-of-message
+    /// token; text of peers has none and is tokenised here.
+    pub tokens: Option<Vec<u32>>,
+    /// Whether its author ended the message; if so, ending is learnt too.
+    pub finished: bool,
+}
+
+/// Sequences with an advantage, ready for the engine.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) sequences: Vec<Sequence>,
+    /// For each sequence.
+    pub(crate) members: Vec<Member>,
+    /// For each group that is trained on.
+    pub(crate) groups: Vec<Group>,
+    /// Groups left out because nobody in them did better than another.
+    pub(crate) dropped_zero_advantage: usize,
+    /// Groups left out because the prompt leaves the model no room, or nothing
+    /// was said.
+    pub(crate) dropped_unusable: usize,
+}
+
+/// What a sequence is worth, and whose it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Member {
+    pub(crate) advantage: f32,
+    pub(crate) group: usize,
+}
+
+/// A group in a batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Group {
+    pub(crate) origin: u64,
+    pub(crate) mean_reward: f32,
+}
+
+impl Batch {
+    /// Tokenises `groups`; those that teach nothing never reach the model.
+    ///
+    /// A completion that does not fit behind its prompt is cut. An empty one
+    /// has nothing to train, yet counts among those the others are compared
+    /// with.
+    pub(crate) fn new(
+        tokenizer: &Tokenizer,
+        groups: &[TrainGroup],
+        kind: AdvantageKind,
+        positions: usize,
+    ) -> Result<Self> {
+        let mut batch = Self::default();
+        for group in groups {
+            let worth = group.advantages(kind)?;
+            if worth.iter().all(|&advantage| advantage == 0.0) {
+                batch.dropped_zero_advantage += 1;
+                continue;
+            }
+            let prompt = tokenizer.prompt(&group.prompt)?;
+            let room = positions.saturating_sub(prompt.len());
+            let mut is_used = false;
+            for (completion, advantage) in group.completions.iter().zip(worth) {
+                let spoken = match &completion.tokens {
+                    Some(tokens) => tokens.clone(),
+                    None => tokenizer.completion(&completion.text, completion.finished)?,
+                };
+                if spoken.is_empty() || room == 0 {
+                    continue;
+                }
+                let mut tokens = prompt.clone();
+                tokens.extend(spoken.into_iter().take(room));
+                batch.sequences.push(Sequence { tokens, prompt: prompt.len() });
+                batch.members.push(Member { advantage, group: batch.groups.len() });
+                is_used = true;
+            }
+            if is_used {
+                batch.groups.push(Group {
+                    origin: group.origin,
+                    mean_reward: group.rewards.iter().sum::<f32>() / group.rewards.len() as f32,
+                });
+            } else {
+                batch.dropped_unusable += 1;
+            }
+        }
+        Ok(batch)
+    }
+
+    /// How many tokens carry loss.
+    pub(crate) fn tokens(&self) -> usize {
+        self.sequences.iter().map(Sequence::predicted).sum()
+    }
+
+    /// For each of those tokens, in order: its sequence's worth and group.
+    pub(crate) fn token_members(&self) -> Vec<Member> {
+        self.sequences
+            .iter()
+            .zip(&self.members)
+            .flat_map(|(sequence, &member)| std::iter::repeat_n(member, sequence.predicted()))
+            .collect()
+    }
+}
+
+impl TrainGroup {
+    /// The advantage of each completion.
+    fn advantages(&self, kind: AdvantageKind) -> Result<Vec<f32>> {
+        if self.rewards.len() != self.completions.len() {
+            return Err(Error::Input(format!(
+                "group {} has {} completions and {} rewards",
+                self.origin,
+                self.completions.len(),
+                self.rewards.len()
+            )));
+        }
+        if let Some(reward) = self.rewards.iter().find(|reward| !reward.is_finite()) {
+            return Err(Error::Input(format!("group {} has a reward of {reward}", self.origin)));
+        }
+        Ok(advantages(&self.rewards, kind))
+    }
+}

@@ -1,0 +1,383 @@
+//! The training engine: one batch of scored groups to a few GRPO updates.
+//!
+//! The weights before the first update are the old policy of the whole batch:
+//! its log-probabilities are those of the first epoch's forward pass, made
+//! here. What a peer, or our own sampler, says of them is never used.
+//!
+//! An update that would not be finite is not made. The weights and the
+//! optimizer then stay as they were, and the report says why.
+
+use crate::batch::Batch;
+use crate::decoder::Decoder;
+use crate::error::{Error, Result};
+use crate::gradients::{Gradients, clip_factor};
+use crate::graph;
+use crate::grpo::{AdvantageKind, Clip, TokenLogProbs, TokenLoss, token_loss};
+use crate::kernel::{self, TokenScores};
+use crate::optimizer::{AdamW, Optimizer, Rates};
+use crate::schedule::Schedule;
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+/// How to train on a batch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GrpoSettings {
+    /// AdamW's learning rate.
+    pub learning_rate: f32,
+    /// Updates over which the learning rate climbs, once in a model's life.
+    pub warmup: u64,
+    /// How rewards become advantages.
+    pub advantage: AdvantageKind,
+    /// How far the ratio may fall before a bad token is left alone.
+    pub clip_low: f32,
+    /// How far the ratio may rise before a good token is left alone.
+    pub clip_high: f32,
+    /// The largest ratio that counts against a token of negative advantage.
+    pub negative_ratio_cap: f32,
+    /// Weight of the divergence from the frozen reference; none by default.
+    pub kl: Option<f32>,
+    /// The gradient is scaled down to this norm.
+    pub max_grad_norm: f32,
+    /// Share of a matrix that is taken away per unit of learning rate.
+    pub weight_decay: f32,
+    /// Updates made on each batch.
+    pub epochs: u32,
+    /// Padded tokens computed at once where autograd does the work (not on a
+    /// CPU, whose kernel cuts its own pieces).
+    pub minibatch_tokens: usize,
+    /// Whether to look at the batch once more after the last update, to report
+    /// what it did: a forward pass, about a third of an epoch.
+    pub measure_effect: bool,
+}
+
+impl Default for GrpoSettings {
+    fn default() -> Self {
+        Self {
+            learning_rate: 2e-4,
+            warmup: 0,
+            advantage: AdvantageKind::Std,
+            clip_low: 0.2,
+            clip_high: 0.28,
+            negative_ratio_cap: 4.0,
+            kl: None,
+            max_grad_norm: 1.0,
+            weight_decay: 0.0,
+            epochs: 1,
+            minibatch_tokens: 4096,
+            measure_effect: true,
+        }
+    }
+}
+
+impl GrpoSettings {
+    /// Refuses numbers that no training can be done with.
+    pub fn check(&self) -> Result<()> {
+        let at_least_zero = |value: f32| value.is_finite() && value >= 0.0;
+        for (name, value, is_good) in [
+            ("learning_rate", self.learning_rate, at_least_zero(self.learning_rate)),
+            ("clip_low", self.clip_low, at_least_zero(self.clip_low) && self.clip_low < 1.0),
+            ("clip_high", self.clip_high, at_least_zero(self.clip_high)),
+            (
+                "negative_ratio_cap",
+                self.negative_ratio_cap,
+                self.negative_ratio_cap >= 1.0 + self.clip_high,
+            ),
+            ("kl", self.kl.unwrap_or(0.0), self.kl.is_none_or(at_least_zero)),
+            ("max_grad_norm", self.max_grad_norm, self.max_grad_norm > 0.0),
+            ("weight_decay", self.weight_decay, at_least_zero(self.weight_decay)),
+            ("epochs", self.epochs as f32, self.epochs > 0),
+        ] {
+            if !is_good {
+                return Err(Error::Input(format!("{name} cannot be {value}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn clip(&self) -> Clip {
+        Clip {
+            low: self.clip_low,
+            high: self.clip_high,
+            negative_ratio_cap: self.negative_ratio_cap,
+        }
+    }
+
+    fn schedule(&self) -> Schedule {
+        Schedule { warmup: self.warmup, ..Schedule::constant(self.learning_rate) }
+    }
+}
+
+/// What training on a batch did. Means are over tokens, then over epochs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct StepReport {
+    /// Groups trained on.
+    pub groups: usize,
+    /// Groups left out because nobody in them did better than another.
+    pub dropped_zero_advantage: usize,
+    /// Groups left out because the prompt leaves no room, or nothing was said.
+    pub dropped_unusable: usize,
+    /// Completions trained on.
+    pub completions: usize,
+    /// Tokens that carried loss.
+    pub tokens: usize,
+    /// Updates made: the epochs, or fewer if one was skipped.
+    pub updates: u32,
+    /// Why an update was not made, if one was not.
+    pub skipped: Option<String>,
+    /// The learning rate of the last update.
+    pub learning_rate: f32,
+    /// The loss.
+    pub loss: f32,
+    /// The divergence (k3) from the reference; zero without one.
+    pub kl: f32,
+    /// Share of tokens that a clip or the cap left alone: zero in a first epoch.
+    pub clip_fraction: f32,
+    /// Entropy of the distributions that tokens were drawn from, in nats.
+    pub entropy: f32,
+    /// The gradient's norm before clipping.
+    pub grad_norm: f32,
+    /// The largest ratio of new to old probability that was met, after the
+    /// last update too if effects were measured.
+    pub ratio_max: f32,
+    /// The divergence (k3) of the new weights from the old ones, if measured.
+    pub shift: Option<f32>,
+    /// What each group did, in the order they were given.
+    pub contributions: Vec<Contribution>,
+}
+
+/// What one group did in a batch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Contribution {
+    /// The group's tag.
+    pub origin: u64,
+    /// Its tokens that carried loss.
+    pub tokens: usize,
+    /// Its mean reward.
+    pub mean_reward: f32,
+    /// Its share of the push on log-probabilities before the first update;
+    /// shares add up to one.
+    pub share: f32,
+    /// How far the weights moved its way, if measured: advantage times the
+    /// gain in log-probability, per token. Negative when the others won.
+    pub effect: Option<f32>,
+}
+
+/// Trains `decoder` on `batch`, which it changes in place.
+pub(crate) fn train(
+    decoder: &Decoder,
+    reference: Option<&Decoder>,
+    optimizer: &mut Optimizer,
+    batch: &Batch,
+    settings: &GrpoSettings,
+) -> Result<StepReport> {
+    settings.check()?;
+    let mut report = StepReport {
+        groups: batch.groups.len(),
+        dropped_zero_advantage: batch.dropped_zero_advantage,
+        dropped_unusable: batch.dropped_unusable,
+        completions: batch.sequences.len(),
+        tokens: batch.tokens(),
+        ..StepReport::default()
+    };
+    if report.tokens == 0 {
+        return Ok(report);
+    }
+    let mut step = Step::new(decoder, reference, batch, settings)?;
+    for _ in 0..settings.epochs {
+        if let Err(why) = step.epoch(optimizer, &mut report)? {
+            report.skipped = Some(why);
+            break;
+        }
+    }
+    step.finish(&mut report)?;
+    Ok(report)
+}
+
+/// A batch being trained on.
+struct Step<'a> {
+    decoder: &'a Decoder,
+    batch: &'a Batch,
+    settings: &'a GrpoSettings,
+    /// For each token.
+    advantages: Vec<f32>,
+    /// For each token.
+    groups: Vec<usize>,
+    /// Under the weights before the first update; empty until they are known.
+    old: Vec<f32>,
+    /// Under the frozen reference; empty without one.
+    reference: Vec<f32>,
+    sums: Sums,
+    push: Vec<f64>, // for each group
+    ratio_max: f64,
+}
+
+/// Means over the epochs, in the making.
+#[derive(Default)]
+struct Sums {
+    epochs: f64,
+    loss: f64,
+    kl: f64,
+    clipped: f64,
+    entropy: f64,
+    grad_norm: f64,
+}
+
+impl<'a> Step<'a> {
+    fn new(
+        decoder: &'a Decoder,
+        reference: Option<&Decoder>,
+        batch: &'a Batch,
+        settings: &'a GrpoSettings,
+    ) -> Result<Self> {
+        let members = batch.token_members();
+        let reference = match (settings.kl, reference) {
+            (None, _) => Vec::new(),
+            (Some(_), Some(reference)) => score(reference, batch, settings)?.log_probs,
+            (Some(_), None) => {
+                return Err(Error::Input(
+                    "a divergence is to be kept small, and there is no reference".into(),
+                ));
+            }
+        };
+        Ok(Self {
+            decoder,
+            batch,
+            settings,
+            advantages: members.iter().map(|member| member.advantage).collect(),
+            groups: members.iter().map(|member| member.group).collect(),
+            old: Vec::new(),
+            reference,
+            sums: Sums::default(),
+            push: vec![0.0; batch.groups.len()],
+            ratio_max: 0.0,
+        })
+    }
+
+    /// The loss of token `index` when its log-probability is `new`.
+    fn loss(&self, index: usize, new: f32) -> TokenLoss {
+        let log_probs = TokenLogProbs {
+            new,
+            old: self.old.get(index).copied().unwrap_or(new),
+            reference: self.reference.get(index).copied(),
+        };
+        token_loss(log_probs, self.advantages[index], &self.settings.clip(), self.settings.kl)
+    }
+
+    /// One update, or the reason why it was not made.
+    fn epoch(
+        &mut self,
+        optimizer: &mut Optimizer,
+        report: &mut StepReport,
+    ) -> Result<std::result::Result<(), String>> {
+        let count = self.advantages.len() as f64;
+        let slopes = |range: Range<usize>, new: &[f32]| -> Vec<f32> {
+            range.zip(new).map(|(index, &new)| (self.loss(index, new).slope / count) as f32).collect()
+        };
+        let (scores, gradients) = self.differentiate(&slopes)?;
+        let norm = gradients.norm()?;
+        self.note(&scores, norm);
+        if !self.old.iter().chain(&scores.log_probs).all(|value| value.is_finite()) {
+            return Ok(Err("log-probabilities are not finite".into()));
+        }
+        if !norm.is_finite() {
+            return Ok(Err("the gradient is not finite".into()));
+        }
+        if self.old.is_empty() {
+            self.old = scores.log_probs;
+        }
+        report.learning_rate = self.settings.schedule().at(optimizer.updates());
+        let rates = Rates { adamw: report.learning_rate, muon: 0.0 };
+        let adamw = AdamW { weight_decay: self.settings.weight_decay, ..AdamW::default() };
+        let factor = clip_factor(norm, Some(self.settings.max_grad_norm));
+        optimizer.step(self.decoder.vars(), &gradients, factor, rates, &adamw)?;
+        report.updates += 1;
+        Ok(Ok(()))
+    }
+
+    fn differentiate(
+        &self,
+        slopes: &(dyn Fn(Range<usize>, &[f32]) -> Vec<f32> + Sync),
+    ) -> Result<(TokenScores, Gradients)> {
+        if self.decoder.device().is_cpu() {
+            let (scores, gradients) =
+                kernel::differentiate(self.decoder, &self.batch.sequences, slopes)?;
+            return Ok((scores, Gradients::from_tensors(gradients)));
+        }
+        let budget = self.settings.minibatch_tokens;
+        graph::differentiate(self.decoder, &self.batch.sequences, budget, slopes)
+    }
+
+    /// Adds an epoch to the means.
+    fn note(&mut self, scores: &TokenScores, norm: f64) {
+        let count = self.advantages.len() as f64;
+        let is_first = self.old.is_empty();
+        for (index, &new) in scores.log_probs.iter().enumerate() {
+            let token = self.loss(index, new);
+            self.sums.loss += token.loss / count;
+            self.sums.kl += token.kl / count;
+            self.sums.clipped += f64::from(u8::from(token.clipped)) / count;
+            self.ratio_max = self.ratio_max.max(token.ratio);
+            if is_first {
+                self.push[self.groups[index]] += token.slope.abs();
+            }
+        }
+        self.sums.entropy += scores.entropies.iter().map(|&value| f64::from(value)).sum::<f64>() / count;
+        self.sums.grad_norm += norm;
+        self.sums.epochs += 1.0;
+    }
+
+    /// Fills in what is known at the end.
+    fn finish(mut self, report: &mut StepReport) -> Result<()> {
+        let effects = self.effects(report)?;
+        let mean = |sum: f64| (sum / self.sums.epochs) as f32;
+        report.loss = mean(self.sums.loss);
+        report.kl = mean(self.sums.kl);
+        report.clip_fraction = mean(self.sums.clipped);
+        report.entropy = mean(self.sums.entropy);
+        report.grad_norm = mean(self.sums.grad_norm);
+        report.ratio_max = self.ratio_max as f32;
+        let mut tokens = vec![0; self.batch.groups.len()];
+        self.groups.iter().for_each(|&group| tokens[group] += 1);
+        let all: f64 = self.push.iter().sum();
+        for (index, group) in self.batch.groups.iter().enumerate() {
+            report.contributions.push(Contribution {
+                origin: group.origin,
+                tokens: tokens[index],
+                mean_reward: group.mean_reward,
+                share: if all > 0.0 { (self.push[index] / all) as f32 } else { 0.0 },
+                effect: effects
+                    .as_ref()
+                    .map(|effects| (effects[index] / tokens[index].max(1) as f64) as f32),
+            });
+        }
+        Ok(())
+    }
+
+    /// Looks at the batch again: advantage times gain of each group's tokens.
+    fn effects(&mut self, report: &mut StepReport) -> Result<Option<Vec<f64>>> {
+        if !self.settings.measure_effect || report.updates == 0 {
+            return Ok(None);
+        }
+        let new = score(self.decoder, self.batch, self.settings)?.log_probs;
+        let mut effects = vec![0.0; self.batch.groups.len()];
+        let mut shift = 0.0;
+        for (index, (&new, &old)) in new.iter().zip(&self.old).enumerate() {
+            let gain = f64::from(new) - f64::from(old);
+            let ratio = gain.min(60.0).exp();
+            effects[self.groups[index]] += f64::from(self.advantages[index]) * gain;
+            // k3 of old from new, with tokens drawn by the old.
+            shift += (ratio - gain - 1.0) / self.old.len() as f64;
+            self.ratio_max = self.ratio_max.max(ratio);
+        }
+        report.shift = Some(shift as f32);
+        Ok(Some(effects))
+    }
+}
+
+fn score(decoder: &Decoder, batch: &Batch, settings: &GrpoSettings) -> Result<TokenScores> {
+    if decoder.device().is_cpu() {
+        return kernel::score(decoder, &batch.sequences);
+    }
+    graph::score(decoder, &batch.sequences, settings.minibatch_tokens)
+}
