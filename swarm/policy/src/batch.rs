@@ -91,8 +91,14 @@ impl Batch {
                 }
                 let mut tokens = prompt.clone();
                 tokens.extend(spoken.into_iter().take(room));
-                batch.sequences.push(Sequence { tokens, prompt: prompt.len() });
-                batch.members.push(Member { advantage, group: batch.groups.len() });
+                batch.sequences.push(Sequence {
+                    tokens,
+                    prompt: prompt.len(),
+                });
+                batch.members.push(Member {
+                    advantage,
+                    group: batch.groups.len(),
+                });
                 is_used = true;
             }
             if is_used {
@@ -134,7 +140,10 @@ impl TrainGroup {
             )));
         }
         if let Some(reward) = self.rewards.iter().find(|reward| !reward.is_finite()) {
-            return Err(Error::Input(format!("group {} has a reward of {reward}", self.origin)));
+            return Err(Error::Input(format!(
+                "group {} has a reward of {reward}",
+                self.origin
+            )));
         }
         Ok(advantages(&self.rewards, kind))
     }

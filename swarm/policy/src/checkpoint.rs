@@ -303,8 +303,8 @@ mod tests {
                 "cut at {cut}: {:?}",
                 found.rejected
             );
-            let is_new = &found.files == &files("three");
-            assert!(is_new || &found.files == &files("two"), "cut at {cut}");
+            let is_new = found.files == files("three");
+            assert!(is_new || found.files == files("two"), "cut at {cut}");
             // The next start saves as if nothing had happened, and sweeps.
             save(dir.path(), &files("four")).unwrap();
             assert_eq!(&load(dir.path()).unwrap().files, &files("four"));

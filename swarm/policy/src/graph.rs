@@ -8,7 +8,7 @@
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::gradients::Gradients;
-use crate::kernel::{Sequence, TokenScores};
+use crate::kernel::{LossSlopes, Sequence, TokenScores};
 use candle_core::{DType, Tensor};
 use std::ops::Range;
 
@@ -35,7 +35,7 @@ pub(crate) fn differentiate(
     decoder: &Decoder,
     sequences: &[Sequence],
     minibatch_tokens: usize,
-    loss_slopes: &dyn Fn(Range<usize>, &[f32]) -> Vec<f32>,
+    loss_slopes: LossSlopes<'_>,
 ) -> Result<(TokenScores, Gradients)> {
     let mut all = Scatter::new(sequences);
     let mut sum: Option<Gradients> = None;
@@ -47,7 +47,10 @@ pub(crate) fn differentiate(
         for &member in &members {
             let range = all.ranges[member].clone();
             let start = slopes.len();
-            slopes.extend(loss_slopes(range.clone(), &values[start..start + range.len()]));
+            slopes.extend(loss_slopes(
+                range.clone(),
+                &values[start..start + range.len()],
+            ));
         }
         // Its derivative in the log-probabilities is `slopes`: the loss itself
         // never enters the graph.
@@ -89,14 +92,18 @@ fn forward(
     let picked = hidden.index_select(&Tensor::new(rows, device)?, 0)?; // [predicted, hidden]
     let (log_probs, entropies) =
         decoder.log_probs(&picked, &Tensor::new(targets, device)?, LOGIT_ROWS)?;
-    Ok((log_probs.to_dtype(DType::F32)?, entropies.to_dtype(DType::F32)?))
+    Ok((
+        log_probs.to_dtype(DType::F32)?,
+        entropies.to_dtype(DType::F32)?,
+    ))
 }
 
 /// Indices of sequences, longest together, at most `budget` padded tokens at a
 /// time (or one sequence). Those that predict nothing are left out.
 fn minibatches(sequences: &[Sequence], budget: usize) -> Vec<Vec<usize>> {
-    let mut order: Vec<usize> =
-        (0..sequences.len()).filter(|&index| sequences[index].predicted() > 0).collect();
+    let mut order: Vec<usize> = (0..sequences.len())
+        .filter(|&index| sequences[index].predicted() > 0)
+        .collect();
     // The longest first: a budget that is too large fails at once.
     order.sort_by_key(|&index| (std::cmp::Reverse(sequences[index].tokens.len()), index));
     let mut batches: Vec<Vec<usize>> = Vec::new();
@@ -128,7 +135,10 @@ impl Scatter {
                 start..end
             })
             .collect();
-        let scores = TokenScores { log_probs: vec![0.0; end], entropies: vec![0.0; end] };
+        let scores = TokenScores {
+            log_probs: vec![0.0; end],
+            entropies: vec![0.0; end],
+        };
         Self { ranges, scores }
     }
 

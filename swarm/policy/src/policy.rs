@@ -138,8 +138,13 @@ impl Policy {
         let positions = self.decoder.config().max_position_embeddings;
         let batch = Batch::new(&self.tokenizer, groups, settings.advantage, positions)?;
         let reference = self.reference.as_ref();
-        let report =
-            train::train(&self.decoder, reference, &mut self.optimizer, &batch, settings)?;
+        let report = train::train(
+            &self.decoder,
+            reference,
+            &mut self.optimizer,
+            &batch,
+            settings,
+        )?;
         self.step += u64::from(report.updates > 0);
         Ok(report)
     }
@@ -194,9 +199,10 @@ impl Policy {
     pub fn resume(dir: &Path, device: &Device) -> Result<Resumed> {
         let found = checkpoint::load(dir)?;
         let file = |name: &str| {
-            found.files.get(name).ok_or_else(|| {
-                Error::Checkpoint(format!("{} has no {name}", found.path.display()))
-            })
+            found
+                .files
+                .get(name)
+                .ok_or_else(|| Error::Checkpoint(format!("{} has no {name}", found.path.display())))
         };
         let bad = |name: &str, error: &dyn std::fmt::Display| {
             Error::Checkpoint(format!("{}: {error}", found.path.join(name).display()))
@@ -206,16 +212,22 @@ impl Policy {
         if state.format != FORMAT {
             return Err(bad(STATE, &format!("format {} is not known", state.format)));
         }
-        let mut policy =
-            Self::from_parts(file(CONFIG)?, file(TOKENIZER)?, file(WEIGHTS)?, device)?;
+        let mut policy = Self::from_parts(file(CONFIG)?, file(TOKENIZER)?, file(WEIGHTS)?, device)?;
         let moments = safetensors::load_buffer(file(OPTIMIZER)?, &Device::Cpu)
             .map_err(|error| bad(OPTIMIZER, &error))?;
-        policy.optimizer.restore(&moments.into_iter().collect(), state.updates)?;
+        policy
+            .optimizer
+            .restore(&moments.into_iter().collect(), state.updates)?;
         policy.step = state.step;
         if let Some(reference) = found.files.get(REFERENCE) {
             policy.reference = Some(policy.read_decoder(reference)?);
         }
-        Ok(Resumed { policy, extra: state.extra, path: found.path, rejected: found.rejected })
+        Ok(Resumed {
+            policy,
+            extra: state.extra,
+            path: found.path,
+            rejected: found.rejected,
+        })
     }
 
     fn read_decoder(&self, weights: &[u8]) -> Result<Decoder> {

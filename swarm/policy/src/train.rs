@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::gradients::{Gradients, clip_factor};
 use crate::graph;
 use crate::grpo::{AdvantageKind, Clip, TokenLogProbs, TokenLoss, token_loss};
-use crate::kernel::{self, TokenScores};
+use crate::kernel::{self, LossSlopes, TokenScores};
 use crate::optimizer::{AdamW, Optimizer, Rates};
 use crate::schedule::Schedule;
 use serde::{Deserialize, Serialize};
@@ -75,17 +75,37 @@ impl GrpoSettings {
     pub fn check(&self) -> Result<()> {
         let at_least_zero = |value: f32| value.is_finite() && value >= 0.0;
         for (name, value, is_good) in [
-            ("learning_rate", self.learning_rate, at_least_zero(self.learning_rate)),
-            ("clip_low", self.clip_low, at_least_zero(self.clip_low) && self.clip_low < 1.0),
+            (
+                "learning_rate",
+                self.learning_rate,
+                at_least_zero(self.learning_rate),
+            ),
+            (
+                "clip_low",
+                self.clip_low,
+                at_least_zero(self.clip_low) && self.clip_low < 1.0,
+            ),
             ("clip_high", self.clip_high, at_least_zero(self.clip_high)),
             (
                 "negative_ratio_cap",
                 self.negative_ratio_cap,
                 self.negative_ratio_cap >= 1.0 + self.clip_high,
             ),
-            ("kl", self.kl.unwrap_or(0.0), self.kl.is_none_or(at_least_zero)),
-            ("max_grad_norm", self.max_grad_norm, self.max_grad_norm > 0.0),
-            ("weight_decay", self.weight_decay, at_least_zero(self.weight_decay)),
+            (
+                "kl",
+                self.kl.unwrap_or(0.0),
+                self.kl.is_none_or(at_least_zero),
+            ),
+            (
+                "max_grad_norm",
+                self.max_grad_norm,
+                self.max_grad_norm > 0.0,
+            ),
+            (
+                "weight_decay",
+                self.weight_decay,
+                at_least_zero(self.weight_decay),
+            ),
             ("epochs", self.epochs as f32, self.epochs > 0),
         ] {
             if !is_good {
@@ -104,7 +124,10 @@ impl GrpoSettings {
     }
 
     fn schedule(&self) -> Schedule {
-        Schedule { warmup: self.warmup, ..Schedule::constant(self.learning_rate) }
+        Schedule {
+            warmup: self.warmup,
+            ..Schedule::constant(self.learning_rate)
+        }
     }
 }
 
@@ -261,7 +284,12 @@ impl<'a> Step<'a> {
             old: self.old.get(index).copied().unwrap_or(new),
             reference: self.reference.get(index).copied(),
         };
-        token_loss(log_probs, self.advantages[index], &self.settings.clip(), self.settings.kl)
+        token_loss(
+            log_probs,
+            self.advantages[index],
+            &self.settings.clip(),
+            self.settings.kl,
+        )
     }
 
     /// One update, or the reason why it was not made.
@@ -272,12 +300,20 @@ impl<'a> Step<'a> {
     ) -> Result<std::result::Result<(), String>> {
         let count = self.advantages.len() as f64;
         let slopes = |range: Range<usize>, new: &[f32]| -> Vec<f32> {
-            range.zip(new).map(|(index, &new)| (self.loss(index, new).slope / count) as f32).collect()
+            range
+                .zip(new)
+                .map(|(index, &new)| (self.loss(index, new).slope / count) as f32)
+                .collect()
         };
         let (scores, gradients) = self.differentiate(&slopes)?;
         let norm = gradients.norm()?;
         self.note(&scores, norm);
-        if !self.old.iter().chain(&scores.log_probs).all(|value| value.is_finite()) {
+        if !self
+            .old
+            .iter()
+            .chain(&scores.log_probs)
+            .all(|value| value.is_finite())
+        {
             return Ok(Err("log-probabilities are not finite".into()));
         }
         if !norm.is_finite() {
@@ -287,18 +323,21 @@ impl<'a> Step<'a> {
             self.old = scores.log_probs;
         }
         report.learning_rate = self.settings.schedule().at(optimizer.updates());
-        let rates = Rates { adamw: report.learning_rate, muon: 0.0 };
-        let adamw = AdamW { weight_decay: self.settings.weight_decay, ..AdamW::default() };
+        let rates = Rates {
+            adamw: report.learning_rate,
+            muon: 0.0,
+        };
+        let adamw = AdamW {
+            weight_decay: self.settings.weight_decay,
+            ..AdamW::default()
+        };
         let factor = clip_factor(norm, Some(self.settings.max_grad_norm));
         optimizer.step(self.decoder.vars(), &gradients, factor, rates, &adamw)?;
         report.updates += 1;
         Ok(Ok(()))
     }
 
-    fn differentiate(
-        &self,
-        slopes: &(dyn Fn(Range<usize>, &[f32]) -> Vec<f32> + Sync),
-    ) -> Result<(TokenScores, Gradients)> {
+    fn differentiate(&self, slopes: LossSlopes<'_>) -> Result<(TokenScores, Gradients)> {
         if self.decoder.device().is_cpu() {
             let (scores, gradients) =
                 kernel::differentiate(self.decoder, &self.batch.sequences, slopes)?;
@@ -322,7 +361,12 @@ impl<'a> Step<'a> {
                 self.push[self.groups[index]] += token.slope.abs();
             }
         }
-        self.sums.entropy += scores.entropies.iter().map(|&value| f64::from(value)).sum::<f64>() / count;
+        self.sums.entropy += scores
+            .entropies
+            .iter()
+            .map(|&value| f64::from(value))
+            .sum::<f64>()
+            / count;
         self.sums.grad_norm += norm;
         self.sums.epochs += 1.0;
     }
@@ -345,7 +389,11 @@ impl<'a> Step<'a> {
                 origin: group.origin,
                 tokens: tokens[index],
                 mean_reward: group.mean_reward,
-                share: if all > 0.0 { (self.push[index] / all) as f32 } else { 0.0 },
+                share: if all > 0.0 {
+                    (self.push[index] / all) as f32
+                } else {
+                    0.0
+                },
                 effect: effects
                     .as_ref()
                     .map(|effects| (effects[index] / tokens[index].max(1) as f64) as f32),
@@ -380,4 +428,161 @@ fn score(decoder: &Decoder, batch: &Batch, settings: &GrpoSettings) -> Result<To
         return kernel::score(decoder, &batch.sequences);
     }
     graph::score(decoder, &batch.sequences, settings.minibatch_tokens)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{Group, Member};
+    use crate::config::Config;
+    use crate::kernel::Sequence;
+    use candle_core::{Device, Tensor};
+
+    fn decoder(seed: u64) -> Decoder {
+        let config = serde_json::json!({
+            "vocab_size": 40, "hidden_size": 32, "intermediate_size": 48,
+            "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+            "rms_norm_eps": 1e-6, "rope_theta": 10_000.0, "tie_word_embeddings": true,
+            "max_position_embeddings": 64,
+        });
+        let config = Config::from_json(config.to_string().as_bytes()).unwrap();
+        Decoder::random(config, seed, &Device::Cpu).unwrap()
+    }
+
+    fn batch() -> Batch {
+        let mut batch = Batch::default();
+        for group in 0..5 {
+            batch.groups.push(Group {
+                origin: group,
+                mean_reward: 0.5,
+            });
+            for (member, advantage) in [1.3, -0.4, -0.9].into_iter().enumerate() {
+                let length = 4 + (group as usize * 5 + member * 7) % 17;
+                batch.sequences.push(Sequence {
+                    tokens: (0..length as u32)
+                        .map(|at| (at * 17 + group as u32 * 3 + member as u32) % 40)
+                        .collect(),
+                    prompt: 1 + group as usize % 3,
+                });
+                batch.members.push(Member {
+                    advantage,
+                    group: group as usize,
+                });
+            }
+        }
+        batch
+    }
+
+    /// A step whose old policy and reference are other models than the new
+    /// one, so that every part of the loss is at work.
+    fn off_policy<'a>(new: &'a Decoder, batch: &'a Batch, settings: &'a GrpoSettings) -> Step<'a> {
+        let mut step = Step::new(new, Some(&decoder(3)), batch, settings).unwrap();
+        // Tokens drawn by the old model differ a little in probability.
+        let mut old = score(new, batch, settings).unwrap().log_probs;
+        for (index, value) in old.iter_mut().enumerate() {
+            *value += 0.6 * (index as f32).sin();
+        }
+        step.old = old;
+        step
+    }
+
+    fn slopes<'a>(step: &'a Step<'_>) -> impl Fn(Range<usize>, &[f32]) -> Vec<f32> + Sync + 'a {
+        let count = step.advantages.len() as f64;
+        move |range: Range<usize>, new: &[f32]| {
+            range
+                .zip(new)
+                .map(|(index, &new)| (step.loss(index, new).slope / count) as f32)
+                .collect()
+        }
+    }
+
+    fn mean_loss(step: &Step<'_>) -> f64 {
+        let scores = score(step.decoder, step.batch, step.settings).unwrap();
+        let losses = scores
+            .log_probs
+            .iter()
+            .enumerate()
+            .map(|(index, &new)| step.loss(index, new).loss);
+        losses.sum::<f64>() / step.advantages.len() as f64
+    }
+
+    // The second witness beside PyTorch's numbers in `grpo`: no formula of ours
+    // but the loss itself is believed.
+    #[test]
+    fn the_gradient_is_the_slope_of_the_loss() {
+        let (new, batch) = (decoder(1), batch());
+        let settings = GrpoSettings {
+            kl: Some(0.5),
+            ..GrpoSettings::default()
+        };
+        let step = off_policy(&new, &batch, &settings);
+        let (_, gradients) = step.differentiate(&slopes(&step)).unwrap();
+        for (name, variable) in new.vars() {
+            let gradient = gradients.get(name).unwrap();
+            let squares = gradient
+                .sqr()
+                .unwrap()
+                .sum_all()
+                .unwrap()
+                .to_scalar::<f32>()
+                .unwrap();
+            let norm = f64::from(squares).sqrt();
+            // Along its own gradient a loss rises by the gradient's norm.
+            let start = variable.as_detached_tensor().copy().unwrap();
+            let length = 2e-3;
+            let at = |distance: f64| {
+                let moved = (&start + (gradient * (distance / norm)).unwrap()).unwrap();
+                variable.set(&moved).unwrap();
+                mean_loss(&step)
+            };
+            let measured = (at(length) - at(-length)) / (2.0 * length);
+            variable.set(&start).unwrap();
+            // f32 rounds the losses in the seventh digit, of a difference in the fourth.
+            assert!(
+                (measured - norm).abs() < 0.02 * norm + 2e-4,
+                "{name}: {measured} is not {norm}"
+            );
+        }
+    }
+
+    #[test]
+    fn minibatches_of_any_size_add_up_to_the_same_gradient() {
+        let (new, batch) = (decoder(1), batch());
+        let settings = GrpoSettings {
+            kl: Some(0.5),
+            ..GrpoSettings::default()
+        };
+        let step = off_policy(&new, &batch, &settings);
+        let slopes = slopes(&step);
+        let (scores, whole) = step.differentiate(&slopes).unwrap();
+        for budget in [1, 60, 1_000_000] {
+            let (found, sum) =
+                graph::differentiate(&new, &batch.sequences, budget, &slopes).unwrap();
+            assert_close(&scores.log_probs, &found.log_probs, "log-probabilities");
+            assert_close(&scores.entropies, &found.entropies, "entropies");
+            for (name, gradient) in whole.iter() {
+                assert_close(&flat(gradient), &flat(sum.get(name).unwrap()), name);
+            }
+            let alone = graph::score(&new, &batch.sequences, budget).unwrap();
+            assert_close(&scores.log_probs, &alone.log_probs, "scores");
+        }
+    }
+
+    fn flat(tensor: &Tensor) -> Vec<f32> {
+        tensor.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    /// To 2e-5 of the largest: sums of f32 in another order.
+    fn assert_close(left: &[f32], right: &[f32], what: &str) {
+        assert_eq!(left.len(), right.len(), "{what}");
+        let scale = left
+            .iter()
+            .fold(1e-3_f32, |most, value| most.max(value.abs()));
+        for (left, right) in left.iter().zip(right) {
+            assert!(
+                (left - right).abs() <= 2e-5 * scale,
+                "{what}: {left} is not {right}"
+            );
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! The training kernel against the autograd graph.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};

@@ -1,5 +1,7 @@
 //! Checkpoints of a policy: what is saved continues as if nothing happened.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use candle_core::{DType, Device};
@@ -10,13 +12,19 @@ use tempfile::TempDir;
 
 fn policy() -> Policy {
     let config = config_with(VOCAB, false);
-    let weights = decoder(config.clone(), 1).to_safetensors(DType::F32).unwrap();
+    let weights = decoder(config.clone(), 1)
+        .to_safetensors(DType::F32)
+        .unwrap();
     let config = serde_json::to_vec_pretty(&config).unwrap();
     Policy::from_parts(&config, tokenizer_json().as_bytes(), &weights, &Device::Cpu).unwrap()
 }
 
 fn groups(step: u64) -> Vec<TrainGroup> {
-    let text = |text: String| TrainCompletion { text, tokens: None, finished: true };
+    let text = |text: String| TrainCompletion {
+        text,
+        tokens: None,
+        finished: true,
+    };
     vec![TrainGroup {
         prompt: vec![ChatMessage::new("user", format!("what is {step} + 1?"))],
         completions: vec![text(format!("{}", step + 1)), text("no idea".into())],
@@ -26,7 +34,11 @@ fn groups(step: u64) -> Vec<TrainGroup> {
 }
 
 fn train(policy: &mut Policy, step: u64) {
-    let settings = GrpoSettings { kl: Some(0.05), epochs: 2, ..GrpoSettings::default() };
+    let settings = GrpoSettings {
+        kl: Some(0.05),
+        epochs: 2,
+        ..GrpoSettings::default()
+    };
     let report = policy.train(&groups(step), &settings).unwrap();
     assert_eq!(report.updates, 2);
 }
@@ -49,7 +61,10 @@ fn a_resumed_policy_continues_bit_for_bit() {
     for step in 2..4 {
         train(&mut straight, step);
         train(&mut policy, step);
-        assert_eq!(policy.weights_hash().unwrap(), straight.weights_hash().unwrap());
+        assert_eq!(
+            policy.weights_hash().unwrap(),
+            straight.weights_hash().unwrap()
+        );
         assert_ne!(policy.weights_hash().unwrap(), hash);
     }
     assert_eq!(policy.step(), 3);
@@ -64,8 +79,14 @@ fn a_checkpoint_says_its_hashes_to_anyone() {
     let bytes = fs::read(folder.join("weights.safetensors")).unwrap();
     assert_eq!(*blake3::hash(&bytes).as_bytes(), hash);
     let sums = fs::read_to_string(folder.join("b3sums")).unwrap();
-    assert!(sums.contains(&format!("{}  weights.safetensors\n", blake3::Hash::from(hash))));
-    assert_eq!(fs::read(folder.join("tokenizer.json")).unwrap(), tokenizer_json().as_bytes());
+    assert!(sums.contains(&format!(
+        "{}  weights.safetensors\n",
+        blake3::Hash::from(hash)
+    )));
+    assert_eq!(
+        fs::read(folder.join("tokenizer.json")).unwrap(),
+        tokenizer_json().as_bytes()
+    );
 }
 
 #[test]
@@ -94,16 +115,24 @@ fn after_damage_the_checkpoint_before_is_taken_and_the_damage_told() {
 
     // And life goes on.
     train(&mut resumed.policy, 2);
-    resumed.policy.save(dir.path(), &serde_json::json!(3)).unwrap();
+    resumed
+        .policy
+        .save(dir.path(), &serde_json::json!(3))
+        .unwrap();
     let again = Policy::resume(dir.path(), &Device::Cpu).unwrap();
-    assert_eq!((again.extra, again.rejected.len()), (serde_json::json!(3), 0));
+    assert_eq!(
+        (again.extra, again.rejected.len()),
+        (serde_json::json!(3), 0)
+    );
 }
 
 #[test]
 fn a_folder_without_a_checkpoint_is_not_a_damaged_one() {
     let dir = TempDir::new().unwrap();
     assert!(!Policy::is_saved(dir.path()));
-    let error = Policy::resume(dir.path(), &Device::Cpu).map(|_| ()).unwrap_err();
+    let error = Policy::resume(dir.path(), &Device::Cpu)
+        .map(|_| ())
+        .unwrap_err();
     assert!(matches!(error, Error::Checkpoint(_)), "{error}");
     policy().save(dir.path(), &serde_json::Value::Null).unwrap();
     assert!(Policy::is_saved(dir.path()));
@@ -116,9 +145,15 @@ fn a_policy_is_read_from_a_folder_as_others_write_it() {
     let config = serde_json::to_vec(&config_with(VOCAB, false)).unwrap();
     fs::write(dir.path().join("config.json"), config).unwrap();
     fs::write(dir.path().join("tokenizer.json"), tokenizer_json()).unwrap();
-    let error = Policy::from_dir(dir.path(), &Device::Cpu).unwrap_err().to_string();
+    let error = Policy::from_dir(dir.path(), &Device::Cpu)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("model.safetensors"), "{error}");
-    fs::write(dir.path().join("model.safetensors"), policy.weights(DType::F32).unwrap()).unwrap();
+    fs::write(
+        dir.path().join("model.safetensors"),
+        policy.weights(DType::F32).unwrap(),
+    )
+    .unwrap();
     let read = Policy::from_dir(dir.path(), &Device::Cpu).unwrap();
     assert_eq!(read.weights_hash().unwrap(), policy.weights_hash().unwrap());
     assert_eq!(read.step(), 0);

@@ -1,5 +1,7 @@
 //! Training, from scored text to moved weights.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use candle_core::{DType, Device, Tensor};
@@ -11,13 +13,19 @@ use policy::{
 
 fn policy(seed: u64) -> Policy {
     let config = config_with(VOCAB, true);
-    let weights = decoder(config.clone(), seed).to_safetensors(DType::F32).unwrap();
+    let weights = decoder(config.clone(), seed)
+        .to_safetensors(DType::F32)
+        .unwrap();
     let config = serde_json::to_vec(&config).unwrap();
     Policy::from_parts(&config, tokenizer_json().as_bytes(), &weights, &Device::Cpu).unwrap()
 }
 
 fn completion(text: &str) -> TrainCompletion {
-    TrainCompletion { text: text.into(), tokens: None, finished: true }
+    TrainCompletion {
+        text: text.into(),
+        tokens: None,
+        finished: true,
+    }
 }
 
 fn group(origin: u64, prompt: &str, scored: &[(&str, f32)]) -> TrainGroup {
@@ -31,18 +39,34 @@ fn group(origin: u64, prompt: &str, scored: &[(&str, f32)]) -> TrainGroup {
 
 fn groups() -> Vec<TrainGroup> {
     vec![
-        group(7, "2+2?", &[("4", 1.0), ("5", 0.0), ("four, I think", 0.1), ("4", 1.0)]),
-        group(8, "3-1?", &[("<answer>2</answer>", 1.0), ("1", 0.0), ("2 or so", 0.0)]),
+        group(
+            7,
+            "2+2?",
+            &[("4", 1.0), ("5", 0.0), ("four, I think", 0.1), ("4", 1.0)],
+        ),
+        group(
+            8,
+            "3-1?",
+            &[("<answer>2</answer>", 1.0), ("1", 0.0), ("2 or so", 0.0)],
+        ),
     ]
 }
 
 fn settings() -> GrpoSettings {
-    GrpoSettings { learning_rate: 1e-3, ..GrpoSettings::default() }
+    GrpoSettings {
+        learning_rate: 1e-3,
+        ..GrpoSettings::default()
+    }
 }
 
 fn weights(policy: &Policy) -> Vec<(String, Vec<f32>)> {
     let flat = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1().unwrap();
-    policy.decoder().vars().iter().map(|(name, var)| (name.clone(), flat(var))).collect()
+    policy
+        .decoder()
+        .vars()
+        .iter()
+        .map(|(name, var)| (name.clone(), flat(var)))
+        .collect()
 }
 
 #[test]
@@ -54,7 +78,10 @@ fn every_variable_moves() {
     for ((name, before), (_, after)) in before.iter().zip(weights(&policy)) {
         assert_ne!(*before, after, "{name} did not move");
         // Adam's first step is the learning rate, at most.
-        let far = before.iter().zip(&after).any(|(a, b)| (a - b).abs() > 1.01e-3);
+        let far = before
+            .iter()
+            .zip(&after)
+            .any(|(a, b)| (a - b).abs() > 1.01e-3);
         assert!(!far, "{name} moved by more than the learning rate");
     }
     assert_eq!(policy.step(), 1);
@@ -71,16 +98,26 @@ fn the_policy_learns_what_is_rewarded() {
     let mut policy = policy(2);
     let requests = |seed: u64| -> Vec<Request> {
         (0..4)
-            .map(|index| Request { max_tokens: 8, ..common::request("speak", 8, seed * 4 + index) })
+            .map(|index| Request {
+                max_tokens: 8,
+                ..common::request("speak", 8, seed * 4 + index)
+            })
             .collect()
     };
     let mean = |policy: &Policy, seed| -> f32 {
         let groups = policy.sample(&requests(seed)).unwrap();
-        let rewards: Vec<f32> = groups.iter().flatten().map(|one| reward(&one.tokens)).collect();
+        let rewards: Vec<f32> = groups
+            .iter()
+            .flatten()
+            .map(|one| reward(&one.tokens))
+            .collect();
         rewards.iter().sum::<f32>() / rewards.len() as f32
     };
     let before = mean(&policy, 1_000);
-    let settings = GrpoSettings { learning_rate: 3e-3, ..GrpoSettings::default() };
+    let settings = GrpoSettings {
+        learning_rate: 3e-3,
+        ..GrpoSettings::default()
+    };
     for step in 0..30 {
         let requests = requests(step);
         let groups: Vec<TrainGroup> = policy
@@ -116,13 +153,20 @@ fn groups_that_teach_nothing_are_dropped_and_counted() {
     let all_right = group(1, "2+2?", &[("4", 1.0), ("4.", 1.0)]);
     let silent = group(2, "2+2?", &[("", 1.0), ("", 0.0)]);
     let mut silent_and_cut = silent.clone();
-    silent_and_cut.completions.iter_mut().for_each(|one| one.finished = false);
+    silent_and_cut
+        .completions
+        .iter_mut()
+        .for_each(|one| one.finished = false);
     let too_long = group(3, &"x".repeat(500), &[("4", 1.0), ("5", 0.0)]);
 
-    let report =
-        policy.train(&[all_right.clone(), silent_and_cut, too_long], &settings()).unwrap();
-    let expected =
-        StepReport { dropped_zero_advantage: 1, dropped_unusable: 2, ..StepReport::default() };
+    let report = policy
+        .train(&[all_right.clone(), silent_and_cut, too_long], &settings())
+        .unwrap();
+    let expected = StepReport {
+        dropped_zero_advantage: 1,
+        dropped_unusable: 2,
+        ..StepReport::default()
+    };
     assert_eq!(report, expected);
     assert_eq!((policy.weights_hash().unwrap(), policy.step()), (hash, 0));
 
@@ -139,7 +183,10 @@ fn the_report_says_what_each_group_did() {
     let mut groups = groups();
     // Three characters and the end, "five" and the end: nine tokens.
     groups.push(group(99, "?", &[("abc", 0.2), ("five", 0.7)]));
-    let small = GrpoSettings { learning_rate: 1e-5, ..settings() };
+    let small = GrpoSettings {
+        learning_rate: 1e-5,
+        ..settings()
+    };
     let report = policy.train(&groups, &small).unwrap();
     assert_eq!(report.groups, 3);
     assert_eq!(report.completions, 9);
@@ -147,7 +194,14 @@ fn the_report_says_what_each_group_did() {
     assert_eq!(origins, [7, 8, 99]);
     assert_eq!(report.contributions[2].tokens, 9);
     assert!((report.contributions[2].mean_reward - 0.45).abs() < 1e-6);
-    assert_eq!(report.contributions.iter().map(|one| one.tokens).sum::<usize>(), report.tokens);
+    assert_eq!(
+        report
+            .contributions
+            .iter()
+            .map(|one| one.tokens)
+            .sum::<usize>(),
+        report.tokens
+    );
     let shares: f32 = report.contributions.iter().map(|one| one.share).sum();
     assert!((shares - 1.0).abs() < 1e-5);
     // One small step downhill: together they gain, whoever loses by it.
@@ -157,18 +211,28 @@ fn the_report_says_what_each_group_did() {
     // On the first epoch new is old: nothing is clipped, nothing diverges.
     assert_eq!((report.clip_fraction, report.kl), (0.0, 0.0));
     // A random model is nearly uniform over 260 tokens.
-    assert!((report.entropy - (VOCAB as f32).ln()).abs() < 0.5, "{}", report.entropy);
+    assert!(
+        (report.entropy - (VOCAB as f32).ln()).abs() < 0.5,
+        "{}",
+        report.entropy
+    );
     assert!(report.grad_norm > 0.0 && report.skipped.is_none());
 }
 
 #[test]
 fn nothing_is_measured_that_was_not_asked_for() {
     let (mut measured, mut plain) = (policy(4), policy(4));
-    let quiet = GrpoSettings { measure_effect: false, ..settings() };
+    let quiet = GrpoSettings {
+        measure_effect: false,
+        ..settings()
+    };
     measured.train(&groups(), &settings()).unwrap();
     let report = plain.train(&groups(), &quiet).unwrap();
     assert!(report.shift.is_none() && report.contributions.iter().all(|one| one.effect.is_none()));
-    assert_eq!(measured.weights_hash().unwrap(), plain.weights_hash().unwrap());
+    assert_eq!(
+        measured.weights_hash().unwrap(),
+        plain.weights_hash().unwrap()
+    );
 }
 
 #[test]
@@ -181,14 +245,24 @@ fn later_epochs_are_held_near_the_first() {
         negative_ratio_cap: 1_000.0,
         ..settings()
     };
-    let tight = GrpoSettings { clip_low: 0.05, clip_high: 0.05, ..loose.clone() };
+    let tight = GrpoSettings {
+        clip_low: 0.05,
+        clip_high: 0.05,
+        ..loose.clone()
+    };
     let mut shifts = Vec::new();
     for settings in [loose, tight] {
         let report = policy(5).train(&groups(), &settings).unwrap();
         assert_eq!(report.updates, 8);
-        shifts.push((report.shift.unwrap(), report.clip_fraction, report.ratio_max));
+        shifts.push((
+            report.shift.unwrap(),
+            report.clip_fraction,
+            report.ratio_max,
+        ));
     }
-    let [(loose, _, loose_ratio), (tight, clipped, tight_ratio)] = shifts[..] else { panic!() };
+    let [(loose, _, loose_ratio), (tight, clipped, tight_ratio)] = shifts[..] else {
+        panic!()
+    };
     assert!(clipped > 0.3, "only {clipped} was clipped");
     assert!(tight < loose && tight_ratio < loose_ratio, "{shifts:?}");
 }
@@ -203,7 +277,16 @@ fn the_divergence_from_a_reference_is_held_small() {
             policy.train(&groups(), &settings).unwrap();
         }
         // A weight of zero measures and does not pull.
-        policy.train(&groups(), &GrpoSettings { kl: Some(0.0), ..settings }).unwrap().kl
+        policy
+            .train(
+                &groups(),
+                &GrpoSettings {
+                    kl: Some(0.0),
+                    ..settings
+                },
+            )
+            .unwrap()
+            .kl
     };
     let (free, held) = (run(None), run(Some(1.0)));
     assert!(held > 0.0 && held < free / 2.0, "{held} against {free}");
@@ -213,7 +296,10 @@ fn the_divergence_from_a_reference_is_held_small() {
 fn a_divergence_without_a_reference_is_refused() {
     let mut policy = policy(6);
     let hash = policy.weights_hash().unwrap();
-    let settings = GrpoSettings { kl: Some(0.1), ..settings() };
+    let settings = GrpoSettings {
+        kl: Some(0.1),
+        ..settings()
+    };
     let error = policy.train(&groups(), &settings).unwrap_err().to_string();
     assert!(error.contains("no reference"), "{error}");
     assert_eq!(policy.weights_hash().unwrap(), hash);
@@ -237,9 +323,17 @@ fn a_peers_text_trains_as_the_same_words_of_ones_own() {
 fn a_completion_that_does_not_fit_is_cut() {
     let mut policy = policy(8);
     let long = "y".repeat(400);
-    let report =
-        policy.train(&[group(1, "2+2?", &[("4", 1.0), (&long, 0.0)])], &settings()).unwrap();
-    let prompt = policy.tokenizer().prompt(&[ChatMessage::new("user", "2+2?")]).unwrap().len();
+    let report = policy
+        .train(
+            &[group(1, "2+2?", &[("4", 1.0), (&long, 0.0)])],
+            &settings(),
+        )
+        .unwrap();
+    let prompt = policy
+        .tokenizer()
+        .prompt(&[ChatMessage::new("user", "2+2?")])
+        .unwrap()
+        .len();
     let positions = policy.decoder().config().max_position_embeddings;
     assert_eq!(report.tokens, 2 + positions - prompt);
 }
@@ -263,7 +357,10 @@ fn groups_that_contradict_themselves_are_refused() {
     let mut short = groups();
     short[1].rewards.pop();
     let error = policy.train(&short, &settings()).unwrap_err().to_string();
-    assert!(error.contains("group 8 has 3 completions and 2 rewards"), "{error}");
+    assert!(
+        error.contains("group 8 has 3 completions and 2 rewards"),
+        "{error}"
+    );
     let mut endless = groups();
     endless[0].rewards[2] = f32::NAN;
     let error = policy.train(&endless, &settings()).unwrap_err().to_string();
@@ -275,12 +372,48 @@ fn settings_that_make_no_sense_are_refused() {
     let good = GrpoSettings::default();
     good.check().unwrap();
     for (bad, name) in [
-        (GrpoSettings { learning_rate: f32::NAN, ..good.clone() }, "learning_rate"),
-        (GrpoSettings { clip_low: 1.0, ..good.clone() }, "clip_low"),
-        (GrpoSettings { negative_ratio_cap: 1.0, ..good.clone() }, "negative_ratio_cap"),
-        (GrpoSettings { kl: Some(-1.0), ..good.clone() }, "kl"),
-        (GrpoSettings { max_grad_norm: 0.0, ..good.clone() }, "max_grad_norm"),
-        (GrpoSettings { epochs: 0, ..good.clone() }, "epochs"),
+        (
+            GrpoSettings {
+                learning_rate: f32::NAN,
+                ..good.clone()
+            },
+            "learning_rate",
+        ),
+        (
+            GrpoSettings {
+                clip_low: 1.0,
+                ..good.clone()
+            },
+            "clip_low",
+        ),
+        (
+            GrpoSettings {
+                negative_ratio_cap: 1.0,
+                ..good.clone()
+            },
+            "negative_ratio_cap",
+        ),
+        (
+            GrpoSettings {
+                kl: Some(-1.0),
+                ..good.clone()
+            },
+            "kl",
+        ),
+        (
+            GrpoSettings {
+                max_grad_norm: 0.0,
+                ..good.clone()
+            },
+            "max_grad_norm",
+        ),
+        (
+            GrpoSettings {
+                epochs: 0,
+                ..good.clone()
+            },
+            "epochs",
+        ),
     ] {
         let error = policy(11).train(&groups(), &bad).unwrap_err().to_string();
         assert!(error.starts_with(name), "{error}");
@@ -291,7 +424,15 @@ fn settings_that_make_no_sense_are_refused() {
 fn settings_are_read_by_name_and_unknown_names_refused() {
     let read = |json: &str| serde_json::from_str::<GrpoSettings>(json);
     let some = read(r#"{"learning_rate": 0.0003, "advantage": "no_std"}"#).unwrap();
-    assert_eq!((some.learning_rate, some.advantage), (3e-4, AdvantageKind::NoStd));
+    assert_eq!(
+        (some.learning_rate, some.advantage),
+        (3e-4, AdvantageKind::NoStd)
+    );
     assert_eq!(some.clip_high, GrpoSettings::default().clip_high);
-    assert!(read(r#"{"learning_rat": 0.1}"#).unwrap_err().to_string().contains("learning_rat"));
+    assert!(
+        read(r#"{"learning_rat": 0.1}"#)
+            .unwrap_err()
+            .to_string()
+            .contains("learning_rat")
+    );
 }

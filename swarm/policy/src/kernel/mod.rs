@@ -134,18 +134,19 @@ pub fn score(decoder: &Decoder, sequences: &[Sequence]) -> Result<TokenScores> {
     Ok(scores)
 }
 
+/// A loss, as a function from the range of predicted tokens of a piece (counted
+/// over all sequences) and their log-probabilities to the derivative of the
+/// loss in each of those.
+pub type LossSlopes<'a> = &'a (dyn Fn(Range<usize>, &[f32]) -> Vec<f32> + Sync);
+
 /// Log-probabilities, and the gradient of a loss in every variable.
-///
-/// `loss_slopes` is given the range of predicted tokens of a piece (counted
-/// over all sequences) and their log-probabilities, and returns the derivative
-/// of the loss in each of those.
 ///
 /// # Errors
 /// As [`score`].
 pub fn differentiate(
     decoder: &Decoder,
     sequences: &[Sequence],
-    loss_slopes: &(dyn Fn(Range<usize>, &[f32]) -> Vec<f32> + Sync),
+    loss_slopes: LossSlopes<'_>,
 ) -> Result<(TokenScores, BTreeMap<String, Tensor>)> {
     let (scores, slopes) = run(decoder, sequences, Some(loss_slopes))?;
     let gradients = slopes
@@ -157,8 +158,6 @@ pub fn differentiate(
         .collect::<Result<_>>()?;
     Ok((scores, gradients))
 }
-
-type LossSlopes<'a> = &'a (dyn Fn(Range<usize>, &[f32]) -> Vec<f32> + Sync);
 
 fn run(
     decoder: &Decoder,
