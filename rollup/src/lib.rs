@@ -1,1 +1,2 @@
-//! placeholder
+//! The reputation ledger: contracts, their client, the embedded devnet.
+pub mod devnet;

@@ -1,0 +1,432 @@
+//! What the devnet answers: the part of Ethereum's JSON-RPC that `cast`, alloy and
+//! a browser wallet use, and two methods of its own.
+//!
+//! [`answer`] is a plain function from a method and its parameters to a result;
+//! the server in the parent module only carries it.
+
+use alloy::consensus::Transaction as _;
+use alloy::consensus::transaction::Recovered;
+use alloy::consensus::{Receipt, ReceiptEnvelope, ReceiptWithBloom};
+use alloy::eips::eip2718::Encodable2718;
+use alloy::eips::{BlockId, BlockNumberOrTag};
+use alloy::primitives::{Address, B256, Bytes, TxKind, U64, U256, keccak256};
+use alloy::rpc::types as rpc;
+use jsonrpsee::types::{ErrorObjectOwned, error::INVALID_PARAMS_CODE};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::State;
+use super::chain::{BASE_FEE, BLOCK_GAS_LIMIT, Block, Call, CallOutcome, Chain, Estimate, Mined};
+
+/// Logs one answer may hold; a narrower range gets the rest.
+const LOGS_LIMIT: usize = 10_000;
+/// Blocks `eth_feeHistory` goes back.
+const FEE_HISTORY_LIMIT: u64 = 1024;
+/// The most `murmur_fund` gives at once: a thousand ether.
+const FUND_LIMIT: U256 = U256::from_limbs([0x35c9_adc5_dea0_0000, 0x36, 0, 0]);
+
+/// Ethereum's code for a call that reverted; its data is what it reverted with.
+const REVERTED: i32 = 3;
+/// Ethereum's code for everything a node declines to do.
+const DECLINED: i32 = -32000;
+
+/// Every method the devnet knows.
+pub(crate) const METHODS: &[&str] = &[
+    "web3_clientVersion",
+    "web3_sha3",
+    "net_version",
+    "net_listening",
+    "net_peerCount",
+    "eth_chainId",
+    "eth_blockNumber",
+    "eth_syncing",
+    "eth_accounts",
+    "eth_mining",
+    "eth_gasPrice",
+    "eth_maxPriorityFeePerGas",
+    "eth_feeHistory",
+    "eth_getBalance",
+    "eth_getTransactionCount",
+    "eth_getCode",
+    "eth_getStorageAt",
+    "eth_call",
+    "eth_estimateGas",
+    "eth_sendRawTransaction",
+    "eth_getTransactionByHash",
+    "eth_getRawTransactionByHash",
+    "eth_getTransactionByBlockNumberAndIndex",
+    "eth_getTransactionByBlockHashAndIndex",
+    "eth_getTransactionReceipt",
+    "eth_getBlockByNumber",
+    "eth_getBlockByHash",
+    "eth_getBlockReceipts",
+    "eth_getBlockTransactionCountByNumber",
+    "eth_getBlockTransactionCountByHash",
+    "eth_getLogs",
+    "murmur_fund",
+    "murmur_info",
+];
+
+type Answer = Result<Value, ErrorObjectOwned>;
+
+/// Answers one request.
+pub(crate) fn answer(state: &State, method: &str, parameters: Vec<Value>) -> Answer {
+    let mut given = Parameters { values: parameters.into_iter(), taken: 0 };
+    let chain = || state.chain();
+    match method {
+        "web3_clientVersion" => {
+            to_json(concat!("murmuration-devnet/", env!("CARGO_PKG_VERSION"), "/revm"))
+        }
+        "web3_sha3" => to_json(keccak256(given.required::<Bytes>("data")?)),
+        "net_version" => to_json(chain().chain_id().to_string()),
+        "net_listening" => to_json(true),
+        "net_peerCount" => to_json(U64::ZERO),
+        "eth_chainId" => to_json(U64::from(chain().chain_id())),
+        "eth_blockNumber" => to_json(U64::from(chain().height())),
+        "eth_syncing" | "eth_mining" => to_json(false),
+        // It holds nobody's keys: transactions come signed.
+        "eth_accounts" => to_json(Vec::<Address>::new()),
+        "eth_gasPrice" => to_json(U256::from(BASE_FEE)),
+        "eth_maxPriorityFeePerGas" => to_json(U256::ZERO),
+        "eth_feeHistory" => fee_history(&chain(), &mut given),
+        "eth_getBalance" => {
+            let address = given.required("address")?;
+            let chain = chain();
+            given.latest_state(&chain)?;
+            to_json(chain.account(address).balance)
+        }
+        "eth_getTransactionCount" => {
+            let address = given.required("address")?;
+            let chain = chain();
+            given.latest_state(&chain)?;
+            to_json(U64::from(chain.account(address).nonce))
+        }
+        "eth_getCode" => {
+            let address = given.required("address")?;
+            let chain = chain();
+            given.latest_state(&chain)?;
+            to_json(chain.code(address))
+        }
+        "eth_getStorageAt" => {
+            let (address, slot) = (given.required("address")?, given.required("slot")?);
+            let chain = chain();
+            given.latest_state(&chain)?;
+            to_json(B256::from(chain.storage(address, slot)))
+        }
+        "eth_call" => call(state, &mut given),
+        "eth_estimateGas" => estimate(state, &mut given),
+        "eth_sendRawTransaction" => {
+            let raw: Bytes = given.required("transaction")?;
+            to_json(state.submit(&raw).map_err(|error| declined(error.to_string()))?)
+        }
+        "eth_getTransactionByHash" => {
+            let hash = given.required("hash")?;
+            let chain = chain();
+            to_json(chain.block_of_transaction(&hash).and_then(transaction))
+        }
+        "eth_getRawTransactionByHash" => {
+            let hash = given.required("hash")?;
+            let chain = chain();
+            let mined = chain.block_of_transaction(&hash).and_then(|block| block.mined.as_ref());
+            to_json(mined.map(|mined| Bytes::from(mined.envelope.encoded_2718())))
+        }
+        "eth_getTransactionByBlockNumberAndIndex" | "eth_getTransactionByBlockHashAndIndex" => {
+            let chain = chain();
+            let block = given.block(&chain, method.contains("Hash"))?;
+            let index: U64 = given.required("index")?;
+            to_json(block.filter(|_| index.is_zero()).and_then(transaction))
+        }
+        "eth_getTransactionReceipt" => {
+            let hash = given.required("hash")?;
+            let chain = chain();
+            to_json(chain.block_of_transaction(&hash).and_then(receipt))
+        }
+        "eth_getBlockByNumber" | "eth_getBlockByHash" => {
+            let chain = chain();
+            let block = given.block(&chain, method.contains("Hash"))?;
+            let full = given.optional::<bool>("full")?.unwrap_or(false);
+            to_json(block.map(|block| block_view(block, full)))
+        }
+        "eth_getBlockReceipts" => {
+            let id: BlockId = given.required("block")?;
+            let chain = chain();
+            let block = find(&chain, id);
+            to_json(block.map(|block| receipt(block).into_iter().collect::<Vec<_>>()))
+        }
+        "eth_getBlockTransactionCountByNumber" | "eth_getBlockTransactionCountByHash" => {
+            let chain = chain();
+            let block = given.block(&chain, method.contains("Hash"))?;
+            to_json(block.map(|block| U64::from(u64::from(block.mined.is_some()))))
+        }
+        "eth_getLogs" => logs(&chain(), &given.required("filter")?),
+        "murmur_fund" => {
+            let address = given.required("address")?;
+            let amount = given.optional::<U256>("amount")?.unwrap_or(super::FUND_DEFAULT);
+            if amount > FUND_LIMIT {
+                return Err(declined(format!("at most {FUND_LIMIT} wei at once")));
+            }
+            to_json(state.fund(address, amount).map_err(|error| declined(error.to_string()))?)
+        }
+        "murmur_info" => {
+            let chain = chain();
+            Ok(json!({
+                "kind": "devnet",
+                "chainId": chain.chain_id(),
+                "blocks": chain.height(),
+                "seed": chain.seed(),
+                "genesis": chain.block(0).map(|genesis| genesis.hash),
+            }))
+        }
+        other => Err(declined(format!("the devnet has no method {other}"))),
+    }
+}
+
+fn call(state: &State, given: &mut Parameters) -> Answer {
+    let request = given.required::<rpc::TransactionRequest>("transaction")?;
+    let chain = state.chain();
+    given.latest_state(&chain)?;
+    given.no_overrides()?;
+    match chain.call(&message(request), state.next_timestamp(&chain)).map_err(declined)? {
+        CallOutcome::Returned { output, .. } => to_json(output),
+        CallOutcome::Reverted { output } => Err(reverted(&output)),
+        CallOutcome::Halted { reason } => Err(declined(format!("execution halted: {reason}"))),
+    }
+}
+
+fn estimate(state: &State, given: &mut Parameters) -> Answer {
+    let request = given.required::<rpc::TransactionRequest>("transaction")?;
+    let chain = state.chain();
+    given.latest_state(&chain)?;
+    given.no_overrides()?;
+    match chain.estimate(&message(request), state.next_timestamp(&chain)).map_err(declined)? {
+        Estimate::Gas(gas) => to_json(U64::from(gas)),
+        Estimate::Reverted(output) => Err(reverted(&output)),
+        Estimate::Halted(reason) => Err(declined(format!("execution halted: {reason}"))),
+    }
+}
+
+fn message(request: rpc::TransactionRequest) -> Call {
+    Call {
+        from: request.from.unwrap_or_default(),
+        to: request.to.and_then(|kind| match kind {
+            TxKind::Call(to) => Some(to),
+            TxKind::Create => None,
+        }),
+        value: request.value.unwrap_or_default(),
+        gas: request.gas,
+        input: request.input.into_input().unwrap_or_default(),
+    }
+}
+
+fn fee_history(chain: &Chain, given: &mut Parameters) -> Answer {
+    let asked: U64 = given.required("block count")?;
+    let newest = given.required::<BlockNumberOrTag>("newest block")?;
+    let percentiles = given.optional::<Vec<f64>>("reward percentiles")?.unwrap_or_default();
+    if percentiles.len() > 100 {
+        return Err(invalid("at most 100 reward percentiles"));
+    }
+    let newest = number_of(chain, newest).min(chain.height());
+    let count = asked.to::<u64>().clamp(1, FEE_HISTORY_LIMIT).min(newest + 1);
+    let oldest = newest + 1 - count;
+    let used = (oldest..=newest).map(|number| {
+        let gas = chain.block(number).map_or(0, |block| block.header.gas_used);
+        gas as f64 / BLOCK_GAS_LIMIT as f64
+    });
+    to_json(rpc::FeeHistory {
+        // One more than asked: the fee of the block to come is known.
+        base_fee_per_gas: vec![u128::from(BASE_FEE); count as usize + 1],
+        gas_used_ratio: used.collect(),
+        oldest_block: oldest,
+        // Nobody needs to tip a chain that never has a queue.
+        reward: Some(vec![vec![0; percentiles.len()]; count as usize]),
+        ..rpc::FeeHistory::default()
+    })
+}
+
+fn logs(chain: &Chain, filter: &rpc::Filter) -> Answer {
+    let (from, to) = match filter.block_option {
+        rpc::FilterBlockOption::AtBlockHash(hash) => match chain.block_by_hash(&hash) {
+            Some(block) => (block.header.number, block.header.number),
+            None => return Err(declined("unknown block")),
+        },
+        rpc::FilterBlockOption::Range { from_block, to_block } => {
+            let height = chain.height();
+            let from = from_block.map_or(height, |tag| number_of(chain, tag));
+            let to = to_block.map_or(height, |tag| number_of(chain, tag)).min(height);
+            if from_block.is_some() && to_block.is_some() && from > to && from <= height {
+                return Err(invalid("the range ends before it starts"));
+            }
+            (from, to)
+        }
+    };
+    let mut found = Vec::new();
+    for number in from..=to {
+        let Some(block) = chain.block(number) else { break };
+        if !filter.matches_bloom(block.header.logs_bloom) {
+            continue;
+        }
+        let Some(mined) = &block.mined else { continue };
+        found.extend(rpc_logs(block, mined).into_iter().filter(|log| filter.rpc_matches(log)));
+        if found.len() > LOGS_LIMIT {
+            return Err(declined(format!(
+                "more than {LOGS_LIMIT} logs in blocks {from} to {to}: ask for fewer blocks"
+            )));
+        }
+    }
+    to_json(found)
+}
+
+fn number_of(chain: &Chain, tag: BlockNumberOrTag) -> u64 {
+    match tag {
+        BlockNumberOrTag::Number(number) => number,
+        BlockNumberOrTag::Earliest => 0,
+        // A block is final when it is made: there is one maker, and nothing is undone.
+        _ => chain.height(),
+    }
+}
+
+fn find(chain: &Chain, id: BlockId) -> Option<&Block> {
+    match id {
+        BlockId::Hash(hash) => chain.block_by_hash(&hash.block_hash),
+        BlockId::Number(tag) => chain.block(number_of(chain, tag)),
+    }
+}
+
+fn block_view(block: &Block, full: bool) -> rpc::Block {
+    let mut header = rpc::Header::new(block.header.clone());
+    header.total_difficulty = Some(U256::ZERO);
+    let transactions = if full {
+        rpc::BlockTransactions::Full(transaction(block).into_iter().collect())
+    } else {
+        rpc::BlockTransactions::Hashes(block.mined.iter().map(|mined| mined.hash).collect())
+    };
+    rpc::Block::new(header, transactions)
+}
+
+fn transaction(block: &Block) -> Option<rpc::Transaction> {
+    let mined = block.mined.as_ref()?;
+    Some(rpc::Transaction {
+        inner: Recovered::new_unchecked(mined.envelope.clone(), mined.sender),
+        block_hash: Some(block.hash),
+        block_number: Some(block.header.number),
+        transaction_index: Some(0),
+        effective_gas_price: Some(mined.gas_price),
+        block_timestamp: Some(block.header.timestamp),
+    })
+}
+
+fn receipt(block: &Block) -> Option<rpc::TransactionReceipt> {
+    let mined = block.mined.as_ref()?;
+    let receipt = ReceiptWithBloom {
+        receipt: Receipt {
+            status: mined.success.into(),
+            cumulative_gas_used: mined.gas_used,
+            logs: rpc_logs(block, mined),
+        },
+        logs_bloom: block.header.logs_bloom,
+    };
+    Some(rpc::TransactionReceipt {
+        inner: ReceiptEnvelope::from_typed(mined.envelope.tx_type(), receipt),
+        transaction_hash: mined.hash,
+        transaction_index: Some(0),
+        block_hash: Some(block.hash),
+        block_number: Some(block.header.number),
+        gas_used: mined.gas_used,
+        effective_gas_price: mined.gas_price,
+        blob_gas_used: None,
+        blob_gas_price: None,
+        from: mined.sender,
+        to: mined.envelope.to(),
+        contract_address: mined.created,
+    })
+}
+
+fn rpc_logs(block: &Block, mined: &Mined) -> Vec<rpc::Log> {
+    let place = |(index, log): (usize, &alloy::primitives::Log)| rpc::Log {
+        inner: log.clone(),
+        block_hash: Some(block.hash),
+        block_number: Some(block.header.number),
+        block_timestamp: Some(block.header.timestamp),
+        transaction_hash: Some(mined.hash),
+        transaction_index: Some(0),
+        log_index: Some(index as u64),
+        removed: false,
+    };
+    mined.logs.iter().enumerate().map(place).collect()
+}
+
+/// A request's parameters, taken in order.
+struct Parameters {
+    values: std::vec::IntoIter<Value>,
+    taken: usize,
+}
+
+impl Parameters {
+    fn optional<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, ErrorObjectOwned> {
+        self.taken += 1;
+        match self.values.next() {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => serde_json::from_value(value)
+                .map(Some)
+                .map_err(|error| invalid(format!("parameter {} ({name}): {error}", self.taken))),
+        }
+    }
+
+    fn required<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, ErrorObjectOwned> {
+        self.optional(name)?
+            .ok_or_else(|| invalid(format!("parameter {} ({name}) is missing", self.taken)))
+    }
+
+    fn block<'a>(
+        &mut self,
+        chain: &'a Chain,
+        by_hash: bool,
+    ) -> Result<Option<&'a Block>, ErrorObjectOwned> {
+        Ok(if by_hash {
+            chain.block_by_hash(&self.required("block hash")?)
+        } else {
+            chain.block(number_of(chain, self.required("block number")?))
+        })
+    }
+
+    /// Takes the block a state is asked of, and refuses all but the latest.
+    fn latest_state(&mut self, chain: &Chain) -> Result<(), ErrorObjectOwned> {
+        let id = self.optional::<BlockId>("block")?.unwrap_or_default();
+        match find(chain, id) {
+            Some(block) if block.header.number == chain.height() => Ok(()),
+            Some(_) => Err(declined("the devnet keeps the state of its latest block only")),
+            None => Err(declined("unknown block")),
+        }
+    }
+
+    fn no_overrides(&mut self) -> Result<(), ErrorObjectOwned> {
+        match self.optional::<Value>("overrides")? {
+            Some(Value::Object(overrides)) if !overrides.is_empty() => {
+                Err(declined("the devnet has no state overrides"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn to_json(value: impl Serialize) -> Answer {
+    serde_json::to_value(value).map_err(|error| declined(error.to_string()))
+}
+
+fn invalid(message: impl Into<String>) -> ErrorObjectOwned {
+    ErrorObjectOwned::owned(INVALID_PARAMS_CODE, message, None::<()>)
+}
+
+fn declined(message: impl Into<String>) -> ErrorObjectOwned {
+    ErrorObjectOwned::owned(DECLINED, message, None::<()>)
+}
+
+fn reverted(output: &Bytes) -> ErrorObjectOwned {
+    let reason = alloy::sol_types::decode_revert_reason(output);
+    let message = match reason {
+        Some(reason) => format!("execution reverted: {reason}"),
+        None => "execution reverted".to_owned(),
+    };
+    ErrorObjectOwned::owned(REVERTED, message, Some(output))
+}
