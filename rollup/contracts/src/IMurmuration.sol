@@ -84,6 +84,7 @@ interface IReputationLedger {
         /// The lowest round that can still be opened.
         uint64 nextRound;
         uint64 lastOpenedAt;
+        uint64 createdAt;
         uint32 settledRounds;
         /// Running hash over everything settled, in order.
         bytes32 root;

@@ -79,6 +79,7 @@ contract ReputationLedger is IReputationLedger, EIP712 {
         if (manifest == 0) revert EmptyManifest();
         s.manifest = manifest;
         s.terms = terms;
+        s.createdAt = uint64(block.timestamp);
         s.root = swarm;
         emit SwarmCreated(swarm, manifest, terms);
     }

@@ -123,7 +123,10 @@ impl Chain {
         let code = Bytecode::new_raw(Bytes::from(factory));
         db.insert_account_info(
             CREATE2_FACTORY,
-            AccountInfo { nonce: 1, ..AccountInfo::default().with_code(code) },
+            AccountInfo {
+                nonce: 1,
+                ..AccountInfo::default().with_code(code)
+            },
         );
         let header = Header {
             ommers_hash: NO_OMMERS,
@@ -145,7 +148,11 @@ impl Chain {
             by_transaction: HashMap::new(),
         };
         let hash = header.hash_slow();
-        chain.push(Block { header, hash, mined: None });
+        chain.push(Block {
+            header,
+            hash,
+            mined: None,
+        });
         chain
     }
 
@@ -204,7 +211,10 @@ impl Chain {
         let envelope = TxEnvelope::decode_2718(&mut rest)
             .map_err(|error| Rejected::Undecodable(error.to_string()))?;
         if !rest.is_empty() {
-            return Err(Rejected::Undecodable(format!("{} bytes too many", rest.len())));
+            return Err(Rejected::Undecodable(format!(
+                "{} bytes too many",
+                rest.len()
+            )));
         }
         let tx_type = match envelope.tx_type() {
             known @ (TxType::Legacy | TxType::Eip2930 | TxType::Eip1559) => known,
@@ -217,7 +227,9 @@ impl Chain {
         if envelope.chain_id() != Some(self.chain_id) {
             return Err(Rejected::Unprotected(self.chain_id));
         }
-        let sender = envelope.recover_signer().map_err(|_| Rejected::BadSignature)?;
+        let sender = envelope
+            .recover_signer()
+            .map_err(|_| Rejected::BadSignature)?;
         let (expected, given) = (self.account(sender).nonce, envelope.nonce());
         if given < expected {
             return Err(Rejected::NonceTooLow { expected, given });
@@ -242,7 +254,9 @@ impl Chain {
             ..TxEnv::default()
         };
         let block = self.environment(timestamp, prevrandao, BASE_FEE);
-        let (result, state) = self.transact(block, environment, false).map_err(Rejected::Invalid)?;
+        let (result, state) = self
+            .transact(block, environment, false)
+            .map_err(Rejected::Invalid)?;
 
         let gas_used = result.tx_gas_used();
         let success = result.is_success();
@@ -255,7 +269,11 @@ impl Chain {
         let bloom = logs_bloom(&logs);
         let receipt = ReceiptEnvelope::from_typed(
             tx_type,
-            Receipt { status: success.into(), cumulative_gas_used: gas_used, logs: logs.clone() },
+            Receipt {
+                status: success.into(),
+                cumulative_gas_used: gas_used,
+                logs: logs.clone(),
+            },
         );
         let header = Header {
             parent_hash: parent.hash,
@@ -273,19 +291,39 @@ impl Chain {
             base_fee_per_gas: Some(BASE_FEE),
             ..Header::default()
         };
-        let mined =
-            Mined { envelope, hash, sender, success, gas_used, gas_price, created, logs };
+        let mined = Mined {
+            envelope,
+            hash,
+            sender,
+            success,
+            gas_used,
+            gas_price,
+            created,
+            logs,
+        };
         Ok(Candidate {
-            block: Block { hash: header.hash_slow(), header, mined: Some(mined) },
+            block: Block {
+                hash: header.hash_slow(),
+                header,
+                mined: Some(mined),
+            },
             state,
-            record: BlockRecord { timestamp, prevrandao, raw: Bytes::copy_from_slice(raw) },
+            record: BlockRecord {
+                timestamp,
+                prevrandao,
+                raw: Bytes::copy_from_slice(raw),
+            },
         })
     }
 
     /// Makes an executed block part of the chain.
     pub(crate) fn commit(&mut self, candidate: Candidate) -> B256 {
         self.db.commit(candidate.state);
-        let hash = candidate.block.mined.as_ref().map_or(B256::ZERO, |mined| mined.hash);
+        let hash = candidate
+            .block
+            .mined
+            .as_ref()
+            .map_or(B256::ZERO, |mined| mined.hash);
         self.push(candidate.block);
         hash
     }
@@ -301,9 +339,9 @@ impl Chain {
                 gas_used: result.tx_gas_used(),
             },
             ExecutionResult::Revert { output, .. } => CallOutcome::Reverted { output },
-            ExecutionResult::Halt { reason, .. } => {
-                CallOutcome::Halted { reason: format!("{reason:?}") }
-            }
+            ExecutionResult::Halt { reason, .. } => CallOutcome::Halted {
+                reason: format!("{reason:?}"),
+            },
         })
     }
 
@@ -401,7 +439,10 @@ impl Chain {
 
     fn push(&mut self, block: Block) {
         let number = block.header.number;
-        self.db.cache.block_hashes.insert(U256::from(number), block.hash);
+        self.db
+            .cache
+            .block_hashes
+            .insert(U256::from(number), block.hash);
         self.by_hash.insert(block.hash, number);
         if let Some(mined) = &block.mined {
             self.by_transaction.insert(mined.hash, number);

@@ -102,7 +102,10 @@ pub(crate) struct Log {
 impl Log {
     /// Opens or creates the log and returns what it holds.
     pub(crate) fn open(path: &Path) -> Result<(Self, Vec<Record>, Option<TornTail>), LogError> {
-        let io = |source| LogError::Io { path: path.to_owned(), source };
+        let io = |source| LogError::Io {
+            path: path.to_owned(),
+            source,
+        };
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -120,11 +123,17 @@ impl Log {
             file.write_all(MAGIC).map_err(io)?;
             file.sync_all().map_err(io)?;
             sync_folder(path).map_err(io)?;
-            let log = Self { path: path.to_owned(), file, end: MAGIC.len() as u64 };
+            let log = Self {
+                path: path.to_owned(),
+                file,
+                end: MAGIC.len() as u64,
+            };
             return Ok((log, Vec::new(), None));
         }
         if !bytes.starts_with(MAGIC) {
-            return Err(LogError::Foreign { path: path.to_owned() });
+            return Err(LogError::Foreign {
+                path: path.to_owned(),
+            });
         }
 
         let mut records = Vec::new();
@@ -141,11 +150,18 @@ impl Log {
                     break;
                 }
                 Next::Damaged => {
-                    return Err(LogError::Damaged { path: path.to_owned(), offset: offset as u64 });
+                    return Err(LogError::Damaged {
+                        path: path.to_owned(),
+                        offset: offset as u64,
+                    });
                 }
             }
         }
-        let log = Self { path: path.to_owned(), file, end: offset as u64 };
+        let log = Self {
+            path: path.to_owned(),
+            file,
+            end: offset as u64,
+        };
         Ok((log, records, torn))
     }
 
@@ -160,7 +176,11 @@ impl Log {
         file.set_len(offset as u64)?;
         file.sync_all()?;
         sync_folder(path)?;
-        Ok(TornTail { offset: offset as u64, bytes: (bytes.len() - offset) as u64, kept_in })
+        Ok(TornTail {
+            offset: offset as u64,
+            bytes: (bytes.len() - offset) as u64,
+            kept_in,
+        })
     }
 
     /// Appends one record; when this returns, it survives a crash.
@@ -171,7 +191,10 @@ impl Log {
             // does not follow it. If that fails too, opening cuts it off.
             let _ = self.file.set_len(self.end);
         }
-        written.map_err(|source| LogError::Io { path: self.path.clone(), source })
+        written.map_err(|source| LogError::Io {
+            path: self.path.clone(),
+            source,
+        })
     }
 
     fn write(&mut self, record: &Record) -> std::io::Result<()> {
@@ -211,11 +234,19 @@ fn next_record(rest: &[u8]) -> Next {
     let end = HEADER + length;
     if rest.len() < end {
         // A flipped bit in a length looks like this too, but then records follow.
-        return if holds_record(&rest[1..]) { Next::Damaged } else { Next::Torn };
+        return if holds_record(&rest[1..]) {
+            Next::Damaged
+        } else {
+            Next::Torn
+        };
     }
     let payload = &rest[HEADER..end];
     if keccak256(payload)[..8] != rest[4..HEADER] {
-        return if rest.len() == end { Next::Torn } else { Next::Damaged };
+        return if rest.len() == end {
+            Next::Torn
+        } else {
+            Next::Damaged
+        };
     }
     match serde_json::from_slice(payload) {
         Ok(record) => Next::Record(record, end),
@@ -289,7 +320,10 @@ mod tests {
             let on_boundary = cut <= MAGIC.len() || (cut - MAGIC.len()).is_multiple_of(size);
             assert_eq!(torn.is_none(), on_boundary, "cut at {cut}");
             if let Some(torn) = torn {
-                assert_eq!(std::fs::read(&torn.kept_in).unwrap(), bytes[torn.offset as usize..cut]);
+                assert_eq!(
+                    std::fs::read(&torn.kept_in).unwrap(),
+                    bytes[torn.offset as usize..cut]
+                );
             }
             log.append(&record(9)).unwrap();
             let (_, records, torn) = Log::open(&path).unwrap();
@@ -321,7 +355,10 @@ mod tests {
             damaged[MAGIC.len() + place] ^= 1;
             std::fs::write(&path, &damaged).unwrap();
             let error = Log::open(&path).unwrap_err();
-            assert!(matches!(error, LogError::Damaged { offset: 8, .. }), "{error}");
+            assert!(
+                matches!(error, LogError::Damaged { offset: 8, .. }),
+                "{error}"
+            );
             assert_eq!(std::fs::read(&path).unwrap(), damaged);
         }
     }

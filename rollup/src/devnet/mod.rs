@@ -32,8 +32,13 @@ use jsonrpsee::RpcModule;
 use jsonrpsee::server::middleware::http::HostFilterLayer;
 use jsonrpsee::server::{BatchRequestConfig, Server, ServerConfig, ServerHandle};
 
-use self::chain::{BASE_FEE, Chain, Rejected};
-use self::log::{BlockRecord, Genesis, Log, Record};
+pub(crate) use self::chain::Chain;
+use self::chain::{BASE_FEE, Rejected};
+#[cfg(test)]
+pub(crate) use self::chain::{Call, CallOutcome};
+pub(crate) use self::log::Genesis;
+pub(crate) use self::log::sync_folder;
+use self::log::{BlockRecord, Log, Record};
 pub use self::log::{LogError, TornTail};
 
 /// The devnet's own chain id, when nobody asks for another.
@@ -150,7 +155,12 @@ impl Devnet {
             .map_err(|error| DevnetError::Server(std::io::Error::other(error)))??;
         let state = Arc::new(state);
         let server = serve(listener, Arc::clone(&state)).await?;
-        Ok(Self { address, server, state, torn })
+        Ok(Self {
+            address,
+            server,
+            state,
+            torn,
+        })
     }
 
     /// Where its JSON-RPC is.
@@ -208,7 +218,10 @@ pub(crate) struct State {
 
 impl State {
     fn open(config: &DevnetConfig) -> Result<(Self, Option<TornTail>), DevnetError> {
-        let home = |source| DevnetError::Home { path: config.home.clone(), source };
+        let home = |source| DevnetError::Home {
+            path: config.home.clone(),
+            source,
+        };
         std::fs::create_dir_all(&config.home).map_err(home)?;
         let lock = lock(&config.home)?;
         let (mut log, records, torn) = Log::open(&config.home.join("devnet.log"))?;
@@ -218,15 +231,27 @@ impl State {
         let genesis = match records.next() {
             Some(Record::Genesis(genesis)) => genesis,
             Some(Record::Block(_)) => {
-                return Err(DevnetError::Replay { block: 0, why: "no genesis".to_owned() });
+                return Err(DevnetError::Replay {
+                    block: 0,
+                    why: "no genesis".to_owned(),
+                });
             }
             None => {
                 let genesis = Genesis {
                     chain_id: config.chain_id,
-                    timestamp: if config.seed.is_some() { SEEDED_EPOCH } else { now() },
+                    timestamp: if config.seed.is_some() {
+                        SEEDED_EPOCH
+                    } else {
+                        now()
+                    },
                     seed: config.seed,
                     balances: std::iter::once((faucet.address(), FAUCET_BALANCE))
-                        .chain(config.prefund.iter().map(|&account| (account, FUND_DEFAULT)))
+                        .chain(
+                            config
+                                .prefund
+                                .iter()
+                                .map(|&account| (account, FUND_DEFAULT)),
+                        )
                         .collect(),
                 };
                 log.append(&Record::Genesis(genesis.clone()))?;
@@ -244,7 +269,12 @@ impl State {
         for record in records {
             replay(&mut chain, record)?;
         }
-        let state = Self { chain: RwLock::new(chain), log: Mutex::new(log), faucet, _lock: lock };
+        let state = Self {
+            chain: RwLock::new(chain),
+            log: Mutex::new(log),
+            faucet,
+            _lock: lock,
+        };
         for &account in &config.prefund {
             if state.chain().account(account).balance.is_zero() {
                 state.fund(account, FUND_DEFAULT)?;
@@ -322,7 +352,12 @@ impl State {
 
 impl std::fmt::Debug for Chain {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "Chain({} at block {})", self.chain_id(), self.height())
+        write!(
+            formatter,
+            "Chain({} at block {})",
+            self.chain_id(),
+            self.height()
+        )
     }
 }
 
@@ -334,19 +369,33 @@ impl From<Rejected> for DevnetError {
 
 fn replay(chain: &mut Chain, record: Record) -> Result<(), DevnetError> {
     let block = chain.height() + 1;
-    let Record::Block(BlockRecord { timestamp, prevrandao, raw }) = record else {
-        return Err(DevnetError::Replay { block, why: "a second genesis".to_owned() });
+    let Record::Block(BlockRecord {
+        timestamp,
+        prevrandao,
+        raw,
+    }) = record
+    else {
+        return Err(DevnetError::Replay {
+            block,
+            why: "a second genesis".to_owned(),
+        });
     };
     let candidate = chain
         .execute(&raw, timestamp, prevrandao)
-        .map_err(|rejected| DevnetError::Replay { block, why: rejected.to_string() })?;
+        .map_err(|rejected| DevnetError::Replay {
+            block,
+            why: rejected.to_string(),
+        })?;
     chain.commit(candidate);
     Ok(())
 }
 
 fn lock(home: &Path) -> Result<File, DevnetError> {
     let path = home.join("devnet.lock");
-    let failed = |source| DevnetError::Home { path: path.clone(), source };
+    let failed = |source| DevnetError::Home {
+        path: path.clone(),
+        source,
+    };
     let mut file = File::options()
         .read(true)
         .write(true)
@@ -362,7 +411,10 @@ fn lock(home: &Path) -> Result<File, DevnetError> {
                 "" => "unknown".to_owned(),
                 known => known.to_owned(),
             };
-            return Err(DevnetError::InUse { home: home.to_owned(), holder });
+            return Err(DevnetError::InUse {
+                home: home.to_owned(),
+                holder,
+            });
         }
         Err(std::fs::TryLockError::Error(source)) => return Err(failed(source)),
     }
@@ -378,7 +430,9 @@ fn listen(port: u16) -> Result<TcpListener, DevnetError> {
             std::io::ErrorKind::AddrInUse => DevnetError::PortInUse { port },
             _ => DevnetError::Server(error),
         })?;
-    listener.set_nonblocking(true).map_err(DevnetError::Server)?;
+    listener
+        .set_nonblocking(true)
+        .map_err(DevnetError::Server)?;
     Ok(listener)
 }
 
@@ -422,5 +476,7 @@ fn seeded_randomness(seed: u64, block: u64) -> B256 {
 
 fn now() -> u64 {
     // A clock before 1970 is one that was never set.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_secs())
 }

@@ -72,12 +72,17 @@ type Answer = Result<Value, ErrorObjectOwned>;
 
 /// Answers one request.
 pub(crate) fn answer(state: &State, method: &str, parameters: Vec<Value>) -> Answer {
-    let mut given = Parameters { values: parameters.into_iter(), taken: 0 };
+    let mut given = Parameters {
+        values: parameters.into_iter(),
+        taken: 0,
+    };
     let chain = || state.chain();
     match method {
-        "web3_clientVersion" => {
-            to_json(concat!("murmuration-devnet/", env!("CARGO_PKG_VERSION"), "/revm"))
-        }
+        "web3_clientVersion" => to_json(concat!(
+            "murmuration-devnet/",
+            env!("CARGO_PKG_VERSION"),
+            "/revm"
+        )),
         "web3_sha3" => to_json(keccak256(given.required::<Bytes>("data")?)),
         "net_version" => to_json(chain().chain_id().to_string()),
         "net_listening" => to_json(true),
@@ -118,7 +123,11 @@ pub(crate) fn answer(state: &State, method: &str, parameters: Vec<Value>) -> Ans
         "eth_estimateGas" => estimate(state, &mut given),
         "eth_sendRawTransaction" => {
             let raw: Bytes = given.required("transaction")?;
-            to_json(state.submit(&raw).map_err(|error| declined(error.to_string()))?)
+            to_json(
+                state
+                    .submit(&raw)
+                    .map_err(|error| declined(error.to_string()))?,
+            )
         }
         "eth_getTransactionByHash" => {
             let hash = given.required("hash")?;
@@ -128,7 +137,9 @@ pub(crate) fn answer(state: &State, method: &str, parameters: Vec<Value>) -> Ans
         "eth_getRawTransactionByHash" => {
             let hash = given.required("hash")?;
             let chain = chain();
-            let mined = chain.block_of_transaction(&hash).and_then(|block| block.mined.as_ref());
+            let mined = chain
+                .block_of_transaction(&hash)
+                .and_then(|block| block.mined.as_ref());
             to_json(mined.map(|mined| Bytes::from(mined.envelope.encoded_2718())))
         }
         "eth_getTransactionByBlockNumberAndIndex" | "eth_getTransactionByBlockHashAndIndex" => {
@@ -162,11 +173,17 @@ pub(crate) fn answer(state: &State, method: &str, parameters: Vec<Value>) -> Ans
         "eth_getLogs" => logs(&chain(), &given.required("filter")?),
         "murmur_fund" => {
             let address = given.required("address")?;
-            let amount = given.optional::<U256>("amount")?.unwrap_or(super::FUND_DEFAULT);
+            let amount = given
+                .optional::<U256>("amount")?
+                .unwrap_or(super::FUND_DEFAULT);
             if amount > FUND_LIMIT {
                 return Err(declined(format!("at most {FUND_LIMIT} wei at once")));
             }
-            to_json(state.fund(address, amount).map_err(|error| declined(error.to_string()))?)
+            to_json(
+                state
+                    .fund(address, amount)
+                    .map_err(|error| declined(error.to_string()))?,
+            )
         }
         "murmur_info" => {
             let chain = chain();
@@ -187,7 +204,10 @@ fn call(state: &State, given: &mut Parameters) -> Answer {
     let chain = state.chain();
     given.latest_state(&chain)?;
     given.no_overrides()?;
-    match chain.call(&message(request), state.next_timestamp(&chain)).map_err(declined)? {
+    match chain
+        .call(&message(request), state.next_timestamp(&chain))
+        .map_err(declined)?
+    {
         CallOutcome::Returned { output, .. } => to_json(output),
         CallOutcome::Reverted { output } => Err(reverted(&output)),
         CallOutcome::Halted { reason } => Err(declined(format!("execution halted: {reason}"))),
@@ -199,7 +219,10 @@ fn estimate(state: &State, given: &mut Parameters) -> Answer {
     let chain = state.chain();
     given.latest_state(&chain)?;
     given.no_overrides()?;
-    match chain.estimate(&message(request), state.next_timestamp(&chain)).map_err(declined)? {
+    match chain
+        .estimate(&message(request), state.next_timestamp(&chain))
+        .map_err(declined)?
+    {
         Estimate::Gas(gas) => to_json(U64::from(gas)),
         Estimate::Reverted(output) => Err(reverted(&output)),
         Estimate::Halted(reason) => Err(declined(format!("execution halted: {reason}"))),
@@ -222,12 +245,17 @@ fn message(request: rpc::TransactionRequest) -> Call {
 fn fee_history(chain: &Chain, given: &mut Parameters) -> Answer {
     let asked: U64 = given.required("block count")?;
     let newest = given.required::<BlockNumberOrTag>("newest block")?;
-    let percentiles = given.optional::<Vec<f64>>("reward percentiles")?.unwrap_or_default();
+    let percentiles = given
+        .optional::<Vec<f64>>("reward percentiles")?
+        .unwrap_or_default();
     if percentiles.len() > 100 {
         return Err(invalid("at most 100 reward percentiles"));
     }
     let newest = number_of(chain, newest).min(chain.height());
-    let count = asked.to::<u64>().clamp(1, FEE_HISTORY_LIMIT).min(newest + 1);
+    let count = asked
+        .to::<u64>()
+        .clamp(1, FEE_HISTORY_LIMIT)
+        .min(newest + 1);
     let oldest = newest + 1 - count;
     let used = (oldest..=newest).map(|number| {
         let gas = chain.block(number).map_or(0, |block| block.header.gas_used);
@@ -250,10 +278,15 @@ fn logs(chain: &Chain, filter: &rpc::Filter) -> Answer {
             Some(block) => (block.header.number, block.header.number),
             None => return Err(declined("unknown block")),
         },
-        rpc::FilterBlockOption::Range { from_block, to_block } => {
+        rpc::FilterBlockOption::Range {
+            from_block,
+            to_block,
+        } => {
             let height = chain.height();
             let from = from_block.map_or(height, |tag| number_of(chain, tag));
-            let to = to_block.map_or(height, |tag| number_of(chain, tag)).min(height);
+            let to = to_block
+                .map_or(height, |tag| number_of(chain, tag))
+                .min(height);
             if from_block.is_some() && to_block.is_some() && from > to && from <= height {
                 return Err(invalid("the range ends before it starts"));
             }
@@ -262,12 +295,18 @@ fn logs(chain: &Chain, filter: &rpc::Filter) -> Answer {
     };
     let mut found = Vec::new();
     for number in from..=to {
-        let Some(block) = chain.block(number) else { break };
+        let Some(block) = chain.block(number) else {
+            break;
+        };
         if !filter.matches_bloom(block.header.logs_bloom) {
             continue;
         }
         let Some(mined) = &block.mined else { continue };
-        found.extend(rpc_logs(block, mined).into_iter().filter(|log| filter.rpc_matches(log)));
+        found.extend(
+            rpc_logs(block, mined)
+                .into_iter()
+                .filter(|log| filter.rpc_matches(log)),
+        );
         if found.len() > LOGS_LIMIT {
             return Err(declined(format!(
                 "more than {LOGS_LIMIT} logs in blocks {from} to {to}: ask for fewer blocks"
@@ -395,7 +434,9 @@ impl Parameters {
         let id = self.optional::<BlockId>("block")?.unwrap_or_default();
         match find(chain, id) {
             Some(block) if block.header.number == chain.height() => Ok(()),
-            Some(_) => Err(declined("the devnet keeps the state of its latest block only")),
+            Some(_) => Err(declined(
+                "the devnet keeps the state of its latest block only",
+            )),
             None => Err(declined("unknown block")),
         }
     }

@@ -1,0 +1,320 @@
+//! The chain's two contracts, spoken to as one: who the peers are, and which swarms
+//! there are. A swarm's rounds are in [`crate::swarm`].
+
+use alloy::primitives::{Address, B256, U256};
+use alloy::signers::local::PrivateKeySigner;
+use serde::{Deserialize, Serialize};
+
+use crate::connection::{ChainProfile, Connection, Reader, Sent};
+use crate::contracts::abi::ledger::{IReputationLedger, ReputationLedger as L};
+use crate::contracts::abi::registry::PeerRegistry as R;
+use crate::contracts::{
+    self, Addresses, CREATE2_FACTORY, LEDGER, REGISTRY, deployment, ledger_init_code,
+    registry_init_code,
+};
+use crate::error::LedgerError;
+use crate::registration::{Peer, RegistrationRequest, authorize_registration};
+use crate::scorecard::Domain;
+use crate::swarm::Swarm;
+
+/// What a swarm is run by, on chain. Part of its id, so that nobody can create
+/// somebody else's swarm with other terms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Terms {
+    /// When round 0 began, in seconds since 1970, for a clocked swarm.
+    pub genesis: u64,
+    /// Seconds of a round: round r cannot be opened before genesis + r * length. With 0
+    /// rounds are counted, not clocked.
+    pub round_length: u32,
+    /// Fewest seconds between two openings.
+    pub min_interval: u32,
+    /// Seconds after its opening from which an unsettled round can be voided.
+    pub settle_timeout: u32,
+}
+
+impl Terms {
+    /// Those of a swarm on a devnet: no clock, no waiting.
+    pub const LOCAL: Self = Self {
+        genesis: 0,
+        round_length: 0,
+        min_interval: 0,
+        settle_timeout: 0,
+    };
+
+    fn on_chain(self) -> IReputationLedger::Terms {
+        IReputationLedger::Terms {
+            genesis: self.genesis,
+            roundLength: self.round_length,
+            minInterval: self.min_interval,
+            settleTimeout: self.settle_timeout,
+        }
+    }
+}
+
+/// A chain's ledger, as one account sees it. Clones share the account's one sender.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    connection: Connection,
+    addresses: Addresses,
+}
+
+impl Ledger {
+    /// Connects to contracts that are there, after checking that the chain is the one
+    /// named and the code is this version's. Must be called on a tokio runtime.
+    pub async fn connect(
+        profile: &ChainProfile,
+        signer: PrivateKeySigner,
+    ) -> Result<Self, LedgerError> {
+        let connection = Connection::open(profile, signer).await?;
+        Self::check(connection, addresses_of(profile)).await
+    }
+
+    /// Deploys what is not there yet, at its deterministic address, and connects.
+    pub async fn deploy(
+        profile: &ChainProfile,
+        signer: PrivateKeySigner,
+    ) -> Result<Self, LedgerError> {
+        let connection = Connection::open(profile, signer).await?;
+        let addresses = addresses_of(profile);
+        if addresses != Addresses::deterministic() {
+            // Somebody else's choice of address cannot be deployed to, only found.
+            return Self::check(connection, addresses).await;
+        }
+        let reader = connection.reader();
+        if reader.code(CREATE2_FACTORY).await?.is_empty() {
+            return Err(LedgerError::NoContract {
+                contract: "deterministic deployment proxy",
+                address: CREATE2_FACTORY,
+                chain_id: reader.chain_id,
+            });
+        }
+        let ledger = ledger_init_code(addresses.registry);
+        for (address, code) in [
+            (addresses.registry, registry_init_code()),
+            (addresses.ledger, ledger),
+        ] {
+            if !reader.code(address).await?.is_empty() {
+                continue;
+            }
+            let sent = connection
+                .send_raw(CREATE2_FACTORY, deployment(&code))
+                .await;
+            // Several peers of a new swarm may deploy at once; one of them succeeds.
+            if let Err(error) = sent
+                && reader.code(address).await?.is_empty()
+            {
+                return Err(error);
+            }
+        }
+        Self::check(connection, addresses).await
+    }
+
+    async fn check(connection: Connection, addresses: Addresses) -> Result<Self, LedgerError> {
+        let reader = connection.reader();
+        for (contract, address, artifact) in [
+            ("PeerRegistry", addresses.registry, &*REGISTRY),
+            ("ReputationLedger", addresses.ledger, &*LEDGER),
+        ] {
+            check_code(reader, contract, address, artifact).await?;
+        }
+        let bound = reader.call(addresses.ledger, &L::registryCall {}).await?;
+        if bound != addresses.registry {
+            return Err(LedgerError::Profile(format!(
+                "the ledger at {} belongs to the registry at {bound}, not {}",
+                addresses.ledger, addresses.registry
+            )));
+        }
+        Ok(Self {
+            connection,
+            addresses,
+        })
+    }
+
+    /// Where the contracts are.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// The chain's id.
+    pub fn chain_id(&self) -> u64 {
+        self.reader().chain_id
+    }
+
+    /// What scorecards are signed for.
+    pub fn domain(&self) -> Domain {
+        Domain {
+            chain_id: self.chain_id(),
+            ledger: self.addresses.ledger.into_array(),
+        }
+    }
+
+    /// The account that sends.
+    pub fn address(&self) -> [u8; 20] {
+        self.reader().address().into_array()
+    }
+
+    /// The account's key.
+    pub fn signer(&self) -> &PrivateKeySigner {
+        &self.reader().signer
+    }
+
+    /// What an account has to pay with, in wei.
+    pub async fn balance(&self, account: [u8; 20]) -> Result<U256, LedgerError> {
+        self.reader().balance(account.into()).await
+    }
+
+    /// The newest block's number.
+    pub async fn height(&self) -> Result<u64, LedgerError> {
+        self.reader().height().await
+    }
+
+    /// Registers this account: the iroh key it stands for, that key's signature over
+    /// [`registration_message`](crate::registration_message), a name of at most 48
+    /// bytes. Replaces an earlier record.
+    pub async fn register(
+        &self,
+        iroh_key: [u8; 32],
+        iroh_signature: [u8; 64],
+        name: &str,
+    ) -> Result<Sent, LedgerError> {
+        let call = R::registerCall {
+            node: iroh_key.into(),
+            nodeSignature: iroh_signature.to_vec().into(),
+            name: name.to_owned(),
+        };
+        self.connection.send(self.addresses.registry, &call).await
+    }
+
+    /// Signs a registration that anybody can relay: for an account without funds.
+    pub async fn authorize_registration(
+        &self,
+        iroh_key: [u8; 32],
+        iroh_signature: [u8; 64],
+        name: &str,
+        deadline: u64,
+    ) -> Result<RegistrationRequest, LedgerError> {
+        let owner = self.reader().address();
+        let nonce = self
+            .reader()
+            .call(self.addresses.registry, &R::noncesCall { owner })
+            .await?;
+        Ok(authorize_registration(
+            self.signer(),
+            self.chain_id(),
+            self.addresses.registry,
+            nonce,
+            (iroh_key, iroh_signature, name),
+            deadline,
+        ))
+    }
+
+    /// Pays for somebody else's registration.
+    pub async fn relay_registration(
+        &self,
+        request: &RegistrationRequest,
+    ) -> Result<Sent, LedgerError> {
+        let call = R::registerForCall {
+            owner: request.owner.into(),
+            node: request.iroh_key.into(),
+            nodeSignature: request.iroh_signature.to_vec().into(),
+            name: request.name.clone(),
+            deadline: U256::from(request.deadline),
+            signature: request.signature.to_vec().into(),
+        };
+        self.connection.send(self.addresses.registry, &call).await
+    }
+
+    /// A peer's record, or `None` if it has none.
+    pub async fn peer(&self, address: [u8; 20]) -> Result<Option<Peer>, LedgerError> {
+        let call = R::peerCall {
+            owner: address.into(),
+        };
+        let found = self.reader().call(self.addresses.registry, &call).await?;
+        Ok(Peer::from_record(
+            self.chain_id(),
+            self.addresses.registry,
+            address.into(),
+            found,
+        ))
+    }
+
+    /// Creates a swarm, or finds it: its id follows from the manifest's hash and terms.
+    pub async fn create_swarm(
+        &self,
+        manifest_hash: [u8; 32],
+        terms: Terms,
+    ) -> Result<Swarm, LedgerError> {
+        let manifest = B256::from(manifest_hash);
+        let terms = terms.on_chain();
+        let id = self
+            .reader()
+            .call(
+                self.addresses.ledger,
+                &L::swarmIdCall {
+                    manifest,
+                    terms: terms.clone(),
+                },
+            )
+            .await?;
+        let swarm = self.swarm(id.0);
+        match swarm.info().await {
+            Ok(_) => return Ok(swarm),
+            Err(error) if error.refusal() == Some("UnknownSwarm") => {}
+            Err(error) => return Err(error),
+        }
+        self.connection
+            .send(
+                self.addresses.ledger,
+                &L::createSwarmCall { manifest, terms },
+            )
+            .await?;
+        Ok(swarm)
+    }
+
+    /// A swarm by its id on chain; nothing is asked yet.
+    pub fn swarm(&self, id: [u8; 32]) -> Swarm {
+        Swarm::new(self.clone(), id)
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(crate) fn reader(&self) -> &Reader {
+        self.connection.reader()
+    }
+}
+
+fn addresses_of(profile: &ChainProfile) -> Addresses {
+    let deterministic = Addresses::deterministic();
+    Addresses {
+        registry: profile.registry.unwrap_or(deterministic.registry),
+        ledger: profile.ledger.unwrap_or(deterministic.ledger),
+    }
+}
+
+async fn check_code(
+    reader: &Reader,
+    contract: &'static str,
+    address: Address,
+    artifact: &contracts::Artifact,
+) -> Result<(), LedgerError> {
+    let code = reader.code(address).await?;
+    let chain_id = reader.chain_id;
+    if code.is_empty() {
+        return Err(LedgerError::NoContract {
+            contract,
+            address,
+            chain_id,
+        });
+    }
+    if !artifact.matches(&code) {
+        return Err(LedgerError::OtherContract {
+            contract,
+            address,
+            chain_id,
+        });
+    }
+    Ok(())
+}
