@@ -98,8 +98,29 @@ pub(crate) struct Reader {
 #[derive(Debug)]
 struct Job {
     to: Address,
+    value: U256,
     input: Bytes,
     done: oneshot::Sender<Result<Sent, LedgerError>>,
+}
+
+/// A chain's JSON-RPC; nothing is asked yet.
+pub(crate) fn provider_of(rpc: &str) -> Result<RootProvider<AnyNetwork>, LedgerError> {
+    let url: reqwest::Url = rpc
+        .parse()
+        .map_err(|error| LedgerError::Profile(format!("rpc = {rpc:?}: {error}")))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(LedgerError::Profile(format!(
+            "rpc = {rpc:?}: only http and https can be used"
+        )));
+    }
+    // Without one, reqwest panics. Fails only if there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    let client = reqwest::Client::builder()
+        .timeout(REQUEST_TIMEOUT)
+        .build()
+        .map_err(|error| LedgerError::Profile(format!("http client: {error}")))?;
+    Ok(RootProvider::new(RpcClient::new(Http::with_client(client, url), local)))
 }
 
 impl Connection {
@@ -108,26 +129,8 @@ impl Connection {
         profile: &ChainProfile,
         signer: PrivateKeySigner,
     ) -> Result<Self, LedgerError> {
-        let url: reqwest::Url = profile
-            .rpc
-            .parse()
-            .map_err(|error| LedgerError::Profile(format!("rpc = {:?}: {error}", profile.rpc)))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(LedgerError::Profile(format!(
-                "rpc = {:?}: only http and https can be used",
-                profile.rpc
-            )));
-        }
-        // Without one, reqwest panics. Fails only if there is one already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
-        let client = reqwest::Client::builder()
-            .timeout(REQUEST_TIMEOUT)
-            .build()
-            .map_err(|error| LedgerError::Profile(format!("http client: {error}")))?;
-        let client = RpcClient::new(Http::with_client(client, url), local);
         let reader = Reader {
-            provider: RootProvider::new(client),
+            provider: provider_of(&profile.rpc)?,
             rpc: profile.rpc.as_str().into(),
             chain_id: profile.chain_id,
             signer,
@@ -169,8 +172,18 @@ impl Connection {
     }
 
     pub(crate) async fn send_raw(&self, to: Address, input: Bytes) -> Result<Sent, LedgerError> {
+        self.send_value(to, U256::ZERO, input).await
+    }
+
+    /// The same with an amount in wei.
+    pub(crate) async fn send_value(
+        &self,
+        to: Address,
+        value: U256,
+        input: Bytes,
+    ) -> Result<Sent, LedgerError> {
         let (done, result) = oneshot::channel();
-        let job = Job { to, input, done };
+        let job = Job { to, value, input, done };
         let gone = || LedgerError::Transport {
             rpc: self.reader.rpc.to_string(),
             message: "the sending task has ended".to_owned(),
@@ -229,6 +242,11 @@ impl Reader {
             .map_err(|error| self.error(error))
     }
 
+    pub(crate) async fn gas_price(&self) -> Result<U256, LedgerError> {
+        let price = self.provider.get_gas_price().await.map_err(|error| self.error(error))?;
+        Ok(U256::from(price))
+    }
+
     pub(crate) async fn height(&self) -> Result<u64, LedgerError> {
         self.provider
             .get_block_number()
@@ -276,17 +294,22 @@ struct Sender {
 
 impl Sender {
     async fn run(self, mut queue: mpsc::Receiver<Job>) {
-        while let Some(Job { to, input, done }) = queue.recv().await {
-            let result = self.send(to, input).await;
+        while let Some(Job { to, value, input, done }) = queue.recv().await {
+            let result = self.send(to, value, input).await;
             // Whoever asked may have stopped waiting; the transaction stands.
             let _ = done.send(result);
         }
     }
 
-    async fn send(&self, to: Address, input: Bytes) -> Result<Sent, LedgerError> {
+    async fn send(
+        &self,
+        to: Address,
+        value: U256,
+        input: Bytes,
+    ) -> Result<Sent, LedgerError> {
         let mut retries = 0;
         loop {
-            match self.attempt(to, &input).await {
+            match self.attempt(to, value, &input).await {
                 // Another process sends with this key, or a transaction of an earlier
                 // run was mined meanwhile: the next attempt asks for a fresh number.
                 Err(LedgerError::Declined { message, .. })
@@ -300,10 +323,16 @@ impl Sender {
         }
     }
 
-    async fn attempt(&self, to: Address, input: &Bytes) -> Result<Sent, LedgerError> {
+    async fn attempt(
+        &self,
+        to: Address,
+        value: U256,
+        input: &Bytes,
+    ) -> Result<Sent, LedgerError> {
         let reader = &self.reader;
         let from = reader.address();
-        let request = reader.request(to, input.clone());
+        let mut request = reader.request(to, input.clone());
+        request.inner.value = Some(value);
         let gas = reader
             .provider
             .estimate_gas(request)
@@ -327,7 +356,7 @@ impl Sender {
                 max_fee_per_gas: max_fee,
                 max_priority_fee_per_gas: tip,
                 to: TxKind::Call(to),
-                value: U256::ZERO,
+                value,
                 access_list: Default::default(),
                 input: input.clone(),
             };

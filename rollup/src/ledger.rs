@@ -245,19 +245,10 @@ impl Ledger {
         manifest_hash: [u8; 32],
         terms: Terms,
     ) -> Result<Swarm, LedgerError> {
+        let id = self.swarm_id(manifest_hash, terms).await?;
         let manifest = B256::from(manifest_hash);
         let terms = terms.on_chain();
-        let id = self
-            .reader()
-            .call(
-                self.addresses.ledger,
-                &L::swarmIdCall {
-                    manifest,
-                    terms: terms.clone(),
-                },
-            )
-            .await?;
-        let swarm = self.swarm(id.0);
+        let swarm = self.swarm(id);
         match swarm.info().await {
             Ok(_) => return Ok(swarm),
             Err(error) if error.refusal() == Some("UnknownSwarm") => {}
@@ -270,6 +261,15 @@ impl Ledger {
             )
             .await?;
         Ok(swarm)
+    }
+
+    pub(crate) async fn swarm_id(
+        &self,
+        manifest_hash: [u8; 32],
+        terms: Terms,
+    ) -> Result<[u8; 32], LedgerError> {
+        let call = L::swarmIdCall { manifest: manifest_hash.into(), terms: terms.on_chain() };
+        Ok(self.reader().call(self.addresses.ledger, &call).await?.0)
     }
 
     /// A swarm by its id on chain; nothing is asked yet.

@@ -5,6 +5,7 @@ mod contract_tests;
 mod contracts;
 pub mod devnet;
 mod error;
+mod funding;
 mod history;
 mod keystore;
 mod ledger;

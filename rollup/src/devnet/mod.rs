@@ -14,6 +14,7 @@
 
 mod chain;
 mod log;
+mod remote;
 mod rpc;
 
 use std::fs::File;
@@ -38,6 +39,7 @@ use self::chain::{BASE_FEE, Rejected};
 pub(crate) use self::chain::{Call, CallOutcome};
 pub(crate) use self::log::Genesis;
 pub(crate) use self::log::sync_folder;
+pub use self::remote::{answers, request_funds};
 use self::log::{BlockRecord, Log, Record};
 pub use self::log::{LogError, TornTail};
 
