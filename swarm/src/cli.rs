@@ -57,16 +57,13 @@ pub struct RunArgs {
     /// Join the swarm this ticket names, instead of one's own
     #[arg(long, value_name = "TICKET")]
     pub join: Option<String>,
-    /// Settle on the chain behind this JSON-RPC URL instead of the embedded devnet
+    /// Settle on the chain behind this JSON-RPC URL instead of the embedded
+    /// devnet; MURMUR_PAYER_KEY in the environment holds the key that pays
     #[arg(long, value_name = "URL", requires = "chain_id")]
     pub rpc: Option<String>,
     /// The chain id that URL must answer with
     #[arg(long, value_name = "N", requires = "rpc")]
     pub chain_id: Option<u64>,
-    /// Hex private key that pays for transactions on that chain; read from the
-    /// environment, never from the command line
-    #[arg(skip)]
-    pub payer: Option<String>,
     /// Port of the embedded devnet's JSON-RPC on loopback [default: any free one]
     #[arg(long, value_name = "PORT", conflicts_with = "rpc")]
     pub rpc_port: Option<u16>,
@@ -76,6 +73,16 @@ pub struct RunArgs {
     /// Held-out items per environment and level for the evaluation
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub eval_items: u32,
+}
+
+impl Default for RunArgs {
+    /// What `murmur run` alone means.
+    fn default() -> Self {
+        use clap::{ArgMatches, Command, FromArgMatches};
+        let command = Self::augment_args(Command::new("run"));
+        let matches: ArgMatches = command.get_matches_from(["run"]);
+        Self::from_arg_matches(&matches).expect("every argument of `run` has a default")
+    }
 }
 
 /// `murmur replay`.

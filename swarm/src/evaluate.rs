@@ -58,7 +58,7 @@ pub fn chat(messages: &[tasks::dialogue::Message]) -> Vec<ChatMessage> {
     messages
         .iter()
         .map(|message| ChatMessage {
-            role: message.role.name().to_owned(),
+            role: message.role.as_str().to_owned(),
             content: message.content.clone(),
         })
         .collect()
@@ -108,10 +108,19 @@ fn measure(
     items: &[Item],
     plan: &EvalPlan,
 ) -> Result<Tally> {
+    // Each environment and level has draws of its own; they differ in the high
+    // bits, items in the low ones.
+    let mut hasher = blake3::Hasher::new_derive_key("murmuration evaluation draws v1");
+    hasher.update(&plan.seed.to_le_bytes());
+    hasher.update(&environment.manifest().id().0);
+    hasher.update(&[items.first().map_or(0, |item| item.level)]);
+    let mut draws = [0; 8];
+    hasher.finalize_xof().fill(&mut draws);
+    let draws = u64::from_le_bytes(draws);
     let request = |item: &Item, index: usize, group, temperature| Request {
         messages: chat(&tasks::dialogue::answer_prompt(item)),
         group,
-        seed: plan.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(index as u64),
+        seed: draws ^ index as u64,
         max_tokens: MAX_TOKENS,
         temperature,
         top_p: 1.0,
@@ -133,13 +142,13 @@ fn measure(
         for completion in sampled {
             let score = environment.score(item, &completion.text);
             tally.samples += 1;
-            tally.sampled += u32::from(score.is_correct());
-            tally.formed += u32::from(score.is_well_formed());
+            tally.sampled += u32::from(score.is_right());
+            tally.formed += u32::from(score.well_formed());
         }
     }
     Ok(tally)
 }
 
 fn is_right(environment: &dyn Environment, item: &Item, text: &str) -> bool {
-    environment.score(item, text).is_correct()
+    environment.score(item, text).is_right()
 }

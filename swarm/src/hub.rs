@@ -2,20 +2,16 @@
 //! writes the file, the log lines and the screen's queue.
 //!
 //! The file is the record, so its queue waits; the screen only watches, so its
-//! queue drops (and the screen, a fold, is told how many it missed).
+//! queue drops and counts what it can't take.
 
 use std::io::{BufWriter, Write};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use swarm_core::event::{Event, LogLevel, Record};
 use swarm_core::ids::PeerId;
-
-/// Records the screen may lag behind: a few rounds of a full swarm. More
-/// would only delay what it shows.
-const SCREEN_QUEUE: usize = 8192;
 
 /// Milliseconds since the Unix epoch. The only clock of the node: everything
 /// below is told the time.
@@ -36,14 +32,9 @@ pub struct Hub {
 #[derive(Debug, Default)]
 pub struct Listeners {
     /// The screen's queue.
-    pub screen: Option<SyncSender<Record>>,
+    pub screen: Option<tui::Feed>,
     /// Plain lines to stderr.
     pub stderr: bool,
-}
-
-/// The queue of a screen: its sending and receiving end.
-pub fn screen_queue() -> (SyncSender<Record>, Receiver<Record>) {
-    sync_channel(SCREEN_QUEUE)
 }
 
 /// The thread behind the hub; joined to be sure that the file is complete.
@@ -65,6 +56,11 @@ impl Hub {
         let (records, queue) = channel();
         let thread = std::thread::spawn(move || write_all(&queue, file, &listeners));
         (Self { records, peer: None }, Writer { thread })
+    }
+
+    /// A hub that nobody listens to, to be replaced.
+    pub fn silent() -> Self {
+        Self { records: channel().0, peer: None }
     }
 
     /// The same hub, speaking for one local peer.
@@ -91,7 +87,6 @@ fn write_all(
     listeners: &Listeners,
 ) -> Result<()> {
     let mut file = BufWriter::new(file);
-    let mut missed = 0u64;
     while let Ok(record) = queue.recv() {
         let mut next = Some(record);
         // Everything that is waiting goes out in one flush.
@@ -104,17 +99,11 @@ fn write_all(
                 eprintln!("{line}");
             }
             if let Some(screen) = &listeners.screen {
-                match screen.try_send(record) {
-                    Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-                    Err(TrySendError::Full(_)) => missed += 1,
-                }
+                screen.send(record);
             }
             next = queue.try_recv().ok();
         }
         file.flush().context("writing events.jsonl (is the disk full?)")?;
-    }
-    if missed > 0 {
-        tracing::warn!(missed, "the screen fell behind; the file has every event");
     }
     file.into_inner().context("writing events.jsonl")?.sync_all().context("syncing events.jsonl")
 }

@@ -1,10 +1,35 @@
-//! The node: drives the protocol with the network, the policy, the chain and
-//! the disk.
+//! The node: drives the protocol ([`swarm_core`]) with the network (iroh), the
+//! policy, the chain and the disk.
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | [`net`] | the network shell: gossip, bodies by hash, addresses, limits |
-//! | [`ticket`] | the line of text that lets a stranger into a swarm |
+//! | [`cli`] | the command line |
+//! | [`process`] | `murmur run`: a process's peers, their chain and home |
+//! | [`peer`] | one peer: the shell around the round machine |
+//! | [`net`] | iroh: gossip for announcements, bodies by hash |
+//! | [`ticket`] | what a third process needs to join |
+//! | [`chain`] | one peer's side of the ledger |
+//! | [`worker`] | the policy's own thread |
+//! | [`evaluate`] | held-out accuracy |
+//! | [`home`], [`identity`] | files and keys |
+//! | [`hub`] | where events go: file, log lines, screen |
+//! | [`inspect`], [`report`] | `eval`, `rep top`, `report.json` |
+//! | [`base`] | the embedded base model |
+//!
+//! Invariants: decisions are the machine's; the screen is never waited for;
+//! every task has an owner and ends with it; no secret is logged.
 
+pub mod base;
+pub mod chain;
+pub mod cli;
+pub mod evaluate;
+pub mod home;
+pub mod hub;
+pub mod identity;
+pub mod inspect;
 pub mod net;
+pub mod peer;
+pub mod process;
+pub mod report;
 pub mod ticket;
+pub mod worker;

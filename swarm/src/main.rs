@@ -1,1 +1,87 @@
-fn main() {}
+//! The binary: parse, start, run, exit code.
+
+use std::io::{BufReader, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use swarm::cli::{Cli, Command, RepCommand, ReplayArgs, RunArgs};
+use swarm::{inspect, process};
+use tokio_util::sync::CancellationToken;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let command = cli.command.unwrap_or_else(|| Command::Run(RunArgs::default()));
+    let result = match command {
+        Command::Run(args) => run(args),
+        Command::Replay(args) => replay(&args),
+        Command::Eval(args) => print(inspect::eval(&args)),
+        Command::Rep(RepCommand::Top(args)) => {
+            runtime().and_then(|runtime| print(runtime.block_on(inspect::top(&args))))
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("murmur: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Runtime::new().context("starting the runtime")
+}
+
+fn print(text: Result<String>) -> Result<()> {
+    // A reader that closed early (`| head`) has what it wanted.
+    let _ = std::io::stdout().write_all(text?.as_bytes());
+    Ok(())
+}
+
+fn run(args: RunArgs) -> Result<()> {
+    let runtime = runtime()?;
+    let stop = CancellationToken::new();
+    runtime.spawn(stop_on_signal(stop.clone()));
+    if args.headless {
+        trace_to_stderr();
+        return runtime.block_on(process::run(args, None, stop));
+    }
+    let _history = process::history(&args)?;
+    let (feed, records) = tui::feed();
+    let node = runtime.spawn(process::run(args, Some(feed), stop.clone()));
+    let shown = tui::live(records, move || stop.cancel());
+    let ran = runtime.block_on(node).context("the node panicked")?;
+    shown.context("drawing on the terminal (is this a terminal? `--headless` needs none)")?;
+    ran
+}
+
+async fn stop_on_signal(stop: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+    stop.cancel();
+}
+
+/// Libraries' warnings, and whatever `RUST_LOG` asks for.
+fn trace_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+fn replay(args: &ReplayArgs) -> Result<()> {
+    let file = std::fs::File::open(&args.file)
+        .with_context(|| format!("opening {}", args.file.display()))?;
+    let (records, problems) = tui::read_events(BufReader::new(file));
+    anyhow::ensure!(
+        !records.is_empty(),
+        "{} holds no events{}",
+        args.file.display(),
+        problems.first().map(|first| format!(": {first}")).unwrap_or_default()
+    );
+    tui::replay(records, problems).context("drawing on the terminal")
+}

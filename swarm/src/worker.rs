@@ -80,6 +80,8 @@ pub enum Done {
         hash: [u8; 32],
         /// Optimizer steps.
         step: u64,
+        /// Time spent.
+        took: Duration,
     },
     /// Held-out accuracy.
     Evaluated {
@@ -159,7 +161,7 @@ fn run(policy: &mut Policy, registry: &Registry, job: Job) -> Result<Done> {
             let hash = policy
                 .save(&directory, &extra)
                 .with_context(|| format!("saving a checkpoint in {}", directory.display()))?;
-            Done::Saved { hash, step: policy.step() }
+            Done::Saved { hash, step: policy.step(), took: start.elapsed() }
         }
         Job::Evaluate { round, plan } => {
             let report = evaluate(policy, registry, &plan)?;

@@ -1,0 +1,296 @@
+//! One peer's side of the ledger: joining, opening rounds, settling them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use ed25519_dalek::{Signer, SigningKey};
+use rollup::{
+    Delivery, Ledger, Outbox, RoundStatus, Scorecard, Settled, SignedRound, SignedScorecard, Swarm,
+    registration_message, sign_scorecard,
+};
+use swarm_core::ids::{Address, Beacon, Hash, PeerId, TxHash};
+use swarm_core::message::{Card, EvmSignature};
+use swarm_core::round::{ScorecardRequest, Settlement};
+use tokio::sync::Mutex;
+
+/// How long a signed registration may wait to be relayed.
+const REGISTRATION_SECONDS: u64 = 24 * 3600;
+
+/// A peer on the ledger of its swarm. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    swarm: Swarm,
+    /// Who stands behind an address, once known.
+    names: Arc<Mutex<BTreeMap<[u8; 20], PeerId>>>,
+}
+
+/// A round as the machine is told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// The round.
+    pub round: u64,
+    /// Its beacon.
+    pub beacon: Beacon,
+    /// Its witnesses.
+    pub committee: Vec<(PeerId, Address)>,
+}
+
+/// A peer's standing, as the ledger has it.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// The peer; all zeros when its key never signed for the address.
+    pub peer: PeerId,
+    /// The name it registered.
+    pub name: String,
+    /// Reputation in ppm.
+    pub score_ppm: u32,
+    /// Settled rounds it was scored in.
+    pub rounds: u64,
+}
+
+impl Chain {
+    /// The swarm as the peer's own account reaches it.
+    pub fn new(swarm: Swarm) -> Self {
+        Self { swarm, names: Arc::default() }
+    }
+
+    /// Who owns the peer's reputation.
+    pub fn address(&self) -> Address {
+        Address(self.ledger().address())
+    }
+
+    fn ledger(&self) -> &Ledger {
+        self.swarm.ledger()
+    }
+
+    /// Register the peer and make it a member, unless it is one. What comes
+    /// back is the owner's signature over the registration.
+    ///
+    /// # Errors
+    /// The chain can't be reached or refuses.
+    pub async fn join(&self, iroh: &SigningKey, name: &str, now_s: u64) -> Result<EvmSignature> {
+        let ledger = self.ledger();
+        let owner = ledger.address();
+        let registry = ledger.addresses().registry.into_array();
+        let message = registration_message(ledger.chain_id(), registry, owner);
+        let (key, signature) = (iroh.verifying_key().to_bytes(), iroh.sign(&message).to_bytes());
+        let request = ledger
+            .authorize_registration(key, signature, name, now_s + REGISTRATION_SECONDS)
+            .await
+            .context("preparing the registration")?;
+        let known = ledger.peer(owner).await.context("reading the peer registry")?;
+        if known.is_none_or(|peer| peer.iroh_key != Some(key) || peer.name != name) {
+            ledger.register(key, signature, name).await.context("registering the peer")?;
+        }
+        self.swarm.join().await.context("joining the swarm on chain")?;
+        Ok(EvmSignature(request.signature))
+    }
+
+    /// Make the peer eligible as a witness again, if it had fallen silent.
+    ///
+    /// # Errors
+    /// The chain can't be reached or refuses.
+    pub async fn check_in(&self) -> Result<()> {
+        let owner = self.ledger().address();
+        let standing = self.swarm.standing(owner).await.context("reading the ledger")?;
+        if standing.is_some_and(|standing| !standing.active) {
+            self.swarm.check_in().await.context("checking in")?;
+        }
+        Ok(())
+    }
+
+    /// The lowest round that can still be opened.
+    ///
+    /// # Errors
+    /// The chain can't be reached.
+    pub async fn next_round(&self) -> Result<u64> {
+        Ok(self.swarm.info().await.context("reading the ledger")?.next_round)
+    }
+
+    /// Open a round, or learn of it.
+    ///
+    /// # Errors
+    /// The chain can't be reached, or the round is too old or too early.
+    pub async fn open(&self, round: u64) -> Result<Opened> {
+        let opened = self.swarm.open_round(round).await.context("opening the round")?;
+        self.named(opened).await
+    }
+
+    /// A round that somebody opened, if anybody did.
+    ///
+    /// # Errors
+    /// The chain can't be reached.
+    pub async fn opened(&self, round: u64) -> Result<Option<Opened>> {
+        match self.swarm.round_opened(round).await.context("reading the ledger")? {
+            Some(opened) => Ok(Some(self.named(opened).await?)),
+            None => Ok(None),
+        }
+    }
+
+    async fn named(&self, opened: rollup::RoundOpened) -> Result<Opened> {
+        let mut committee = Vec::with_capacity(opened.committee.len());
+        for address in opened.committee {
+            // A witness whose iroh key never signed for it can't speak in the
+            // swarm; it counts for the quorum as one who is silent.
+            let peer = self.peer_of(address).await?.unwrap_or_default();
+            committee.push((peer, Address(address)));
+        }
+        Ok(Opened { round: opened.round, beacon: Beacon(opened.beacon), committee })
+    }
+
+    async fn peer_of(&self, address: [u8; 20]) -> Result<Option<PeerId>> {
+        if let Some(peer) = self.names.lock().await.get(&address) {
+            return Ok(Some(*peer));
+        }
+        let record = self.ledger().peer(address).await.context("reading the peer registry")?;
+        let peer = record.and_then(|record| record.iroh_key).map(PeerId);
+        if let Some(peer) = peer {
+            self.names.lock().await.insert(address, peer);
+        }
+        Ok(peer)
+    }
+
+    fn scorecard(&self, round: u64, included: Hash, scores: &[(Address, u32)]) -> Scorecard {
+        Scorecard {
+            swarm: self.swarm.id(),
+            round,
+            included: included.0,
+            scores: scores.iter().map(|(address, score)| (address.0, *score)).collect(),
+        }
+    }
+
+    /// The peer's signature on its scorecard.
+    pub fn sign(&self, request: &ScorecardRequest) -> EvmSignature {
+        let card = self.scorecard(request.round, request.included, &request.scores);
+        EvmSignature(sign_scorecard(self.ledger().signer(), &self.ledger().domain(), &card))
+    }
+
+    /// Whether `witness` signed this card.
+    pub fn verifies(&self, witness: Address, round: u64, card: &Card) -> bool {
+        let card = self.cards(round, &[(witness, card.clone())]);
+        card.iter().all(|card| card.is_valid(&self.ledger().domain()))
+    }
+
+    fn cards(&self, round: u64, cards: &[(Address, Card)]) -> Vec<SignedScorecard> {
+        cards
+            .iter()
+            .map(|(witness, card)| SignedScorecard {
+                witness: witness.0,
+                card: self.scorecard(round, card.included, &card.scores),
+                signature: card.signature.0,
+            })
+            .collect()
+    }
+
+    /// A settlement as the outbox keeps it.
+    pub fn signed(&self, settlement: &Settlement) -> SignedRound {
+        SignedRound {
+            swarm: self.swarm.id(),
+            round: settlement.round,
+            included: settlement.included.0,
+            cards: self.cards(settlement.round, &settlement.cards),
+        }
+    }
+
+    /// Send what waits in the outbox. What comes back are the transactions
+    /// that this peer's account sent.
+    ///
+    /// # Errors
+    /// The outbox can't be read or written, or the chain has declined a round;
+    /// what can be sent later stays.
+    pub async fn flush(&self, outbox: &Outbox) -> Result<Vec<(SettledTx, u64)>> {
+        let mut sent = Vec::new();
+        let mut problem = None;
+        for (signed, delivery) in outbox.flush(self.ledger()).await.context("the outbox")? {
+            match delivery {
+                Delivery::Settled { settled: Settled { tx: Some(_), gas, .. }, .. } => {
+                    sent.extend(self.settlement_of(signed.round).await?.map(|tx| (tx, gas)));
+                }
+                Delivery::Settled { .. } => {}
+                Delivery::Waiting(error) | Delivery::Refused(error) => {
+                    problem = Some(
+                        anyhow::Error::new(error)
+                            .context(format!("settling round {}", signed.round)),
+                    );
+                }
+                _ => {}
+            }
+        }
+        match problem {
+            Some(problem) if sent.is_empty() => Err(problem),
+            _ => Ok(sent),
+        }
+    }
+
+    /// The transaction that settled a round, if one did.
+    ///
+    /// # Errors
+    /// The chain can't be reached.
+    pub async fn settlement_of(&self, round: u64) -> Result<Option<SettledTx>> {
+        let opened = self.swarm.round_opened(round).await.context("reading the ledger")?;
+        if opened.is_none_or(|opened| opened.status != RoundStatus::Settled) {
+            return Ok(None);
+        }
+        let history = self.swarm.history(round).await.context("reading the ledger's events")?;
+        Ok(history.into_iter().find(|settled| settled.round == round).map(|settled| SettledTx {
+            round,
+            tx: TxHash(settled.tx),
+            block: settled.block,
+            relayer: Address(settled.relayer),
+        }))
+    }
+
+    /// Give up on a round that gathered no quorum, with the cards there are.
+    ///
+    /// # Errors
+    /// The chain can't be reached or refuses.
+    pub async fn void(&self, round: u64, cards: &[(Address, Card)]) -> Result<()> {
+        let cards = self.cards(round, cards);
+        self.swarm.void_round(round, &cards).await.context("voiding the round")?;
+        Ok(())
+    }
+
+    /// Every member's standing, the highest first.
+    ///
+    /// # Errors
+    /// The chain can't be reached.
+    pub async fn standings(&self) -> Result<Vec<Standing>> {
+        standings(&self.swarm).await
+    }
+}
+
+/// A settling transaction.
+#[derive(Debug, Clone, Copy)]
+pub struct SettledTx {
+    /// The round it settled.
+    pub round: u64,
+    /// Its hash.
+    pub tx: TxHash,
+    /// Its block.
+    pub block: u64,
+    /// Who sent it.
+    pub relayer: Address,
+}
+
+/// Every member's standing, the highest first.
+///
+/// # Errors
+/// The chain can't be reached.
+pub async fn standings(swarm: &Swarm) -> Result<Vec<Standing>> {
+    let all = swarm.reputations().await.context("reading reputations from the ledger")?;
+    Ok(all
+        .into_iter()
+        .map(|entry| Standing {
+            peer: PeerId(entry.iroh_key.unwrap_or_default()),
+            name: entry.name,
+            score_ppm: entry.score,
+            rounds: u64::from(entry.rounds),
+        })
+        .collect())
+}
+
+/// How often the chain is asked for what others did: opened rounds, settled
+/// ones. Once a second is quick beside a round and nothing beside a node.
+pub const POLL: Duration = Duration::from_secs(1);

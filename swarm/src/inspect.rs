@@ -1,0 +1,191 @@
+//! Commands that look and change nothing: `murmur eval`, `murmur rep top`.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use anyhow::{Context, Result, bail};
+use policy::{Device, Policy};
+use rollup::devnet::{Devnet, DevnetConfig};
+use rollup::{ChainProfile, Ledger, PrivateKeySigner};
+use serde_json::json;
+use swarm_core::event::EvalReport;
+use swarm_core::manifest::Manifest;
+use tasks::Registry;
+
+use crate::base;
+use crate::chain::{Standing, standings};
+use crate::cli::{EvalArgs, RepArgs};
+use crate::evaluate::{EvalPlan, evaluate};
+use crate::home::Home;
+use crate::process::{DEVNET_CHAIN, LOCAL_PROFILE};
+
+/// Completions sampled for each held-out item.
+const SAMPLES: usize = 4;
+
+/// `murmur eval`: a table or JSON.
+///
+/// # Errors
+/// No home, no checkpoint that can be read.
+pub fn eval(args: &EvalArgs) -> Result<String> {
+    let registry = Registry::builtin();
+    let home = if args.base { None } else { Home::existing(args.home.as_deref())? };
+    let manifest = match home.as_ref().map(Home::manifest).transpose()?.flatten() {
+        Some(bytes) => Manifest::from_canonical(&bytes, &registry).context("swarm.bin")?,
+        None => Manifest::from_toml(LOCAL_PROFILE, &registry).context("the local profile")?,
+    };
+    let entries: BTreeSet<_> =
+        manifest.curriculum.iter().map(|course| (course.env, course.level)).collect();
+    let plan = EvalPlan {
+        entries: entries.into_iter().collect(),
+        items: args.items,
+        samples: SAMPLES,
+        seed: 0,
+    };
+    let mut reports = vec![("base".to_owned(), evaluate(&base::load()?, &registry, &plan)?)];
+    for folder in home.map(|home| home.peers()).transpose()?.unwrap_or_default() {
+        let checkpoint = folder.join("checkpoint");
+        if !checkpoint.exists() {
+            continue;
+        }
+        let resumed = Policy::resume(&checkpoint, &Device::Cpu)
+            .with_context(|| format!("reading {}", checkpoint.display()))?;
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        let label = format!("peer {name}, step {}", resumed.policy.step());
+        reports.push((label, evaluate(&resumed.policy, &registry, &plan)?));
+    }
+    if args.json {
+        let all: Vec<_> = reports
+            .iter()
+            .map(|(model, report)| json!({ "model": model, "eval": report }))
+            .collect();
+        return Ok(serde_json::to_string_pretty(&all).context("encoding")? + "\n");
+    }
+    Ok(eval_table(&reports))
+}
+
+fn eval_table(reports: &[(String, EvalReport)]) -> String {
+    let mut text = String::from("accuracy on held-out items, per cent (greedy / sampled / well formed)\n\n");
+    let width = reports.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max(20);
+    let row = |text: &mut String, name: &str, cells: &[(f64, f64, f64)]| {
+        let _ = write!(text, "{name:<12}");
+        for (greedy, sampled, formed) in cells {
+            let cell =
+                format!("{:.0} / {:.0} / {:.0}", 100.0 * greedy, 100.0 * sampled, 100.0 * formed);
+            let _ = write!(text, "  {cell:<width$}");
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    };
+    let _ = write!(text, "{:<12}", "");
+    for (name, _) in reports {
+        let _ = write!(text, "  {name:<width$}");
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    let tasks: BTreeSet<&String> =
+        reports.iter().flat_map(|(_, report)| report.tasks.keys()).collect();
+    for task in tasks {
+        let cells: Vec<_> = reports
+            .iter()
+            .map(|(_, report)| {
+                report
+                    .tasks
+                    .get(task)
+                    .map_or((0.0, 0.0, 0.0), |eval| (eval.greedy, eval.sampled, eval.format_rate))
+            })
+            .collect();
+        row(&mut text, task, &cells);
+    }
+    let all: Vec<_> = reports
+        .iter()
+        .map(|(_, report)| (report.greedy, report.sampled, report.format_rate))
+        .collect();
+    row(&mut text, "all", &all);
+    text
+}
+
+/// `murmur rep top`: a table or JSON.
+///
+/// # Errors
+/// The home has no swarm, or its chain can't be reached.
+pub async fn top(args: &RepArgs) -> Result<String> {
+    let Some(home) = Home::existing(args.home.as_deref())? else {
+        bail!("no swarm has run here yet; start one with `murmur`");
+    };
+    let registry = Registry::builtin();
+    let bytes = home.manifest()?.context("this home holds no swarm yet; start one with `murmur`")?;
+    let manifest = Manifest::from_canonical(&bytes, &registry).context("swarm.bin")?;
+    let Some(chain) = manifest.chain else { bail!("this swarm settles on no chain") };
+
+    // A running devnet is asked; one that is stopped is opened for the moment.
+    let mut devnet = None;
+    let rpc = match home.rpc()? {
+        Some(rpc) if rollup::devnet::answers(&rpc, chain.chain_id).await => rpc,
+        _ if chain.chain_id == DEVNET_CHAIN && home.path().join("devnet").exists() => {
+            let opened = Devnet::start(DevnetConfig {
+                home: home.path().join("devnet"),
+                port: 0,
+                chain_id: DEVNET_CHAIN,
+                prefund: Vec::new(),
+                seed: None,
+            })
+            .await
+            .context("opening the saved devnet")?;
+            devnet.insert(opened).url()
+        }
+        Some(rpc) => bail!("chain {} does not answer at {rpc}", chain.chain_id),
+        None => bail!("this home does not know its chain's JSON-RPC; start the swarm once"),
+    };
+    let profile = ChainProfile {
+        rpc,
+        chain_id: chain.chain_id,
+        registry: Some(chain.registry.0.into()),
+        ledger: Some(chain.ledger.0.into()),
+    };
+    // Reading needs an account and no funds.
+    let ledger = Ledger::connect(&profile, PrivateKeySigner::random())
+        .await
+        .context("reaching the ledger")?;
+    let swarm = ledger.find_swarm(manifest.id().0, crate::process::terms()).await?;
+    let rows = standings(&swarm).await?;
+    if let Some(devnet) = devnet {
+        devnet.shutdown().await;
+    }
+    render(&rows, args)
+}
+
+fn render(rows: &[Standing], args: &RepArgs) -> Result<String> {
+    let rows = &rows[..rows.len().min(args.limit)];
+    if args.json {
+        let all: Vec<_> = rows
+            .iter()
+            .map(|row| {
+                json!({
+                    "peer": row.peer,
+                    "name": row.name,
+                    "score": f64::from(row.score_ppm) / 1e6,
+                    "rounds": row.rounds,
+                })
+            })
+            .collect();
+        return Ok(serde_json::to_string_pretty(&all).context("encoding")? + "\n");
+    }
+    let mut text = format!("{:>4}  {:<20} {:>7} {:>7}  peer\n", "rank", "name", "score", "rounds");
+    for (index, row) in rows.iter().enumerate() {
+        // Names come from peers: what could move the cursor is not printed.
+        let name: String = row.name.chars().filter(|c| !c.is_control()).take(20).collect();
+        let _ = writeln!(
+            text,
+            "{:>4}  {name:<20} {:>7.4} {:>7}  {}",
+            index + 1,
+            f64::from(row.score_ppm) / 1e6,
+            row.rounds,
+            row.peer
+        );
+    }
+    text.push_str(
+        "\nscore: 0 to 1, a moving average over settled rounds of verified contribution\n\
+         (useful groups, calibrated critiques, resolutions that improve)\n",
+    );
+    Ok(text)
+}

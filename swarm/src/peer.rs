@@ -1,0 +1,385 @@
+//! One peer: the shell around the round machine. It carries each effect to the
+//! network, the policy, the chain or the disk, and reports back; it decides
+//! nothing.
+
+mod acts;
+mod feed;
+mod work;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use ed25519_dalek::SigningKey;
+use policy::{GrpoSettings, Policy};
+use rollup::Outbox;
+use serde::{Deserialize, Serialize};
+use swarm_core::event::{EvalReport, Event, LogLevel, RoundSummary};
+use swarm_core::ids::{Address, PeerId};
+use swarm_core::manifest::Manifest;
+use swarm_core::message::{Card, EvmSignature};
+use swarm_core::round::{Config, Input, Machine};
+use tasks::Registry;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::chain::{Chain, POLL, SettledTx};
+use crate::evaluate::EvalPlan;
+use crate::home;
+use crate::hub::{Hub, now_ms};
+use crate::net::{Net, NetConfig, NetEvents, PeerAddr};
+use crate::worker::{Done, Worker};
+
+/// Rounds whose settlement is still watched for: older ones were voided or
+/// will be found in the ledger.
+const WATCHED_ROUNDS: usize = 16;
+/// How often links are reported to the Peers screen.
+const LINKS_EVERY: Duration = Duration::from_secs(3);
+
+/// Everything a peer is started with.
+pub struct Setup {
+    /// Its place among this process's peers; the first one tells of the ledger.
+    pub index: u16,
+    /// Its folder in the home.
+    pub folder: PathBuf,
+    /// Its name.
+    pub name: String,
+    /// Its ed25519 secret key.
+    pub iroh_secret: [u8; 32],
+    /// Its address, who owns its reputation.
+    pub address: Address,
+    /// The ledger; `None` offline.
+    pub chain: Option<Chain>,
+    /// The owner's signature over the registration.
+    pub registration: EvmSignature,
+    /// Peers of this process.
+    pub local: BTreeSet<PeerId>,
+    /// The swarm.
+    pub manifest: Manifest,
+    /// Its environments.
+    pub registry: Arc<Registry>,
+    /// The model, as resumed or fresh.
+    pub policy: Policy,
+    /// How it is trained.
+    pub grpo: GrpoSettings,
+    /// Peers to join through.
+    pub bootstrap: Vec<PeerAddr>,
+    /// How many others to hear from before the first round.
+    pub expect: u16,
+    /// How many rounds to take part in; `None`: until stopped.
+    pub rounds: Option<u64>,
+    /// Held-out items to measure before and after, and after every so many rounds.
+    pub eval: EvalPlan,
+    /// Rounds between evaluations; zero for none in between.
+    pub eval_every: u64,
+    /// Where events go.
+    pub hub: Hub,
+}
+
+/// What a peer came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Its id.
+    pub id: PeerId,
+    /// Its name.
+    pub name: String,
+    /// Held-out accuracy at the start.
+    pub before: Option<EvalReport>,
+    /// Held-out accuracy at the end.
+    pub after: Option<EvalReport>,
+    /// Every round it saw end.
+    pub rounds: Vec<RoundSummary>,
+    /// Where its time went, in seconds.
+    pub time_s: BTreeMap<String, f64>,
+    /// When its first round opened.
+    pub first_round: Option<Instant>,
+}
+
+/// What must survive a kill: a round is answered once.
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Progress {
+    /// The last round begun.
+    round: u64,
+    /// Peers to join through next time.
+    peers: Vec<PeerAddr>,
+}
+
+/// What a spawned piece of work came to.
+enum Finished {
+    /// Something for the machine.
+    Inputs(Vec<Input>),
+    /// What the chain says of rounds.
+    Polled { opened: Vec<Input>, settled: Vec<SettledTx> },
+    /// What the outbox sent, and the gas of each.
+    Flushed(Result<Vec<(SettledTx, u64)>>),
+    /// It failed, and is tried again by whoever cares.
+    Failed { what: &'static str, error: anyhow::Error },
+    /// Nothing to tell.
+    Nothing,
+}
+
+/// A running peer.
+struct Peer {
+    setup: Slim,
+    id: PeerId,
+    key: SigningKey,
+    machine: Machine,
+    net: Net,
+    worker: Worker,
+    tasks: JoinSet<(&'static str, Duration, Finished)>,
+    timer: Option<u64>,
+    progress: Progress,
+    last_round: Option<u64>,
+    /// Samples and trainings under way, by tag.
+    jobs: work::Jobs,
+    /// Rounds that were opened and have not settled.
+    unsettled: BTreeSet<u64>,
+    /// Witnesses' cards of recent rounds, for voiding.
+    cards: BTreeMap<u64, BTreeMap<Address, Card>>,
+    polling: bool,
+    flushing: bool,
+    flush_again: bool,
+    outcome: Outcome,
+    done: bool,
+}
+
+/// The part of [`Setup`] that lives on.
+struct Slim {
+    index: u16,
+    expect: u16,
+    folder: PathBuf,
+    chain: Option<Chain>,
+    outbox: Outbox,
+    local: BTreeSet<PeerId>,
+    grpo: GrpoSettings,
+    eval: EvalPlan,
+    eval_every: u64,
+    manifest: Manifest,
+    hub: Hub,
+}
+
+/// A peer whose network is up, so that others can be told where it is.
+pub struct Ready {
+    peer: Peer,
+    events: NetEvents,
+    done: mpsc::UnboundedReceiver<Done>,
+    first_round: u64,
+}
+
+impl Ready {
+    /// Where it can be reached.
+    pub fn address(&self) -> PeerAddr {
+        self.peer.net.address()
+    }
+}
+
+/// Bring a peer up: network, policy thread, machine. It takes part once [`run`].
+///
+/// # Errors
+/// The network can't be opened, or its folder can't be read.
+pub async fn start(setup: Setup) -> Result<Ready> {
+    let key = SigningKey::from_bytes(&setup.iroh_secret);
+    let id = PeerId(key.verifying_key().to_bytes());
+    let progress = read_progress(&setup)?;
+    let mut config = NetConfig::local(setup.iroh_secret, setup.manifest.id().0);
+    config.bootstrap = setup.bootstrap.clone();
+    config.bootstrap.extend(progress.peers.clone());
+    let (net, events) = Net::start(config).await.context("opening the network")?;
+    let machine = Machine::new(Config {
+        me: id,
+        address: setup.address,
+        name: setup.name.clone(),
+        registration: setup.registration,
+        secret: *blake3::keyed_hash(&setup.iroh_secret, b"commitments").as_bytes(),
+        local: setup.local.clone(),
+        manifest: setup.manifest.clone(),
+        registry: Registry::clone(&setup.registry),
+    });
+    let (done, finished) = mpsc::unbounded_channel();
+    let worker = Worker::start(&setup.name, setup.policy, setup.registry, move |result| {
+        // Nobody listens once the peer has stopped; the work is lost with it.
+        let _ = done.send(result);
+    })?;
+    let outbox = Outbox::open(setup.folder.join("outbox"))?;
+    let mut first_round = progress.round + 1;
+    if let Some(chain) = &setup.chain {
+        chain.check_in().await?;
+        first_round = first_round.max(chain.next_round().await?);
+    }
+    let peer = Peer {
+        id,
+        key,
+        machine,
+        net,
+        worker,
+        tasks: JoinSet::new(),
+        timer: None,
+        progress,
+        last_round: setup.rounds.map(|rounds| first_round + rounds - 1),
+        jobs: work::Jobs::default(),
+        unsettled: BTreeSet::new(),
+        cards: BTreeMap::new(),
+        polling: false,
+        flushing: false,
+        flush_again: false,
+        outcome: Outcome {
+            id,
+            name: setup.name,
+            before: None,
+            after: None,
+            rounds: Vec::new(),
+            time_s: BTreeMap::new(),
+            first_round: None,
+        },
+        done: false,
+        setup: Slim {
+            index: setup.index,
+            expect: setup.expect,
+            folder: setup.folder,
+            chain: setup.chain,
+            outbox,
+            local: setup.local,
+            grpo: setup.grpo,
+            eval: setup.eval,
+            eval_every: setup.eval_every,
+            manifest: setup.manifest,
+            hub: setup.hub,
+        },
+    };
+    Ok(Ready { peer, events, done: finished, first_round })
+}
+
+fn read_progress(setup: &Setup) -> Result<Progress> {
+    let path = setup.folder.join("progress.json");
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+            let text = format!("{} is damaged ({error}); going by the chain", path.display());
+            setup.hub.log(LogLevel::Warn, "home", text);
+            Progress::default()
+        })),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Progress::default()),
+        Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+    }
+}
+
+/// Take part until the rounds are done and `stop` is cancelled; `finished` is
+/// called once when the rounds are done.
+///
+/// # Errors
+/// The policy's thread died, or the disk failed.
+pub async fn run(
+    ready: Ready,
+    stop: CancellationToken,
+    finished: impl FnOnce(),
+) -> Result<Outcome> {
+    let Ready { mut peer, mut events, done: mut worker_done, first_round } = ready;
+    let mut finished = Some(finished);
+    peer.measure(first_round.saturating_sub(1))?;
+    let before = loop {
+        match worker_done.recv().await.context("the policy's thread is gone")? {
+            Done::Evaluated { round, report, took } => break peer.evaluated(round, report, took),
+            Done::Failed(error) => return Err(error),
+            _ => {}
+        }
+    };
+    peer.outcome.before = Some(before);
+
+    let expect = peer.setup.expect;
+    // What an earlier run could not send.
+    peer.flush_outbox(Duration::ZERO);
+    let mut inputs =
+        VecDeque::from([Input::Start { first_round, expect, last_round: peer.last_round }]);
+    let mut poll = tokio::time::interval(POLL);
+    let mut links = tokio::time::interval(LINKS_EVERY);
+    loop {
+        while let Some(input) = inputs.pop_front() {
+            for effect in peer.machine.handle(now_ms(), input) {
+                inputs.extend(peer.act(effect).await?);
+            }
+        }
+        if peer.done
+            && let Some(finished) = finished.take()
+        {
+            finished();
+        }
+        let wait = peer.timer.map_or(Duration::from_secs(1), |at| {
+            Duration::from_millis(at.saturating_sub(now_ms()))
+        });
+        tokio::select! {
+            () = stop.cancelled() => break,
+            event = events.next() => inputs.extend(peer.heard(event)),
+            Some(result) = worker_done.recv() => inputs.extend(peer.worked(result)?),
+            Some(result) = peer.tasks.join_next() => inputs.extend(peer.finished(result)),
+            _ = poll.tick() => peer.poll_chain(),
+            _ = links.tick() => peer.report_links(),
+            () = tokio::time::sleep(wait) => {
+                peer.timer = None;
+                inputs.push_back(Input::Tick);
+            }
+        }
+    }
+    peer.leave(&mut worker_done).await
+}
+
+impl Peer {
+    fn spend(&mut self, on: &str, took: Duration) {
+        *self.outcome.time_s.entry(on.to_owned()).or_default() += took.as_secs_f64();
+    }
+
+    fn save_progress(&self) -> Result<()> {
+        let path = self.setup.folder.join("progress.json");
+        let json = serde_json::to_vec(&self.progress).context("encoding progress")?;
+        home::write_atomic(&path, &json).with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// Say goodbye, measure once more, save, and end every task in order.
+    async fn leave(mut self, done: &mut mpsc::UnboundedReceiver<Done>) -> Result<Outcome> {
+        for effect in self.machine.handle(now_ms(), Input::Stop) {
+            // What a leaving peer starts anew nobody waits for.
+            if matches!(
+                effect,
+                swarm_core::round::Effect::Publish(_) | swarm_core::round::Effect::Emit(_)
+            ) {
+                self.act(effect).await?;
+            }
+        }
+        // A settlement under way is worth its second.
+        let grace = tokio::time::sleep(Duration::from_secs(2));
+        tokio::pin!(grace);
+        while !self.tasks.is_empty() {
+            tokio::select! {
+                Some(result) = self.tasks.join_next() => drop(self.finished(result)),
+                () = &mut grace => break,
+            }
+        }
+        self.tasks.shutdown().await;
+        self.progress.peers = self.net.known().into_iter().take(32).collect();
+        self.save_progress()?;
+        let round = self.progress.round;
+        self.checkpoint(round)?;
+        if self.done {
+            self.measure(round)?;
+        }
+        let Self { worker, net, mut outcome, setup, .. } = self;
+        let ended = tokio::task::spawn_blocking(move || worker.finish());
+        net.shutdown().await;
+        ended.await.context("joining the policy's thread")??;
+        while let Ok(result) = done.try_recv() {
+            match result {
+                Done::Evaluated { round, report, .. } => {
+                    setup.hub.emit(Event::Evaluated { round, report: report.clone() });
+                    outcome.after = Some(report);
+                }
+                Done::Failed(error) => {
+                    setup.hub.log(LogLevel::Error, "policy", format!("{error:#}"));
+                }
+                _ => {}
+            }
+        }
+        Ok(outcome)
+    }
+}

@@ -1,0 +1,296 @@
+//! Effects: one thing each.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use swarm_core::event::{Event, LogLevel};
+use swarm_core::ids::{Address, Hash, PeerId};
+use swarm_core::message::Card;
+use swarm_core::round::{Effect, Input};
+
+use super::{Finished, Peer, WATCHED_ROUNDS};
+use crate::chain::{Chain, Opened, SettledTx};
+use crate::net::PeerAddr;
+
+/// How long before a settlement that failed is sent again.
+const SETTLE_RETRY: Duration = Duration::from_secs(5);
+const POLLING: &str = "asking the chain";
+
+impl Peer {
+    /// Carry out an effect; what it came to at once goes back to the machine.
+    pub(super) async fn act(&mut self, effect: Effect) -> Result<Option<Input>> {
+        match effect {
+            Effect::OpenRound { round } => self.open_round(round),
+            Effect::Publish(announcement) => match announcement.sign(&self.key) {
+                Ok(bytes) => {
+                    if let Err(error) = self.net.broadcast(bytes).await {
+                        self.setup.hub.log(LogLevel::Warn, "network", error.to_string());
+                    }
+                }
+                Err(reason) => {
+                    let text = format!("an announcement of our own was not sent: {reason}");
+                    self.setup.hub.log(LogLevel::Error, "protocol", text);
+                }
+            },
+            Effect::Serve { hash, bytes } => {
+                let served = self.net.serve(bytes).await.context("keeping a body")?;
+                debug_assert_eq!(served, hash.0, "the machine and the store hash alike");
+            }
+            Effect::Fetch { hash, bytes, from } => self.fetch(hash, bytes, &from),
+            Effect::Retire { round } => self.retire(round),
+            Effect::Sample { round, kind, requests, .. } => self.sample(round, kind, &requests)?,
+            Effect::SignScorecard(request) => {
+                return Ok(self.setup.chain.as_ref().map(|chain| Input::CardSigned {
+                    round: request.round,
+                    included: request.included,
+                    signature: chain.sign(&request),
+                }));
+            }
+            Effect::Settle(settlement) => {
+                if let Some(chain) = &self.setup.chain {
+                    self.setup.outbox.put(&chain.signed(&settlement))?;
+                    self.flush_outbox(Duration::ZERO);
+                }
+            }
+            Effect::Train { round, steps, dropped, groups } => {
+                self.train(round, steps, dropped, groups)?;
+            }
+            Effect::SetTimer { at_ms } => self.timer = Some(at_ms),
+            Effect::Emit(event) => self.emit(event)?,
+        }
+        Ok(None)
+    }
+
+    fn spawn(
+        &mut self,
+        kind: &'static str,
+        work: impl Future<Output = Finished> + Send + 'static,
+    ) {
+        self.tasks.spawn(async move {
+            let start = Instant::now();
+            let finished = work.await;
+            (kind, start.elapsed(), finished)
+        });
+    }
+
+    fn open_round(&mut self, round: u64) {
+        // Offline the machine goes on by itself after a while.
+        let Some(chain) = self.setup.chain.clone() else { return };
+        self.spawn("chain", async move {
+            match chain.open(round).await {
+                Ok(opened) => Finished::Inputs(vec![round_opened(opened)]),
+                Err(error) => Finished::Failed { what: "opening a round", error },
+            }
+        });
+    }
+
+    fn fetch(&mut self, hash: Hash, bytes: u32, from: &[PeerId]) {
+        let net = self.net.clone();
+        let from: Vec<PeerAddr> = from.iter().map(|peer| PeerAddr::of(peer.0)).collect();
+        self.spawn("talking", async move {
+            match net.fetch(hash.0, bytes.into(), &from).await {
+                Ok(bytes) => Finished::Inputs(vec![Input::Body { hash, bytes }]),
+                Err(error) => {
+                    tracing::debug!(%hash, %error, "a body could not be fetched");
+                    Finished::Inputs(vec![Input::FetchFailed { hash }])
+                }
+            }
+        });
+    }
+
+    fn retire(&mut self, round: u64) {
+        self.cards.retain(|kept, _| *kept > round);
+    }
+
+    /// Send what waits; the outbox has it until the chain does.
+    pub(super) fn flush_outbox(&mut self, after: Duration) {
+        let Some(chain) = self.setup.chain.clone() else { return };
+        if std::mem::replace(&mut self.flushing, true) {
+            self.flush_again = true;
+            return;
+        }
+        let outbox = self.setup.outbox.clone();
+        self.spawn("chain", async move {
+            tokio::time::sleep(after).await;
+            Finished::Flushed(chain.flush(&outbox).await)
+        });
+    }
+
+    pub(super) fn keep_card(&mut self, round: u64, witness: Address, card: Card) {
+        self.cards.entry(round).or_default().insert(witness, card);
+    }
+
+    /// Ask the chain what others did.
+    pub(super) fn poll_chain(&mut self) {
+        let Some(chain) = self.setup.chain.clone() else { return };
+        if std::mem::replace(&mut self.polling, true) {
+            return;
+        }
+        let (known, unsettled) = (self.progress.round, self.unsettled.clone());
+        self.spawn("chain", async move {
+            poll(&chain, known, &unsettled).await.unwrap_or_else(|error| Finished::Failed {
+                what: POLLING,
+                error,
+            })
+        });
+    }
+
+    fn emit(&mut self, event: Event) -> Result<()> {
+        match &event {
+            Event::RoundOpened { round, .. } => {
+                self.outcome.first_round.get_or_insert_with(Instant::now);
+                self.progress.round = self.progress.round.max(*round);
+                self.save_progress()?;
+                self.unsettled.insert(*round);
+                while self.unsettled.len() > WATCHED_ROUNDS {
+                    self.unsettled.pop_first();
+                }
+            }
+            Event::Unsettled { round, .. } => self.void(*round),
+            Event::RoundEnded(summary) => {
+                self.outcome.rounds.push(summary.clone());
+                self.done |= self.last_round.is_some_and(|last| summary.round >= last);
+            }
+            _ => {}
+        }
+        self.setup.hub.emit(event);
+        Ok(())
+    }
+
+    /// Show the chain who was there, so that the silent are not drawn again.
+    fn void(&mut self, round: u64) {
+        let Some(chain) = self.setup.chain.clone() else { return };
+        let cards: Vec<_> = self.cards.get(&round).cloned().unwrap_or_default().into_iter().collect();
+        self.spawn("chain", async move {
+            match chain.void(round, &cards).await {
+                Ok(()) => Finished::Nothing,
+                Err(error) => {
+                    Finished::Failed { what: "voiding an unsettled round", error }
+                }
+            }
+        });
+    }
+
+    /// A spawned piece of work ended.
+    pub(super) fn finished(
+        &mut self,
+        result: Result<(&'static str, Duration, Finished), tokio::task::JoinError>,
+    ) -> Vec<Input> {
+        let (kind, took, finished) = match result {
+            Ok(done) => done,
+            Err(error) => {
+                self.setup.hub.log(LogLevel::Error, "node", format!("a task failed: {error}"));
+                return Vec::new();
+            }
+        };
+        self.spend(kind, took);
+        match finished {
+            Finished::Inputs(inputs) => inputs,
+            Finished::Polled { opened, settled } => {
+                self.polling = false;
+                let mut inputs = opened;
+                for by in settled {
+                    // Whoever sent it tells; of a stranger's the first peer does.
+                    if self.unsettled.remove(&by.round) && self.setup.index == 0 {
+                        if !self.is_local(by.relayer) {
+                            self.tell_settled(&by, 0);
+                        }
+                        self.tell_standings(by.round);
+                    }
+                    inputs.push(Input::Settled { round: by.round, tx: by.tx });
+                }
+                inputs
+            }
+            Finished::Flushed(result) => self.flushed(result),
+            Finished::Failed { what, error } => {
+                self.polling &= what != POLLING;
+                self.setup.hub.log(LogLevel::Warn, "chain", format!("{what}: {error:#}"));
+                Vec::new()
+            }
+            Finished::Nothing => Vec::new(),
+        }
+    }
+
+    fn flushed(&mut self, result: Result<Vec<(SettledTx, u64)>>) -> Vec<Input> {
+        self.flushing = false;
+        let sent = match result {
+            Ok(sent) => sent,
+            Err(error) => {
+                self.setup.hub.log(LogLevel::Warn, "chain", format!("{error:#}; trying again"));
+                self.flush_outbox(SETTLE_RETRY);
+                return Vec::new();
+            }
+        };
+        if std::mem::take(&mut self.flush_again) {
+            self.flush_outbox(Duration::ZERO);
+        }
+        for (by, gas) in &sent {
+            self.tell_settled(by, *gas);
+        }
+        sent.iter().map(|(by, _)| Input::Settled { round: by.round, tx: by.tx }).collect()
+    }
+
+    fn is_local(&self, address: Address) -> bool {
+        let roster = self.machine.roster();
+        self.setup.local.iter().any(|peer| roster.get(peer).and_then(|known| known.address) == Some(address))
+    }
+
+    fn tell_settled(&self, by: &SettledTx, gas: u64) {
+        self.setup.hub.emit(Event::Settled {
+            round: by.round,
+            tx: by.tx,
+            block: by.block,
+            gas,
+            relayer: by.relayer,
+        });
+    }
+
+    fn tell_standings(&mut self, round: u64) {
+        let Some(chain) = self.setup.chain.clone() else { return };
+        let hub = self.setup.hub.clone();
+        self.spawn("chain", async move {
+            match chain.standings().await {
+                Ok(all) => {
+                    for standing in all {
+                        hub.emit(Event::Reputation {
+                            who: standing.peer,
+                            score_ppm: standing.score_ppm,
+                            rounds: standing.rounds,
+                            round,
+                        });
+                    }
+                    Finished::Nothing
+                }
+                Err(error) => {
+                    Finished::Failed { what: "reading reputations", error }
+                }
+            }
+        });
+    }
+}
+
+fn round_opened(opened: Opened) -> Input {
+    Input::RoundOpened {
+        round: opened.round,
+        beacon: opened.beacon,
+        committee: opened.committee,
+    }
+}
+
+async fn poll(chain: &Chain, known: u64, unsettled: &BTreeSet<u64>) -> Result<Finished> {
+    let mut opened = Vec::new();
+    let last = chain.next_round().await?.saturating_sub(1);
+    if last > known
+        && let Some(round) = chain.opened(last).await?
+    {
+        opened.push(round_opened(round));
+    }
+    let mut settled = Vec::new();
+    for round in unsettled {
+        if let Some(by) = chain.settlement_of(*round).await? {
+            settled.push(by);
+        }
+    }
+    Ok(Finished::Polled { opened, settled })
+}

@@ -1,0 +1,86 @@
+//! What reaches the machine from outside: announcements and links.
+
+use swarm_core::event::{Event, LogLevel};
+use swarm_core::ids::PeerId;
+use swarm_core::message::{Payload, verify};
+use swarm_core::refusal::RejectReason;
+use swarm_core::round::Input;
+
+use super::Peer;
+use crate::net::NetEvent;
+
+impl Peer {
+    /// Something from the network.
+    pub(super) fn heard(&mut self, event: Option<NetEvent>) -> Option<Input> {
+        let hub = &self.setup.hub;
+        match event? {
+            NetEvent::Message { bytes, .. } => self.announced(&bytes),
+            NetEvent::OverBudget { neighbour, dropped } => {
+                hub.emit(Event::Rejected {
+                    from: Some(PeerId(neighbour)),
+                    reason: "over budget".to_owned(),
+                    detail: format!("{dropped} messages dropped"),
+                });
+                None
+            }
+            NetEvent::Refused { from_neighbour, reason } => {
+                hub.emit(Event::Rejected {
+                    from: Some(PeerId(from_neighbour)),
+                    reason: "not a message".to_owned(),
+                    detail: reason.to_owned(),
+                });
+                None
+            }
+            NetEvent::Rejoining { peers } => {
+                let text = format!("heard nothing for too long; joining again through {peers}");
+                hub.log(LogLevel::Warn, "network", text);
+                None
+            }
+            NetEvent::Lagged { missed } => {
+                let text = format!("this node is too slow: {missed} messages were dropped");
+                hub.log(LogLevel::Warn, "network", text);
+                None
+            }
+            NetEvent::Ended(why) => {
+                hub.log(LogLevel::Error, "network", format!("gossip ended: {why}"));
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// An announcement, believed only after its signatures were verified.
+    fn announced(&mut self, bytes: &[u8]) -> Option<Input> {
+        let announcement = match verify(bytes, self.machine.swarm()) {
+            Ok(announcement) => announcement?,
+            // The neighbour only passed it on: nobody is blamed.
+            Err(reason) => return Some(Input::Refused { from: None, reason }),
+        };
+        if let Payload::Attestation(card) = &announcement.payload {
+            let chain = self.setup.chain.as_ref()?;
+            // Not a witness, or of a round not known yet: it is repeated.
+            let witness = self.machine.witness(announcement.round, announcement.peer)?;
+            if !chain.verifies(witness, announcement.round, card) {
+                return Some(Input::Refused {
+                    from: Some(announcement.peer),
+                    reason: RejectReason::Signature,
+                });
+            }
+            self.keep_card(announcement.round, witness, card.clone());
+        }
+        Some(Input::Announcement(announcement))
+    }
+
+    /// For the Peers screen.
+    pub(super) fn report_links(&self) {
+        for link in self.net.links() {
+            self.setup.hub.emit(Event::PeerLink {
+                who: PeerId(link.peer),
+                path: link.path.name().to_owned(),
+                rtt_us: link.rtt_us,
+                sent_bytes: link.sent,
+                received_bytes: link.received,
+            });
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The policy's work: what the machine asks to be sampled and trained, and
+//! what came of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Result;
+use policy::{Request, TrainCompletion};
+use swarm_core::body::Completion;
+use swarm_core::event::{EvalReport, Event, LogLevel};
+use swarm_core::ids::{Hash, PeerId};
+use swarm_core::message::BodyKind;
+use swarm_core::round::{Input, SampleRequest, TrainGroup};
+
+use super::Peer;
+use crate::evaluate::{MAX_TOKENS, chat};
+use crate::worker::{Done, Job};
+
+/// What is under way.
+#[derive(Default)]
+pub(super) struct Jobs {
+    next: u64,
+    samples: BTreeMap<u64, (u64, BodyKind)>,
+    training: Option<Training>,
+}
+
+/// A training, as far as the policy knows nothing of it.
+struct Training {
+    local: u32,
+    external: BTreeMap<PeerId, u32>,
+    dropped: u32,
+    reward: f64,
+}
+
+impl Peer {
+    pub(super) fn sample(
+        &mut self,
+        round: u64,
+        kind: BodyKind,
+        requests: &[SampleRequest],
+    ) -> Result<()> {
+        let tag = self.jobs.next;
+        self.jobs.next += 1;
+        self.jobs.samples.insert(tag, (round, kind));
+        let requests = requests
+            .iter()
+            .map(|request| Request {
+                messages: chat(&request.messages),
+                group: request.completions.into(),
+                seed: request.seed,
+                max_tokens: MAX_TOKENS,
+                temperature: 1.0,
+                top_p: 1.0,
+            })
+            .collect();
+        self.worker.send(Job::Sample { tag, requests })
+    }
+
+    pub(super) fn train(
+        &mut self,
+        round: u64,
+        steps: u16,
+        dropped: u32,
+        groups: Vec<TrainGroup>,
+    ) -> Result<()> {
+        let mut training = Training { local: 0, external: BTreeMap::new(), dropped, reward: 0.0 };
+        let (mut sum, mut count) = (0.0, 0.0);
+        for group in &groups {
+            if group.owner == self.id {
+                training.local += 1;
+            } else {
+                *training.external.entry(group.owner).or_default() += 1;
+            }
+            sum += group.rewards.iter().map(|reward| f64::from(*reward)).sum::<f64>() / 1e6;
+            count += group.rewards.len() as f64;
+        }
+        training.reward = sum / f64::max(count, 1.0);
+        self.jobs.training = Some(training);
+        let groups = groups
+            .into_iter()
+            .enumerate()
+            .map(|(index, group)| policy::TrainGroup {
+                prompt: chat(&group.messages),
+                completions: group
+                    .completions
+                    .into_iter()
+                    .map(|completion| TrainCompletion {
+                        text: completion.text,
+                        tokens: None,
+                        finished: completion.finished,
+                    })
+                    .collect(),
+                rewards: group.rewards.iter().map(|reward| *reward as f32 / 1e6).collect(),
+                origin: index as u64,
+            })
+            .collect();
+        let mut settings = self.setup.grpo.clone();
+        settings.epochs = u32::from(steps);
+        self.worker.send(Job::Train { round, groups, settings })
+    }
+
+    pub(super) fn checkpoint(&self, round: u64) -> Result<()> {
+        let directory = self.setup.folder.join("checkpoint");
+        self.worker.send(Job::Save { directory, extra: serde_json::json!({ "round": round }) })
+    }
+
+    pub(super) fn measure(&self, round: u64) -> Result<()> {
+        self.worker.send(Job::Evaluate { round, plan: self.setup.eval.clone() })
+    }
+
+    /// A job is done.
+    pub(super) fn worked(&mut self, done: Done) -> Result<Option<Input>> {
+        Ok(match done {
+            Done::Sampled { tag, groups, took } => {
+                self.spend("sampling", took);
+                let Some((round, kind)) = self.jobs.samples.remove(&tag) else { return Ok(None) };
+                let limit = self.setup.manifest.limits.completion_bytes as usize;
+                let groups = groups
+                    .into_iter()
+                    .map(|group| {
+                        group
+                            .into_iter()
+                            .map(|completion| {
+                                // Cut where the swarm cuts: a longer text would be refused.
+                                let text = cut(completion.text, limit);
+                                Completion { text, finished: completion.finished }
+                            })
+                            .collect()
+                    })
+                    .collect();
+                Some(Input::Sampled { round, kind, groups })
+            }
+            Done::Trained { round, report, step, took } => {
+                self.spend("training", took);
+                if let Some(why) = &report.skipped {
+                    self.setup.hub.log(LogLevel::Warn, "policy", format!("update skipped: {why}"));
+                }
+                if let Some(training) = self.jobs.training.take() {
+                    self.setup.hub.emit(Event::Trained {
+                        round,
+                        step,
+                        local_groups: training.local,
+                        external_groups: training.external,
+                        dropped_groups: training.dropped + report.dropped_zero_advantage as u32,
+                        tokens: report.tokens as u32,
+                        loss: report.loss.into(),
+                        kl: self.setup.grpo.kl.map(|_| report.kl.into()),
+                        clip_fraction: report.clip_fraction.into(),
+                        entropy: report.entropy.into(),
+                        grad_norm: report.grad_norm.into(),
+                        reward: training.reward,
+                        took_ms: took.as_millis() as u64,
+                    });
+                }
+                self.checkpoint(round)?;
+                if self.setup.eval_every > 0 && round.is_multiple_of(self.setup.eval_every) {
+                    self.measure(round)?;
+                }
+                None
+            }
+            Done::Saved { hash, step, took } => {
+                self.spend("saving", took);
+                let (round, hash) = (self.progress.round, Hash(hash));
+                self.setup.hub.emit(Event::CheckpointSaved { round, step, hash });
+                Some(Input::Trained { round, checkpoint: Some((hash, step)) })
+            }
+            Done::Evaluated { round, report, took } => {
+                self.evaluated(round, report, took);
+                None
+            }
+            Done::Failed(error) => {
+                self.setup.hub.log(LogLevel::Error, "policy", format!("{error:#}"));
+                self.jobs
+                    .training
+                    .take()
+                    .map(|_| Input::Trained { round: self.progress.round, checkpoint: None })
+            }
+        })
+    }
+
+    pub(super) fn evaluated(&mut self, round: u64, report: EvalReport, took: Duration) -> EvalReport {
+        self.spend("evaluating", took);
+        self.setup.hub.emit(Event::Evaluated { round, report: report.clone() });
+        report
+    }
+}
+
+/// At most `limit` bytes, at a character's border.
+fn cut(mut text: String, limit: usize) -> String {
+    if text.len() > limit {
+        text.truncate(text.floor_char_boundary(limit));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cut;
+
+    #[test]
+    fn a_long_text_is_cut_at_a_character() {
+        assert_eq!(cut("aé".to_owned(), 2), "a");
+        assert_eq!(cut("abc".to_owned(), 3), "abc");
+    }
+}

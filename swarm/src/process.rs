@@ -1,0 +1,485 @@
+//! `murmur run`: a process's peers, their chain and their home, from the first
+//! key to the report.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use ed25519_dalek::SigningKey;
+use policy::{GrpoSettings, Policy};
+use rollup::devnet::{Devnet, DevnetConfig};
+use rollup::{ChainProfile, Ledger, PrivateKeySigner, Swarm, Terms};
+use swarm_core::event::{ChainInfo, EVENT_VERSION, Event, LogLevel, Record};
+use swarm_core::ids::{Address, PeerId};
+use swarm_core::manifest::Manifest;
+use swarm_core::message::EvmSignature;
+use tasks::Registry;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::base;
+use crate::chain::{Chain, standings};
+use crate::cli::RunArgs;
+use crate::evaluate::EvalPlan;
+use crate::home::Home;
+use crate::hub::{Hub, Listeners, now_ms};
+use crate::identity::Identity;
+use crate::net::PeerAddr;
+use crate::peer::{self, Outcome, Setup};
+use crate::report::{BeforeAfter, Report, ReputationRow, mean};
+use crate::ticket::Ticket;
+
+/// The local profile: four peers on one machine, a round as long as it takes.
+pub const LOCAL_PROFILE: &str = include_str!("../../assets/profiles/local.toml");
+/// The devnet's chain id.
+pub const DEVNET_CHAIN: u64 = 7700;
+/// Names the account that pays for peers on another chain.
+const PAYER_VARIABLE: &str = "MURMUR_PAYER_KEY";
+/// Rounds between evaluations while a screen is watching.
+const SCREEN_EVAL_EVERY: u64 = 5;
+/// The highest rate at which small models were found to train steadily.
+const LEARNING_RATE: f32 = 4e-4;
+/// Held-out completions sampled for each item.
+const EVAL_SAMPLES: usize = 4;
+
+/// A swarm's place in the home, made or resumed.
+struct Place {
+    manifest: Manifest,
+    /// The devnet, if this process runs it.
+    devnet: Option<Devnet>,
+    profile: Option<ChainProfile>,
+    bootstrap: Vec<PeerAddr>,
+    resumed: bool,
+}
+
+/// Run peers until their rounds are done or `stop` is cancelled.
+///
+/// # Errors
+/// Anything that keeps the swarm from starting, each with what to do about it;
+/// later, a failed disk or a died thread.
+pub async fn run(
+    args: RunArgs,
+    screen: Option<tui::Feed>,
+    stop: CancellationToken,
+) -> Result<()> {
+    let started = Instant::now();
+    let home = Home::open(args.home.as_deref())?;
+    let (file, notice) = home.events()?;
+    let has_screen = screen.is_some();
+    let (hub, writer) = Hub::start(file, Listeners { screen, stderr: !has_screen });
+    if let Some(notice) = notice {
+        hub.log(LogLevel::Warn, "home", notice);
+    }
+    let result = run_in(&args, &home, &hub, has_screen, started, stop).await;
+    if let Err(error) = &result {
+        hub.log(LogLevel::Error, "node", format!("{error:#}"));
+    }
+    hub.emit(Event::Stopped);
+    drop(hub);
+    let written = tokio::task::spawn_blocking(move || writer.finish()).await;
+    result?;
+    written.context("joining the event writer")?
+}
+
+/// What earlier runs in this home recorded, for the screens to begin with.
+///
+/// # Errors
+/// The home can't be read.
+pub fn history(args: &RunArgs) -> Result<Vec<Record>> {
+    let Some(home) = Home::existing(args.home.as_deref())? else { return Ok(Vec::new()) };
+    let path = home.path().join("events.jsonl");
+    match std::fs::File::open(&path) {
+        Ok(file) => Ok(tui::read_events(std::io::BufReader::new(file)).0),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+    }
+}
+
+async fn run_in(
+    args: &RunArgs,
+    home: &Home,
+    hub: &Hub,
+    has_screen: bool,
+    started: Instant,
+    stop: CancellationToken,
+) -> Result<()> {
+    let registry = Arc::new(Registry::builtin());
+    let place = place(args, home, hub, &registry).await?;
+    let swarm = match &place.profile {
+        Some(profile) => Some(swarm_on_chain(args, home, &place, profile).await?),
+        None => None,
+    };
+    let mut identities = Vec::new();
+    for index in 0..args.peers {
+        let folder = home.peer(index)?;
+        let make = || args.seed.map_or_else(Identity::random, |s| Identity::from_seed(s, index));
+        identities.push((folder.clone(), Identity::open(&folder, make)?));
+    }
+    let local: BTreeSet<PeerId> =
+        identities.iter().map(|(_, identity)| identity.peer_id()).collect::<Result<_>>()?;
+    if local.len() < identities.len() {
+        bail!("two peers of {} hold the same key; move one of them away", home.path().display());
+    }
+
+    let mut bootstrap = place.bootstrap.clone();
+    let mut ready = Vec::new();
+    for (index, (folder, identity)) in identities.iter().enumerate() {
+        let index = u16::try_from(index).context("too many peers")?;
+        let setup = setup(args, &place, folder, identity, index, has_screen).await?;
+        let setup = Setup {
+            local: local.clone(),
+            registry: Arc::clone(&registry),
+            bootstrap: bootstrap.clone(),
+            hub: hub.for_peer(identity.peer_id()?),
+            ..setup
+        };
+        let peer = peer::start(setup).await?;
+        bootstrap.push(peer.address());
+        ready.push(peer);
+    }
+    let ticket = Ticket {
+        manifest: place.manifest.canonical(),
+        peers: bootstrap.clone(),
+        rpc: place.profile.as_ref().map(|profile| profile.rpc.clone()),
+    };
+    home.write("ticket.txt", ticket.to_string().as_bytes())?;
+    if let Some(profile) = &place.profile {
+        home.write("rpc.txt", profile.rpc.as_bytes())?;
+    }
+    hub.emit(Event::SwarmStarted {
+        version: EVENT_VERSION,
+        swarm: place.manifest.id(),
+        name: place.manifest.name.clone(),
+        chain: swarm.as_ref().map(|swarm| chain_info(&place, swarm)),
+        group_size: place.manifest.answer.size.into(),
+        ticket: ticket.to_string(),
+        resumed: place.resumed,
+    });
+
+    let outcomes = run_peers(ready, stop).await?;
+    if let Some(path) = &args.report {
+        let rows = match &swarm {
+            Some(swarm) => standings(swarm).await?,
+            None => Vec::new(),
+        };
+        let reputation = rows
+            .into_iter()
+            .map(|row| ReputationRow {
+                peer: row.peer,
+                name: row.name,
+                score: f64::from(row.score_ppm) / 1e6,
+                rounds: row.rounds,
+            })
+            .collect();
+        let json = serde_json::to_vec_pretty(&report(&outcomes, reputation, started))
+            .context("encoding the report")?;
+        crate::home::write_atomic(path, &json)
+            .with_context(|| format!("writing the report to {}", path.display()))?;
+    }
+    if let Some(devnet) = place.devnet {
+        devnet.shutdown().await;
+    }
+    Ok(())
+}
+
+/// All peers side by side; they go on serving each other until the last one
+/// has done its rounds.
+async fn run_peers(ready: Vec<peer::Ready>, stop: CancellationToken) -> Result<Vec<Outcome>> {
+    let mut left = JoinSet::new();
+    let mut running = JoinSet::new();
+    let all_done = stop.child_token();
+    for peer in ready {
+        let (tell, told) = tokio::sync::oneshot::channel::<()>();
+        let stop = all_done.clone();
+        left.spawn(told);
+        running.spawn(peer::run(peer, stop, move || drop(tell.send(()))));
+    }
+    let watcher = {
+        let all_done = all_done.clone();
+        tokio::spawn(async move {
+            while left.join_next().await.is_some() {}
+            all_done.cancel();
+        })
+    };
+    let mut outcomes = Vec::new();
+    let mut failure = None;
+    while let Some(ended) = running.join_next().await {
+        match ended.context("a peer's task failed").and_then(|outcome| outcome) {
+            Ok(outcome) => outcomes.push(outcome),
+            Err(error) => {
+                // One peer's disk or thread is everybody's in one process.
+                all_done.cancel();
+                failure.get_or_insert(error);
+            }
+        }
+    }
+    watcher.abort();
+    match failure {
+        Some(error) => Err(error),
+        None => {
+            outcomes.sort_by_key(|outcome| outcome.id);
+            Ok(outcomes)
+        }
+    }
+}
+
+async fn place(args: &RunArgs, home: &Home, hub: &Hub, registry: &Registry) -> Result<Place> {
+    if let Some(text) = &args.join {
+        let ticket: Ticket = text.parse().context("reading the ticket")?;
+        let manifest = Manifest::from_canonical(&ticket.manifest, registry)
+            .context("the ticket's manifest")?;
+        let profile = match (&manifest.chain, &args.rpc, &ticket.rpc) {
+            (Some(chain), Some(rpc), _) | (Some(chain), None, Some(rpc)) => Some(ChainProfile {
+                rpc: rpc.clone(),
+                chain_id: args.chain_id.unwrap_or(chain.chain_id),
+                registry: Some(chain.registry.0.into()),
+                ledger: Some(chain.ledger.0.into()),
+            }),
+            (Some(_), None, None) => {
+                bail!("this swarm settles on a chain; name its JSON-RPC with --rpc and --chain-id")
+            }
+            (None, ..) => None,
+        };
+        let resumed = home.keep_manifest(&manifest.canonical())?;
+        return Ok(Place { manifest, devnet: None, profile, bootstrap: ticket.peers, resumed });
+    }
+
+    let (devnet, profile) = match (&args.rpc, args.chain_id) {
+        (Some(rpc), Some(chain_id)) => (None, ChainProfile::new(rpc, chain_id)),
+        _ => {
+            let devnet = Devnet::start(DevnetConfig {
+                home: home.path().join("devnet"),
+                port: args.rpc_port.unwrap_or(0),
+                chain_id: DEVNET_CHAIN,
+                prefund: Vec::new(),
+                seed: args.seed,
+            })
+            .await
+            .context("starting the embedded devnet")?;
+            if let Some(torn) = devnet.torn_tail() {
+                hub.log(LogLevel::Warn, "devnet", format!("{} bytes at the end of the log were torn; they are kept in {}", torn.bytes, torn.kept_in.display()));
+            }
+            let profile = ChainProfile::new(devnet.url(), devnet.chain_id());
+            (Some(devnet), profile)
+        }
+    };
+    let mut manifest = match &args.manifest {
+        Some(path) => {
+            let text = std::fs::read_to_string(path)
+                .with_context(|| format!("reading {}", path.display()))?;
+            Manifest::from_toml(&text, registry)
+                .with_context(|| format!("{}", path.display()))?
+        }
+        None => Manifest::from_toml(LOCAL_PROFILE, registry).context("the local profile")?,
+    };
+    let addresses = rollup::Addresses::deterministic();
+    manifest.chain = Some(swarm_core::manifest::Chain {
+        chain_id: profile.chain_id,
+        registry: Address(addresses.registry.into_array()),
+        ledger: Address(addresses.ledger.into_array()),
+    });
+    let resumed = home.keep_manifest(&manifest.canonical())?;
+    Ok(Place { manifest, devnet, profile: Some(profile), bootstrap: Vec::new(), resumed })
+}
+
+/// The terms on chain: an eager swarm's rounds are counted, not clocked.
+pub fn terms() -> Terms {
+    Terms::LOCAL
+}
+
+fn chain_info(place: &Place, swarm: &Swarm) -> ChainInfo {
+    let ledger = swarm.ledger();
+    ChainInfo {
+        chain_id: ledger.chain_id(),
+        rpc: place.profile.as_ref().map(|profile| without_secrets(&profile.rpc)).unwrap_or_default(),
+        devnet: ledger.chain_id() == DEVNET_CHAIN,
+        ledger: Address(ledger.addresses().ledger.into_array()),
+    }
+}
+
+/// A URL as it may be shown: keys hide in user names, paths and queries.
+fn without_secrets(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = host.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}")
+}
+
+fn signer(secret: &[u8; 32]) -> Result<PrivateKeySigner> {
+    PrivateKeySigner::from_slice(secret).context("the Ethereum key is not a secp256k1 key")
+}
+
+/// The account that deploys and, on a chain with fees, funds the peers.
+fn payer(args: &RunArgs, home: &Home, place: &Place) -> Result<PrivateKeySigner> {
+    if let Ok(text) = std::env::var(PAYER_VARIABLE) {
+        return text.trim().parse().ok().with_context(|| {
+            format!("{PAYER_VARIABLE} must hold a private key of 64 hex digits")
+        });
+    }
+    if args.rpc.is_some() && place.devnet.is_none() {
+        bail!(
+            "a chain that is not the devnet has fees: put the private key of a funded account \
+             into the environment as {PAYER_VARIABLE}; it deploys the contracts where they are \
+             missing and funds this process's peers"
+        );
+    }
+    let make = || args.seed.map_or_else(Identity::random, |seed| Identity::from_seed(seed, u16::MAX));
+    signer(&Identity::open(home.path(), make)?.ethereum_secret()?)
+}
+
+async fn swarm_on_chain(
+    args: &RunArgs,
+    home: &Home,
+    place: &Place,
+    profile: &ChainProfile,
+) -> Result<Swarm> {
+    let payer = payer(args, home, place)?;
+    fund_on_devnet(profile, payer.address().into_array()).await?;
+    let ledger = if args.join.is_some() {
+        Ledger::connect(profile, payer).await
+    } else {
+        Ledger::deploy(profile, payer).await
+    }
+    .with_context(|| format!("reaching the ledger at {}", without_secrets(&profile.rpc)))?;
+    ledger
+        .create_swarm(place.manifest.id().0, terms())
+        .await
+        .context("recording the swarm on chain")
+}
+
+/// A devnet gives funds to whoever asks; other chains have no such call.
+async fn fund_on_devnet(profile: &ChainProfile, account: [u8; 20]) -> Result<()> {
+    if profile.chain_id == DEVNET_CHAIN {
+        rollup::devnet::request_funds(&profile.rpc, account)
+            .await
+            .context("asking the devnet for funds")?;
+    }
+    Ok(())
+}
+
+async fn setup(
+    args: &RunArgs,
+    place: &Place,
+    folder: &Path,
+    identity: &Identity,
+    index: u16,
+    has_screen: bool,
+) -> Result<Setup> {
+    let iroh_secret = identity.iroh_secret()?;
+    let key = SigningKey::from_bytes(&iroh_secret);
+    let id = identity.peer_id()?;
+    let name = id.nickname();
+    let signer = signer(&identity.ethereum_secret()?)?;
+    let address = Address(signer.address().into_array());
+    let (chain, registration) = match &place.profile {
+        Some(profile) => {
+            fund(profile, address).await?;
+            let ledger = Ledger::connect(profile, signer).await.context("reaching the ledger")?;
+            let swarm = ledger
+                .create_swarm(place.manifest.id().0, terms())
+                .await
+                .context("finding the swarm on chain")?;
+            let chain = Chain::new(swarm);
+            let registration = chain.join(&key, &name, now_ms() / 1000).await?;
+            (Some(chain), registration)
+        }
+        None => (None, EvmSignature([0; 65])),
+    };
+    let entries: BTreeSet<_> =
+        place.manifest.curriculum.iter().map(|course| (course.env, course.level)).collect();
+    Ok(Setup {
+        index,
+        folder: folder.to_owned(),
+        name,
+        iroh_secret,
+        address,
+        chain,
+        registration,
+        local: BTreeSet::new(),
+        manifest: place.manifest.clone(),
+        registry: Arc::new(Registry::builtin()),
+        policy: model(folder)?,
+        grpo: GrpoSettings { learning_rate: LEARNING_RATE, measure_effect: false, ..Default::default() },
+        bootstrap: Vec::new(),
+        // With a ticket at least one stranger, who was there first.
+        expect: (args.peers - 1).max(u16::from(args.join.is_some())),
+        rounds: args.rounds,
+        eval: EvalPlan {
+            entries: entries.into_iter().collect(),
+            items: args.eval_items,
+            samples: EVAL_SAMPLES,
+            seed: 0,
+        },
+        eval_every: if has_screen { SCREEN_EVAL_EVERY } else { 0 },
+        hub: Hub::silent(),
+    })
+}
+
+/// The peer's account needs gas: from the devnet, or from the payer.
+async fn fund(profile: &ChainProfile, account: Address) -> Result<()> {
+    if profile.chain_id == DEVNET_CHAIN {
+        return fund_on_devnet(profile, account.0).await;
+    }
+    let Ok(text) = std::env::var(PAYER_VARIABLE) else { return Ok(()) };
+    let payer: PrivateKeySigner =
+        text.trim().parse().ok().with_context(|| format!("{PAYER_VARIABLE} is not a key"))?;
+    let ledger = Ledger::connect(profile, payer).await.context("reaching the ledger")?;
+    ledger.top_up(account.0).await.context("funding a peer's account from the payer's")?;
+    Ok(())
+}
+
+/// The newest checkpoint, or the base model.
+fn model(folder: &Path) -> Result<Policy> {
+    let checkpoint: PathBuf = folder.join("checkpoint");
+    if checkpoint.exists() {
+        let resumed = Policy::resume(&checkpoint, &policy::Device::Cpu).with_context(|| {
+            format!(
+                "{} can't be read; move it away to start this peer from the base model",
+                checkpoint.display()
+            )
+        })?;
+        return Ok(resumed.policy);
+    }
+    base::load()
+}
+
+fn report(outcomes: &[Outcome], reputation: Vec<ReputationRow>, started: Instant) -> Report {
+    let mut by_peer = BTreeMap::new();
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    let mut time_s: BTreeMap<String, f64> = BTreeMap::new();
+    for outcome in outcomes {
+        if let (Some(first), Some(last)) = (&outcome.before, &outcome.after) {
+            before.push(first.clone());
+            after.push(last.clone());
+            by_peer.insert(
+                outcome.name.clone(),
+                BeforeAfter { before: first.clone(), after: last.clone() },
+            );
+        }
+        for (what, seconds) in &outcome.time_s {
+            *time_s.entry(what.clone()).or_default() += seconds;
+        }
+    }
+    let opened = outcomes.iter().filter_map(|outcome| outcome.first_round).min();
+    Report {
+        rounds: outcomes.first().map(|outcome| outcome.rounds.clone()).unwrap_or_default(),
+        reputation,
+        eval: BeforeAfter { before: mean(&before), after: mean(&after) },
+        eval_by_peer: by_peer,
+        time_s,
+        first_round_s: opened.map_or(0.0, |at| (at - started).as_secs_f64()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_secrets;
+
+    #[test]
+    fn a_url_is_shown_without_what_may_be_a_key() {
+        let shown = without_secrets("https://me:key@rpc.example.org:8545/v2/secret?k=1");
+        assert_eq!(shown, "https://rpc.example.org:8545");
+    }
+}
