@@ -57,6 +57,8 @@ pub struct Setup {
     pub registration: EvmSignature,
     /// Peers of this process.
     pub local: BTreeSet<PeerId>,
+    /// Their addresses.
+    pub local_addresses: BTreeSet<Address>,
     /// The swarm.
     pub manifest: Manifest,
     /// Its environments.
@@ -154,7 +156,7 @@ struct Slim {
     folder: PathBuf,
     chain: Option<Chain>,
     outbox: Outbox,
-    local: BTreeSet<PeerId>,
+    local_addresses: BTreeSet<Address>,
     grpo: GrpoSettings,
     eval: EvalPlan,
     eval_every: u64,
@@ -195,7 +197,7 @@ pub async fn start(setup: Setup) -> Result<Ready> {
         name: setup.name.clone(),
         registration: setup.registration,
         secret: *blake3::keyed_hash(&setup.iroh_secret, b"commitments").as_bytes(),
-        local: setup.local.clone(),
+        local: setup.local,
         manifest: setup.manifest.clone(),
         registry: Registry::clone(&setup.registry),
     });
@@ -242,7 +244,7 @@ pub async fn start(setup: Setup) -> Result<Ready> {
             folder: setup.folder,
             chain: setup.chain,
             outbox,
-            local: setup.local,
+            local_addresses: setup.local_addresses,
             grpo: setup.grpo,
             eval: setup.eval,
             eval_every: setup.eval_every,

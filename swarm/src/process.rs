@@ -123,6 +123,9 @@ async fn run_in(
         bail!("two peers of {} hold the same key; move one of them away", home.path().display());
     }
 
+    let local_addresses: BTreeSet<Address> =
+        identities.iter().map(|(_, identity)| address_of(identity)).collect::<Result<_>>()?;
+
     let mut bootstrap = place.bootstrap.clone();
     let mut ready = Vec::new();
     for (index, (folder, identity)) in identities.iter().enumerate() {
@@ -130,6 +133,7 @@ async fn run_in(
         let setup = setup(args, &place, folder, identity, index, has_screen).await?;
         let setup = Setup {
             local: local.clone(),
+            local_addresses: local_addresses.clone(),
             registry: Arc::clone(&registry),
             bootstrap: bootstrap.clone(),
             hub: hub.for_peer(identity.peer_id()?),
@@ -311,6 +315,10 @@ fn signer(secret: &[u8; 32]) -> Result<PrivateKeySigner> {
     PrivateKeySigner::from_slice(secret).context("the Ethereum key is not a secp256k1 key")
 }
 
+fn address_of(identity: &Identity) -> Result<Address> {
+    Ok(Address(signer(&identity.ethereum_secret()?)?.address().into_array()))
+}
+
 /// The account that deploys and, on a chain with fees, funds the peers.
 fn payer(args: &RunArgs, home: &Home, place: &Place) -> Result<PrivateKeySigner> {
     if let Ok(text) = std::env::var(PAYER_VARIABLE) {
@@ -398,6 +406,7 @@ async fn setup(
         chain,
         registration,
         local: BTreeSet::new(),
+        local_addresses: BTreeSet::new(),
         manifest: place.manifest.clone(),
         registry: Arc::new(Registry::builtin()),
         policy: model(folder)?,

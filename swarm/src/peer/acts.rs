@@ -232,8 +232,7 @@ impl Peer {
     }
 
     fn is_local(&self, address: Address) -> bool {
-        let roster = self.machine.roster();
-        self.setup.local.iter().any(|peer| roster.get(peer).and_then(|known| known.address) == Some(address))
+        self.setup.local_addresses.contains(&address)
     }
 
     fn tell_settled(&self, by: &SettledTx, gas: u64) {
