@@ -96,6 +96,10 @@ impl Ticket {
     /// The ticket's text. Fails if a part is over its limit.
     pub fn encode(&self) -> Result<String, TicketError> {
         self.check()?;
+        self.text()
+    }
+
+    fn text(&self) -> Result<String, TicketError> {
         let mut bytes =
             postcard::to_stdvec(self).map_err(|error| TicketError::Content(error.to_string()))?;
         bytes.extend_from_slice(&checksum(&bytes));
@@ -166,11 +170,16 @@ impl FromStr for Ticket {
     }
 }
 
-/// The short form, for the screen: a whole ticket is long.
+/// The whole text. Peers and sockets beyond the limits are left out, as one
+/// that answers is enough; [`Ticket::encode`] says instead what is too large.
 impl fmt::Display for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let swarm = blake3::hash(&self.manifest).to_hex();
-        write!(f, "{PREFIX}…{} ({} peers)", &swarm[..8], self.peers.len())
+        let mut ticket = self.clone();
+        ticket.peers.truncate(MAX_PEERS);
+        for peer in &mut ticket.peers {
+            peer.sockets.truncate(MAX_SOCKETS);
+        }
+        f.write_str(&ticket.text().map_err(|_| fmt::Error)?)
     }
 }
 
@@ -225,6 +234,7 @@ mod tests {
     fn a_ticket_reads_back() {
         let text = ticket().encode().unwrap();
         assert_eq!(text.parse::<Ticket>().unwrap(), ticket());
+        assert_eq!(ticket().to_string(), text);
     }
 
     /// The layout is a promise to people who saved a ticket.
@@ -310,6 +320,12 @@ mod tests {
         let mut crowded = ticket();
         crowded.peers = vec![PeerAddr::of([1; 32]); MAX_PEERS + 1];
         assert!(crowded.encode().is_err());
+        let cut: Ticket = crowded.to_string().parse().unwrap();
+        assert_eq!(
+            cut.peers.len(),
+            MAX_PEERS,
+            "the shown text leaves the rest out"
+        );
     }
 
     #[test]

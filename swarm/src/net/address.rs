@@ -103,10 +103,10 @@ impl AddressBook {
     }
 
     /// Remembers `addr`: its addresses come first, older ones stay behind them
-    /// while there is room.
-    pub(super) fn learn(&self, addr: EndpointAddr) {
+    /// while there is room. Says whether the peer is new here.
+    pub(super) fn learn(&self, addr: EndpointAddr) -> bool {
         if addr.id == self.me {
-            return;
+            return false;
         }
         let mut entries = self.lock();
         entries.clock += 1;
@@ -123,7 +123,7 @@ impl AddressBook {
         if !addr.is_empty() {
             self.lookup.set_endpoint_info(addr.clone());
         }
-        entries.known.insert(id, Entry { addr, touched });
+        let is_new = entries.known.insert(id, Entry { addr, touched }).is_none();
         if entries.known.len() > MAX_KNOWN_PEERS {
             let oldest = entries
                 .known
@@ -135,6 +135,7 @@ impl AddressBook {
                 self.lookup.remove_endpoint_info(oldest);
             }
         }
+        is_new
     }
 
     /// Everyone remembered, by id.

@@ -13,13 +13,14 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::address::AddressBook;
+use super::address::{AddressBook, PeerAddr};
 use super::bodies::Bodies;
 use super::budget::{Account, Budget};
 use super::limits::{MAX_BUDGETS, REJOIN_FANOUT, TICK};
 use super::links::Registry;
+use super::presence::{self, Schedule};
 use super::watchdog::{Action, Watchdog};
-use super::{GOSSIP_ALPN, NetEvent};
+use super::{GOSSIP_ALPN, NetEvent, Reach, own_address};
 
 /// Kind and nonce, before the payload.
 pub(super) const FRAME_HEADER: usize = 9;
@@ -27,6 +28,7 @@ pub(super) const FRAME_HEADER: usize = 9;
 const KIND_MESSAGE: u8 = 0;
 pub(super) const KIND_ASK: u8 = 1;
 const KIND_ANSWER: u8 = 2;
+const KIND_HERE: u8 = 3;
 
 /// What travels in a gossip message. The nonce makes each frame unique: gossip
 /// ignores a message whose bytes it has seen, and an announcement repeated for
@@ -36,6 +38,7 @@ pub(super) enum Frame<'a> {
     Message(&'a [u8]),
     Ask(u64),
     Answer(u64),
+    Here(&'a [u8]),
 }
 
 impl<'a> Frame<'a> {
@@ -50,6 +53,7 @@ impl<'a> Frame<'a> {
             KIND_ASK if payload.is_empty() => {
                 nonce(&header[1..]).map(Frame::Ask).ok_or("bad frame")
             }
+            KIND_HERE => Ok(Frame::Here(payload)),
             KIND_ANSWER => nonce(payload).map(Frame::Answer).ok_or("bad frame"),
             _ => Err("unknown frame"),
         }
@@ -118,6 +122,9 @@ pub(super) struct Driver {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) events: EventSink,
     pub(super) watchdog: Watchdog,
+    pub(super) presence: Schedule,
+    pub(super) topic: [u8; 32],
+    pub(super) reach: Reach,
     pub(super) budget: Budget,
     pub(super) accounts: BTreeMap<EndpointId, Account>,
     pub(super) max_message: usize,
@@ -176,6 +183,7 @@ impl Driver {
     async fn neighbour_up(&mut self, peer: EndpointId) {
         self.set_neighbours(|set| set.insert(peer));
         self.events.send(NetEvent::NeighbourUp(*peer.as_bytes()));
+        self.presence.arrived(Instant::now());
         // Whoever dialled us is only known to the transport: write down where
         // it is, to find it again.
         if let Some(info) = self.endpoint.remote_info(peer).await {
@@ -204,11 +212,30 @@ impl Driver {
             }),
             Ok(Frame::Ask(nonce)) => self.watchdog.question(nonce, rand::random(), now),
             Ok(Frame::Answer(nonce)) => self.watchdog.answered(nonce),
-            Err(reason) => self.events.send(NetEvent::Refused {
-                from_neighbour: from,
-                reason,
-            }),
+            Ok(Frame::Here(sealed)) => match presence::open(sealed, &self.topic) {
+                Ok(addr) => self.met(&addr, now),
+                Err(reason) => self.refuse(from, reason),
+            },
+            Err(reason) => self.refuse(from, reason),
         }
+    }
+
+    /// A peer said where it is.
+    fn met(&mut self, addr: &PeerAddr, now: Instant) {
+        let Ok(known) = addr.to_iroh() else {
+            return;
+        };
+        if self.book.learn(known) {
+            self.presence.newcomer(rand::random(), now);
+            self.events.send(NetEvent::Met(addr.id));
+        }
+    }
+
+    fn refuse(&mut self, from_neighbour: [u8; 32], reason: &'static str) {
+        self.events.send(NetEvent::Refused {
+            from_neighbour,
+            reason,
+        });
     }
 
     async fn tick(&mut self) {
@@ -226,6 +253,12 @@ impl Driver {
         }
         if self.accounts.len() > MAX_BUDGETS {
             self.accounts.retain(|_, account| !account.is_full(now));
+        }
+        if self.presence.poll(now) {
+            let here = own_address(&self.endpoint, self.reach);
+            if let Some(sealed) = presence::seal(&here, &self.topic, self.endpoint.secret_key()) {
+                self.say(frame(KIND_HERE, rand::random(), &sealed)).await;
+            }
         }
         let neighbours = self.receiver.neighbors().count();
         for action in self.watchdog.poll(neighbours, now) {
@@ -315,6 +348,8 @@ mod tests {
         assert_eq!(Frame::decode(&ask, 5), Ok(Frame::Ask(6)));
         let answer = frame(KIND_ANSWER, 7, &6u64.to_le_bytes());
         assert_eq!(Frame::decode(&answer, 5), Ok(Frame::Answer(6)));
+        let here = frame(KIND_HERE, 8, b"sealed");
+        assert_eq!(Frame::decode(&here, 5), Ok(Frame::Here(b"sealed")));
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! | `driver` | the task that owns the gossip topic |
 //! | `watchdog` | noticing that we hear nothing, and joining again |
 //! | `budget` | what one neighbour may send |
+//! | `presence` | telling the swarm, signed, where we are |
 //! | `links` | every connection: limits and numbers |
 //! | [`limits`] | every constant, with its reason |
 //!
@@ -34,6 +35,7 @@ mod driver;
 mod gate;
 pub mod limits;
 mod links;
+mod presence;
 mod watchdog;
 
 #[cfg(test)]
@@ -46,7 +48,9 @@ use std::time::Duration;
 
 use iroh::address_lookup::memory::MemoryLookup;
 use iroh::address_lookup::{DnsAddressLookup, PkarrPublisher, PkarrResolver};
-use iroh::endpoint::{BindError, BindOpts, Builder, PortmapperConfig, presets};
+use iroh::endpoint::{
+    BindError, BindOpts, Builder, PortmapperConfig, QuicTransportConfig, presets,
+};
 use iroh::protocol::Router;
 use iroh::{Endpoint, EndpointAddr, RelayMode, RelayUrl, SecretKey, Watcher};
 use iroh_blobs::BlobsProtocol;
@@ -68,6 +72,7 @@ use bodies::Bodies;
 use driver::{Command, Driver, EventSink, FRAME_HEADER, Neighbours};
 use limits::{COMMAND_CAPACITY, EVENT_CAPACITY, GOSSIP_OVERHEAD, MIN_GOSSIP_SIZE};
 use links::{Hook, Registry};
+use presence::Schedule;
 use watchdog::Watchdog;
 
 /// The gossip protocol with our frames in it. The number is the frame's version.
@@ -203,6 +208,9 @@ pub enum NetEvent {
     NeighbourUp([u8; 32]),
     /// A peer is no direct neighbour any more. It may well be in the swarm.
     NeighbourDown([u8; 32]),
+    /// A peer that we did not know told the swarm, signed, where it is. It can
+    /// be fetched from by its id alone.
+    Met([u8; 32]),
     /// Events were lost because the node was too slow.
     Lagged {
         /// At least this many.
@@ -292,7 +300,9 @@ impl Net {
         let endpoint = bind(&config, lookup.clone(), registry.clone()).await?;
         let book = Arc::new(AddressBook::new(endpoint.id(), lookup));
         let bootstrap_ids = bootstrap.iter().map(|addr| addr.id).collect();
-        bootstrap.into_iter().for_each(|addr| book.learn(addr));
+        for addr in bootstrap {
+            book.learn(addr);
+        }
 
         let cancel = CancellationToken::new();
         let bodies = Bodies::open(
@@ -342,6 +352,9 @@ impl Net {
             commands: command_receiver,
             events: EventSink::new(event_sender),
             watchdog: Watchdog::new(config.watch, Instant::now()),
+            presence: Schedule::new(),
+            topic: config.topic,
+            reach: config.reach,
             budget: config.budget,
             accounts: BTreeMap::new(),
             max_message: config.max_message,
@@ -373,11 +386,7 @@ impl Net {
 
     /// Where this peer can be reached, for tickets and greetings.
     pub fn address(&self) -> PeerAddr {
-        let mut addr = PeerAddr::from_iroh(&self.inner.endpoint.addr());
-        if self.inner.reach == Reach::Loopback {
-            addr.sockets = self.inner.endpoint.bound_sockets();
-        }
-        addr
+        own_address(&self.inner.endpoint, self.inner.reach)
     }
 
     /// Announces `bytes` to the swarm. Oversize is refused here; nobody is told
@@ -414,8 +423,8 @@ impl Net {
     /// providers, each tried in turn, connected ones first. The body is kept
     /// and served on to others until [`Net::forget`].
     ///
-    /// A provider without sockets is looked up in the address book, see
-    /// [`Net::learn`].
+    /// A provider without sockets ([`PeerAddr::of`]) is looked up among the
+    /// addresses that peers have told the swarm.
     pub async fn fetch(
         &self,
         hash: [u8; 32],
@@ -432,7 +441,8 @@ impl Net {
         }
     }
 
-    /// Remembers where a peer is, for joining and fetching.
+    /// Remembers where a peer is, for joining and fetching. Peers tell each
+    /// other by themselves; this is for what is known from elsewhere.
     pub fn learn(&self, peer: &PeerAddr) -> Result<(), NetError> {
         self.inner.book.learn(peer.to_iroh()?);
         Ok(())
@@ -451,9 +461,9 @@ impl Net {
             .map(PeerAddr::to_iroh)
             .collect::<Result<Vec<EndpointAddr>, _>>()?;
         let ids = peers.iter().map(|peer| peer.id).collect();
-        peers
-            .into_iter()
-            .for_each(|peer| self.inner.book.learn(peer));
+        for peer in peers {
+            self.inner.book.learn(peer);
+        }
         self.command(Command::Join(ids)).await
     }
 
@@ -519,6 +529,15 @@ impl Net {
     }
 }
 
+/// Where an endpoint can be reached.
+fn own_address(endpoint: &Endpoint, reach: Reach) -> PeerAddr {
+    let mut addr = PeerAddr::from_iroh(&endpoint.addr());
+    if reach == Reach::Loopback {
+        addr.sockets = endpoint.bound_sockets();
+    }
+    addr
+}
+
 /// The gossip protocol's own limit, for a swarm whose announcements have this
 /// one.
 fn gossip_size(max_message: usize) -> usize {
@@ -577,11 +596,22 @@ async fn bind(
 /// How long to wait at the start for the first interface address.
 const INTERFACE_WAIT: Duration = Duration::from_secs(3);
 
+/// The round trip that a new loopback connection assumes. Closing an endpoint
+/// waits nine of them for each peer that does not answer: three seconds with
+/// the transport's own guess of a third of a second. Still far above the truth,
+/// since training keeps every core busy.
+const LOOPBACK_RTT: Duration = Duration::from_millis(50);
+
 fn sockets(builder: Builder, reach: Reach, port: u16) -> Result<Builder, NetError> {
     let failed = |error: &dyn std::fmt::Display| NetError::Bind(error.to_string());
     let builder = builder.clear_ip_transports();
     match reach {
         Reach::Loopback => builder
+            .transport_config(
+                QuicTransportConfig::builder()
+                    .initial_rtt(LOOPBACK_RTT)
+                    .build(),
+            )
             .portmapper_config(PortmapperConfig::Disabled)
             .bind_addr(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
             .map_err(|error| failed(&error)),

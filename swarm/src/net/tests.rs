@@ -284,6 +284,35 @@ async fn a_peer_that_was_only_learnt_can_be_fetched_from() {
     stranger.stop().await;
 }
 
+/// In a chain each node is joined through the one before, and the ends of a
+/// longer one are no neighbours. Everyone learns where everyone is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_that_never_were_neighbours_learn_where_to_fetch() {
+    let mut nodes = vec![Node::start(config(100)).await];
+    for n in 101..110 {
+        let before = nodes.last().unwrap();
+        let node = Node::joined_to(n, &[before]).await;
+        nodes.push(node);
+    }
+    let body = body(10_000);
+    let hash = nodes[0].net.serve(body.clone()).await.unwrap();
+    let by_id = [PeerAddr::of(nodes[0].net.id())];
+    for node in &mut nodes[1..] {
+        within("the address", async {
+            // Met, or a neighbour: each brings an event.
+            while !node.net.known().iter().any(|peer| peer.id == by_id[0].id) {
+                node.event().await;
+            }
+        })
+        .await;
+        let fetched = within("fetch", node.net.fetch(hash, 10_000, &by_id)).await;
+        assert_eq!(fetched.unwrap(), body);
+    }
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_in_a_folder_survive_a_restart_until_forgotten() {
     let folder = tempfile::tempdir().unwrap();
