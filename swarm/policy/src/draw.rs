@@ -31,7 +31,10 @@ impl Drawer {
         let weights = &mut self.weights;
         weights.clear();
         weights.extend_from_slice(logits);
-        let total = vectorized(|| exponentiate(weights));
+        let total = vectorized(
+            #[inline(always)]
+            || exponentiate(weights),
+        );
         let (likeliest, &largest) = logits
             .iter()
             .enumerate()
@@ -48,11 +51,14 @@ impl Drawer {
         }
         if choice.temperature != 1.0 {
             let inverse = 1.0 / choice.temperature;
-            vectorized(|| {
-                for (weight, &logit) in weights.iter_mut().zip(logits) {
-                    *weight = exp((logit - largest) * inverse);
-                }
-            });
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (weight, &logit) in weights.iter_mut().zip(logits) {
+                        *weight = exp((logit - largest) * inverse);
+                    }
+                },
+            );
         }
         let point = uniform(key);
         let token = if choice.top_p < 1.0 {

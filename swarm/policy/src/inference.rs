@@ -20,18 +20,23 @@ use gemm::Parallelism;
 /// differently; a row's result must not depend on the batch.
 const LEAST_ROWS: usize = 3;
 
+/// Positions whose keys lie together and whose scores are summed together.
+/// Capacities are multiples of it.
+const BLOCK: usize = 16;
+
 /// Keys and values of consecutive positions of one sequence, in all layers.
 pub(crate) struct Span {
     first: usize,     // the position of the first entry
     length: usize,    // entries in use
     capacity: usize,  // entries allocated
-    keys: Vec<f32>,   // [layers, key heads, head_dim, capacity]
+    keys: Vec<f32>,   // [layers, key heads, blocks, head_dim, BLOCK]
     values: Vec<f32>, // [layers, key heads, capacity, head_dim]
 }
 
 impl Span {
     /// Room for `capacity` positions from `first` on.
     pub(crate) fn new(config: &Config, first: usize, capacity: usize) -> Self {
+        let capacity = capacity.next_multiple_of(BLOCK);
         let size = config.num_hidden_layers * config.key_value_size() * capacity;
         Self {
             first,
@@ -191,7 +196,10 @@ impl Inference {
                 projected,
                 parallelism,
             );
-            vectorized(|| self.attend(index, rows, spans));
+            vectorized(
+                #[inline(always)]
+                || self.attend(index, rows, spans),
+            );
             product(
                 &mut self.stream,
                 into,
@@ -212,12 +220,15 @@ impl Inference {
                 parallelism,
             );
             let both = &mut self.inner;
-            vectorized(|| {
-                for row in both.chunks_exact_mut(2 * inner) {
-                    let (gate, up) = row.split_at_mut(inner);
-                    swiglu(gate, up);
-                }
-            });
+            vectorized(
+                #[inline(always)]
+                || {
+                    for row in both.chunks_exact_mut(2 * inner) {
+                        let (gate, up) = row.split_at_mut(inner);
+                        swiglu(gate, up);
+                    }
+                },
+            );
             product(
                 &mut self.stream,
                 into,
@@ -239,11 +250,14 @@ impl Inference {
         let count = rows.len().max(LEAST_ROWS);
         self.normed.resize(count * hidden, 0.0);
         let (stream, normed, weight) = (&self.stream, &mut self.normed, &self.final_norm);
-        vectorized(|| {
-            for (&row, normed) in rows.iter().zip(normed.chunks_exact_mut(hidden)) {
-                rms_norm(&stream[row * hidden..][..hidden], weight, epsilon, normed);
-            }
-        });
+        vectorized(
+            #[inline(always)]
+            || {
+                for (&row, normed) in rows.iter().zip(normed.chunks_exact_mut(hidden)) {
+                    rms_norm(&stream[row * hidden..][..hidden], weight, epsilon, normed);
+                }
+            },
+        );
         out.resize(count * vocab, 0.0);
         product(
             out,
@@ -260,14 +274,17 @@ impl Inference {
     fn norm_rows(&mut self, weight: &[f32]) {
         let (hidden, epsilon) = (self.config.hidden_size, self.config.rms_norm_eps as f32);
         let (stream, normed) = (&self.stream, &mut self.normed);
-        vectorized(|| {
-            for (x, out) in stream
-                .chunks_exact(hidden)
-                .zip(normed.chunks_exact_mut(hidden))
-            {
-                rms_norm(x, weight, epsilon, out);
-            }
-        });
+        vectorized(
+            #[inline(always)]
+            || {
+                for (x, out) in stream
+                    .chunks_exact(hidden)
+                    .zip(normed.chunks_exact_mut(hidden))
+                {
+                    rms_norm(x, weight, epsilon, out);
+                }
+            },
+        );
     }
 
     /// Rotates queries and keys, stores keys and values, and attends: from
@@ -293,8 +310,14 @@ impl Inference {
             let span = &mut spans[row.span];
             let (capacity, at) = (span.capacity, row.position - span.first);
             let keys = &mut span.keys[layer * narrow * capacity..][..narrow * capacity];
-            for (keys, &key) in keys.chunks_exact_mut(capacity).zip(&rotated[hidden..]) {
-                keys[at] = key;
+            for (keys, key) in keys
+                .chunks_exact_mut(capacity * width)
+                .zip(rotated[hidden..].chunks_exact(width))
+            {
+                let block = &mut keys[at / BLOCK * BLOCK * width..][..BLOCK * width];
+                for (keys, &key) in block.chunks_exact_mut(BLOCK).zip(key) {
+                    keys[at % BLOCK] = key;
+                }
             }
             let stored = &mut span.values[layer * narrow * capacity..][..narrow * capacity];
             for (stored, value) in stored
@@ -342,24 +365,65 @@ impl Inference {
     }
 }
 
-/// The products of `query` with the first keys of a span.
+/// The products of `query` with the first keys of a span, a block of positions
+/// at a time in registers. What the last block holds beyond the positions
+/// asked for is computed and dropped.
 #[inline(always)]
 fn score(query: &[f32], span: &Span, place: usize, scores: &mut [f32]) {
     let size = query.len() * span.capacity;
-    let keys = &span.keys[place * size..][..size];
-    scores.fill(0.0);
-    for (&query, keys) in query.iter().zip(keys.chunks_exact(span.capacity)) {
-        add_scaled(scores, query, &keys[..scores.len()]);
+    let blocks = span.keys[place * size..][..size].chunks_exact(query.len() * BLOCK);
+    for (scores, keys) in scores.chunks_mut(BLOCK).zip(blocks) {
+        let mut sums = [0f32; BLOCK];
+        for (&query, keys) in query.iter().zip(keys.chunks_exact(BLOCK)) {
+            add_scaled(&mut sums, query, keys);
+        }
+        scores.copy_from_slice(&sums[..scores.len()]);
     }
 }
 
-/// The sum of the first values of a span, weighted by `weights`.
+/// Adds the first values of a span, weighted by `weights`, to `mixed`.
 #[inline(always)]
 fn mix(weights: &[f32], span: &Span, place: usize, mixed: &mut [f32]) {
     let size = mixed.len() * span.capacity;
     let values = &span.values[place * size..][..size];
-    for (&weight, value) in weights.iter().zip(values.chunks_exact(mixed.len())) {
-        add_scaled(mixed, weight, value);
+    // Common widths are compiled on their own, to keep the sums in registers.
+    match mixed.len() {
+        16 => mix_wide::<2>(weights, values, mixed),
+        24 => mix_wide::<3>(weights, values, mixed),
+        32 => mix_wide::<4>(weights, values, mixed),
+        64 => mix_wide::<8>(weights, values, mixed),
+        width => {
+            for (&weight, value) in weights.iter().zip(values.chunks_exact(width)) {
+                add_scaled(mixed, weight, value);
+            }
+        }
+    }
+}
+
+/// [`mix`] for a width of `PARTS` times eight.
+#[inline(always)]
+fn mix_wide<const PARTS: usize>(weights: &[f32], values: &[f32], mixed: &mut [f32]) {
+    let add = |sums: &mut [[f32; 8]; PARTS], weight: f32, value: &[f32]| {
+        for (sums, value) in sums.iter_mut().zip(value.chunks_exact(8)) {
+            for lane in 0..8 {
+                sums[lane] += weight * value[lane];
+            }
+        }
+    };
+    // Even and odd positions apart: two chains of additions are half as long.
+    let (mut even, mut odd) = ([[0f32; 8]; PARTS], [[0f32; 8]; PARTS]);
+    let pairs = values.chunks_exact(2 * 8 * PARTS);
+    for (pair, value) in weights.chunks(2).zip(pairs) {
+        let (first, second) = value.split_at(8 * PARTS);
+        add(&mut even, pair[0], first);
+        if let Some(&weight) = pair.get(1) {
+            add(&mut odd, weight, second);
+        }
+    }
+    for ((mixed, even), odd) in mixed.chunks_exact_mut(8).zip(even).zip(odd) {
+        for lane in 0..8 {
+            mixed[lane] += even[lane] + odd[lane];
+        }
     }
 }
 

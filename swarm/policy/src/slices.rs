@@ -6,7 +6,8 @@
 //! in any batch.
 
 /// Runs `work` compiled for the widest vectors this machine has. What `work`
-/// calls must be inlined to profit.
+/// calls must be inlined to profit, and so must `work` itself: write
+/// `vectorized(#[inline(always)] || ..)`.
 #[inline(always)]
 pub(crate) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
@@ -163,7 +164,12 @@ mod tests {
         for step in -87_000..=88_000 {
             let x = step as f32 / 1000.0;
             let truth = f64::from(x).exp();
-            let apart = (f64::from(vectorized(|| exp(x))) - truth).abs() / truth;
+            let apart = (f64::from(vectorized(
+                #[inline(always)]
+                || exp(x),
+            )) - truth)
+                .abs()
+                / truth;
             assert!(apart < 2e-7, "exp({x}) is off by {apart:e}");
         }
         assert!(exp(f32::NEG_INFINITY) < 2e-38);
@@ -184,7 +190,10 @@ mod tests {
             out.push(maximum(&values));
         };
         let (mut wide, mut narrow) = (vec![0.0; 101], vec![0.0; 101]);
-        vectorized(|| work(&mut wide));
+        vectorized(
+            #[inline(always)]
+            || work(&mut wide),
+        );
         work(&mut narrow);
         assert_eq!(wide, narrow);
     }
