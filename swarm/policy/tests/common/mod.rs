@@ -1,5 +1,5 @@
 //! Small models and a tokenizer of bytes for the tests.
-#![allow(dead_code)] // each test file uses its share
+#![allow(dead_code, clippy::unwrap_used)] // each test file uses its share; a failure here is a failed test
 
 use candle_core::{Device, Tensor};
 use policy::{ChatMessage, Config, Decoder, Request, Tokenizer};
