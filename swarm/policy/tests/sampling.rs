@@ -1,6 +1,8 @@
 //! A completion is a function of weights, prompt and seed, and its
 //! log-probabilities are those of the trained forward pass.
 
+#![allow(clippy::unwrap_used)] // a failure is a failed test
+
 mod common;
 
 use candle_core::{Device, Tensor};
