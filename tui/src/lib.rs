@@ -12,6 +12,7 @@
 //! | [`replay`] | reading a file of events; pause, speed, seek |
 //! | [`driver`] | the event loop, over any backend, input and clock |
 //! | [`terminal`] | the real terminal, restored whatever happens |
+//! | [`screenshot`] | a finished frame as SVG |
 //! | [`text`], [`theme`] | harmless text and numbers; colours |
 //!
 //! Invariants:
@@ -34,6 +35,7 @@
 pub mod app;
 pub mod driver;
 pub mod replay;
+pub mod screenshot;
 pub mod source;
 pub mod state;
 pub mod terminal;

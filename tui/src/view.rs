@@ -18,6 +18,7 @@ mod parts;
 mod peers;
 mod reputation;
 mod rollouts;
+mod stages;
 mod swarm;
 mod training;
 

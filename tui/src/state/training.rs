@@ -56,6 +56,8 @@ pub struct Trainer {
     pub grad_norm: Series,
     /// Mean reward of what was trained on, over steps.
     pub reward: Series,
+    /// Tokens that carried loss, over steps.
+    pub tokens: Series,
     /// Share of clipped tokens over steps.
     pub clip_fraction: Series,
     /// Own groups trained on since the log begins.
@@ -110,6 +112,7 @@ impl Training {
         trainer.entropy.set(*step, *entropy);
         trainer.grad_norm.set(*step, *grad_norm);
         trainer.reward.set(*step, *reward);
+        trainer.tokens.set(*step, f64::from(*tokens));
         trainer.clip_fraction.set(*step, *clip_fraction);
         trainer.own_groups += u64::from(*local_groups);
         for (teacher, groups) in external_groups {

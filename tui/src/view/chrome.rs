@@ -37,7 +37,7 @@ pub(super) fn header(app: &App, scene: &Scene<'_>, area: Rect, buffer: &mut Buff
     // The swarm's name, where there is room for all of it.
     if let Some(started) = &scene.state.started {
         let room = usize::from(area.width).saturating_sub(used + 3);
-        let name = text::clean(&started.name);
+        let name = format!("swarm {}", text::clean(&started.name));
         if text::width(&name) <= room {
             let line = Line::from(vec![say(name, theme.dim()), Span::raw(" ")]);
             put_right(buffer, area, 0, &line);
@@ -84,12 +84,24 @@ pub(super) fn footer(app: &App, scene: &Scene<'_>, area: Rect, buffer: &mut Buff
         Screen::Training | Screen::Peers | Screen::Reputation => vec![("j/k", "choose")],
         Screen::Logs => vec![("j/k", "scroll"), ("G", "newest"), ("l", "level")],
     };
-    keys.splice(0..0, [("?", "help"), ("q", "quit"), ("Tab", "next screen")]);
+    let everywhere: &[(&str, &str)] = if scene.transport.is_some() {
+        &[
+            ("?", "help"),
+            ("q", "quit"),
+            ("space", "pause"),
+            ("+/-", "speed"),
+            ("←/→", "10 s"),
+            ("[/]", "round"),
+        ]
+    } else {
+        &[("?", "help"), ("q", "quit"), ("Tab", "next screen")]
+    };
+    keys.splice(0..0, everywhere.iter().copied());
     let mut spans = vec![Span::raw(" ")];
     let room = usize::from(area.width).saturating_sub(notices.width());
     let mut used = 1;
     for (key, what) in keys {
-        used += key.len() + what.len() + 3;
+        used += text::width(key) + text::width(what) + 3;
         if used > room {
             break;
         }
@@ -100,7 +112,7 @@ pub(super) fn footer(app: &App, scene: &Scene<'_>, area: Rect, buffer: &mut Buff
     put_right(buffer, area, 0, &notices);
 }
 
-/// How a recording plays: `▶ 4x  03:21 ━━━━━───── 12:40  space pause …`.
+/// How a recording plays: `▶ play 4x  03:21 ━━━━━───── 12:40`.
 pub(super) fn transport(theme: Theme, scene: &Scene<'_>, area: Rect, buffer: &mut Buffer) {
     let Some(transport) = &scene.transport else {
         return;
@@ -127,15 +139,6 @@ pub(super) fn transport(theme: Theme, scene: &Scene<'_>, area: Rect, buffer: &mu
     if transport.problems > 0 {
         let many = transport.problems;
         tail.push(say(format!("  ! {many} bad lines"), theme.warn()));
-    }
-    for (key, what) in [
-        ("space", "pause"),
-        ("+/-", "speed"),
-        ("←/→", "10 s"),
-        ("[/]", "round"),
-    ] {
-        tail.push(Span::styled(format!("  {key}"), theme.accent()));
-        tail.push(Span::styled(format!(" {what}"), theme.dim()));
     }
     tail.push(Span::raw(" "));
     let tail = Line::from(tail);

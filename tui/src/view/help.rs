@@ -60,7 +60,7 @@ pub(super) fn draw(app: &mut App, scene: &Scene<'_>, area: Rect, buffer: &mut Bu
             ]));
         }
     }
-    let size = (70, lines.len() as u16 + 3);
+    let size = (74, lines.len() as u16 + 3);
     let inner = overlay(theme, "help", size, area, buffer);
     let page = usize::from(inner.height.saturating_sub(1));
     let Some(pick) = &mut app.help else {

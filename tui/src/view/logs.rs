@@ -13,8 +13,8 @@ use crate::theme::Theme;
 use super::Scene;
 use super::parts::{below, inset, nothing, put, put_right, say};
 
-/// Cells before the message: time, level, target, peer.
-const PREFIX: usize = 10 + 7 + 8 + 14;
+/// Cells before the message: time, level, target.
+const PREFIX: usize = 10 + 7 + 8;
 
 pub(super) fn draw(app: &mut App, scene: &Scene<'_>, area: Rect, buffer: &mut Buffer) {
     let theme = app.theme;
@@ -43,14 +43,25 @@ pub(super) fn draw(app: &mut App, scene: &Scene<'_>, area: Rect, buffer: &mut Bu
     let height = usize::from(text_area.height);
     app.logs.page = height;
     // Scrolled to the top, the page is still full.
-    app.logs.back = app.logs.back.min(listed.len().saturating_sub(height));
+    let width = usize::from(area.width);
+    let mut room = height;
+    let topmost = listed
+        .iter()
+        .take_while(|entry| {
+            let lines = entry_lines(theme, scene, entry, width).len();
+            let fits = lines <= room;
+            room = room.saturating_sub(lines);
+            fits
+        })
+        .count();
+    app.logs.back = app.logs.back.min(listed.len() - topmost);
     if listed.is_empty() {
         nothing(theme, "nothing to read", text_area, buffer);
         return;
     }
     let mut lines: Vec<Line<'static>> = Vec::new();
     for entry in listed.iter().rev().skip(app.logs.back) {
-        let mut entry = entry_lines(theme, scene, entry, usize::from(area.width));
+        let mut entry = entry_lines(theme, scene, entry, width);
         entry.reverse();
         lines.extend(entry);
         if lines.len() >= height {
@@ -86,10 +97,14 @@ fn entry_lines(
         LogLevel::Warn => ("warn", theme.warn()),
         LogLevel::Info => ("info", theme.dim()),
     };
-    let peer = entry.peer.map(|peer| scene.state.name(peer));
-    let peer = text::fit(&peer.unwrap_or_default(), 12);
-    let pad = 14_usize.saturating_sub(text::width(&peer));
-    let mut message = entry.message.clone();
+    let mut message = match entry.peer {
+        Some(peer) => format!(
+            "{}: {}",
+            text::fit(&scene.state.name(peer), 24),
+            entry.message
+        ),
+        None => entry.message.clone(),
+    };
     if entry.repeated > 1 {
         message.push_str(&format!(" ×{}", text::count(u64::from(entry.repeated))));
     }
@@ -109,8 +124,6 @@ fn entry_lines(
                     say(format!("{}  ", text::clock(entry.at_ms)), theme.dim()),
                     say(format!("{level:<7}"), style),
                     say(format!("{target:<8}"), theme.second()),
-                    say(peer.clone(), theme.dim()),
-                    Span::raw(" ".repeat(pad)),
                 ]
             } else {
                 vec![Span::raw(" ".repeat(PREFIX))]

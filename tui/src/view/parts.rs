@@ -142,14 +142,30 @@ pub(super) fn meter(theme: Theme, share: f64, cells: usize, style: Style) -> [Sp
     ]
 }
 
-/// Values from 0 to 1 as a row of bars, one cell each.
+/// Values from 0 to 1 as a row of bars, one cell each. None fills its cell, so
+/// that rows of a table stay apart.
 pub(super) fn bars(values: &[f64]) -> String {
-    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    const BARS: [char; 7] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇'];
     values
         .iter()
         .map(|value| {
-            let step = (value.clamp(0.0, 1.0) * 7.0).round();
+            let step = (value.clamp(0.0, 1.0) * 6.0).round();
             BARS[if step.is_finite() { step as usize } else { 0 }]
+        })
+        .collect()
+}
+
+/// Like [`bars`], for rewards: one that earned nothing is a dot.
+pub(super) fn rewards(values: &[f64]) -> String {
+    values
+        .iter()
+        .map(|value| {
+            if *value > 0.0 {
+                // Something earned must not look like nothing.
+                bars(&[value.max(0.2)])
+            } else {
+                "·".to_owned()
+            }
         })
         .collect()
 }
@@ -177,6 +193,22 @@ pub(super) enum Scale {
     Share,
     /// From the least value to the greatest, with a little room.
     Fitted,
+    /// The same, and values read as shares: small ones would lie flat on the
+    /// ground of [`Scale::Share`].
+    FittedShare,
+}
+
+/// The least and the greatest value that a chart shows.
+fn bounds<'a>(scale: Scale, points: impl Iterator<Item = &'a (f64, f64)>) -> (f64, f64) {
+    if matches!(scale, Scale::Share) {
+        return (0.0, 1.0);
+    }
+    let (low, high) = points.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), (_, y)| {
+        (low.min(*y), high.max(*y))
+    });
+    // A flat curve runs through the middle.
+    let room = ((high - low) * 0.1).max(high.abs() * 0.01).max(1e-6);
+    (low - room, high + room)
 }
 
 /// A chart with axes: `what` names a step of the horizontal one.
@@ -201,30 +233,14 @@ pub(super) fn chart(
         return;
     };
     let last = all().map(|point| point.0).fold(first, f64::max);
-    let (low, high, labels) = match scale {
-        Scale::Share => (
-            0.0,
-            1.0,
-            ["0%".to_owned(), "50%".to_owned(), "100%".to_owned()],
-        ),
-        Scale::Fitted => {
-            let low = all().map(|point| point.1).fold(f64::INFINITY, f64::min);
-            let high = all().map(|point| point.1).fold(f64::NEG_INFINITY, f64::max);
-            let room = ((high - low) * 0.08).max(high.abs() * 0.01).max(1e-6);
-            let (low, high) = (low - room, high + room);
-            let digits = if high - low < 0.5 { 3 } else { 2 };
-            let middle = text::number(f64::midpoint(low, high), digits);
-            (
-                low,
-                high,
-                [
-                    text::number(low, digits),
-                    middle,
-                    text::number(high, digits),
-                ],
-            )
-        }
+    let (low, high) = bounds(scale, all());
+    let label = |value: f64| match scale {
+        Scale::Share => format!("{:.0}%", 100.0 * value),
+        Scale::FittedShare => text::share(value),
+        Scale::Fitted if high - low < 0.5 => text::number(value, 3),
+        Scale::Fitted => text::number(value, 2),
     };
+    let labels = [low, f64::midpoint(low, high), high].map(label);
     // A flat chart has no room for a label in the middle.
     let labels: Vec<Line<'_>> = labels
         .into_iter()
@@ -284,14 +300,20 @@ pub(super) fn small_chart(
     buffer: &mut Buffer,
 ) {
     let show = |value: f64| match scale {
-        Scale::Share => text::share(value),
+        Scale::Share | Scale::FittedShare => text::share(value),
+        Scale::Fitted if value.abs() >= 1000.0 => text::count(value.abs() as u64),
         Scale::Fitted => text::number(value, 3),
     };
     let mut heading = vec![say(title, theme.dim()), Span::raw("  ")];
     if let (Some((_, first)), Some((_, last))) = (series.first(), series.last()) {
-        heading.push(say(show(first), theme.plain()));
-        heading.push(Span::styled(" → ", theme.dim()));
-        heading.push(say(show(last), theme.strong()));
+        let (first, last) = (show(first), show(last));
+        // The first value only where both fit.
+        let both = text::width(title) + first.len() + last.len() + 5;
+        if both <= usize::from(area.width) {
+            heading.push(say(first, theme.plain()));
+            heading.push(Span::styled(" → ", theme.dim()));
+        }
+        heading.push(say(last, theme.strong()));
     }
     put(buffer, area, 0, &Line::from(heading));
     let area = below(area, 1);
@@ -300,21 +322,7 @@ pub(super) fn small_chart(
         nothing(theme, "nothing yet", area, buffer);
         return;
     };
-    let (low, high) = match scale {
-        Scale::Share => (0.0, 1.0),
-        Scale::Fitted => {
-            let low = data
-                .iter()
-                .map(|point| point.1)
-                .fold(f64::INFINITY, f64::min);
-            let high = data
-                .iter()
-                .map(|point| point.1)
-                .fold(f64::NEG_INFINITY, f64::max);
-            let room = ((high - low) * 0.1).max(high.abs() * 0.01).max(1e-6);
-            (low - room, high + room)
-        }
-    };
+    let (low, high) = bounds(scale, data.iter());
     let end = if last.0 > first.0 {
         last.0
     } else {

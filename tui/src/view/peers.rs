@@ -1,8 +1,11 @@
 //! Who is there, how they are reached, and what of theirs was refused.
 
+use std::collections::BTreeSet;
+
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
+use swarm_core::ids::PeerId;
 
 use crate::app::App;
 use crate::state::peers::{Peer, Rejects};
@@ -30,28 +33,37 @@ pub(super) fn draw(app: &mut App, scene: &Scene<'_>, area: Rect, buffer: &mut Bu
     ])
     .areas(area);
     draw_table(app, scene, &peers, table, buffer);
-    draw_detail(theme, scene, peers[app.peers.index], detail, buffer);
+    let chosen = peers[app.peers.index];
+    let observers = observers(&peers);
+    // Round trips are a second thought: only where both fit.
+    let trips = match observers.len() as u16 {
+        rows if rows > 1 && area.height >= 30 => 2 + rows.min(10),
+        _ => 0,
+    };
+    let [detail, trips] =
+        Layout::vertical([Constraint::Min(0), Constraint::Length(trips)]).areas(detail);
+    draw_detail(theme, scene, chosen, detail, buffer);
+    if trips.height > 0 {
+        draw_trips(theme, scene, &peers, &observers, trips, buffer);
+    }
 }
 
 fn draw_table(app: &mut App, scene: &Scene<'_>, peers: &[&Peer], area: Rect, buffer: &mut Buffer) {
     let theme = app.theme;
     let wide = area.width >= 110;
-    let mut columns = vec![
-        left("name", 15),
-        left("key", 8),
+    let mut columns = vec![left("name", 15)];
+    if wide {
+        columns.push(left("key", 8));
+    }
+    columns.extend([
         left("runs", 6),
         left("path", 8),
         right("rtt", 7),
         right("received", 8),
         left("last seen", 12),
-    ];
+    ]);
     if wide {
-        columns.extend([
-            right("sent", 8),
-            right("batches", 7),
-            right("missed", 6),
-            left("address", 8),
-        ]);
+        columns.extend([right("sent", 8), right("batches", 7), right("missed", 6)]);
     }
     columns.push(right("refused", 7));
     put(buffer, area, 0, &heading(theme, &columns));
@@ -75,22 +87,22 @@ fn draw_table(app: &mut App, scene: &Scene<'_>, peers: &[&Peer], area: Rect, buf
             (Some((round, stage)), _) => say(format!("r{round} {}", stage.name()), theme.plain()),
             _ => Span::styled("–", theme.dim()),
         };
-        let mut cells = vec![
-            say(scene.state.name(peer.id), theme.plain()),
-            say(peer.id.to_string(), theme.dim()),
+        let mut cells = vec![say(scene.state.name(peer.id), theme.plain())];
+        if wide {
+            cells.push(say(peer.id.to_string(), theme.dim()));
+        }
+        cells.extend([
             say(place, style),
             say(link.map_or("–", |link| &link.path), theme.plain()),
             say(rtt.unwrap_or_else(|| "–".to_owned()), theme.plain()),
             say(text::bytes(received), theme.plain()),
             seen,
-        ];
+        ]);
         if wide {
-            let address = peer.address.map(|address| address.to_string());
             cells.extend([
                 say(text::bytes(sent), theme.plain()),
                 say(text::count(peer.batches), theme.plain()),
                 say(text::count(peer.absences), theme.plain()),
-                say(address.unwrap_or_else(|| "–".to_owned()), theme.dim()),
             ]);
         }
         cells.push(match peer.rejects.total {
@@ -130,22 +142,28 @@ fn draw_detail(theme: Theme, scene: &Scene<'_>, peer: &Peer, area: Rect, buffer:
             .rtt_us
             .map_or_else(String::new, |us| format!(" {}", text::round_trip(us)));
         let words = format!(
-            "{}{rtt}, sent {}, received {}",
+            "from {}: {}{rtt}, sent {}, received {}",
+            text::fit(&state.local_name(*observer), 16),
             link.path,
             text::bytes(link.sent_bytes),
             text::bytes(link.received_bytes),
         );
-        let from = text::fit(&state.local_name(*observer), 16);
-        lines.push(field(theme, &format!("from {from}"), &words));
+        lines.push(field(theme, "reached", &words));
+    }
+    if let Some(standing) = peer.standing {
+        let words = format!(
+            "{} after {} settled rounds",
+            text::ppm(standing.score_ppm),
+            text::count(standing.rounds)
+        );
+        lines.push(field(theme, "reputation", &words));
+    }
+    if let Some(words) = taught(scene, peer) {
+        lines.push(field(theme, "taught", &words));
     }
     rejects(&mut lines, theme, "refused", &peer.rejects);
     if state.peers.unknown.total > 0 {
-        rejects(
-            &mut lines,
-            theme,
-            "refused, sender unknown",
-            &state.peers.unknown,
-        );
+        rejects(&mut lines, theme, "of unknown", &state.peers.unknown);
     }
     if let Some(started) = &state.started
         && !started.ticket.is_empty()
@@ -162,6 +180,63 @@ fn draw_detail(theme: Theme, scene: &Scene<'_>, peer: &Peer, area: Rect, buffer:
     for (offset, line) in lines.iter().enumerate() {
         put(buffer, area, offset as u16, line);
     }
+}
+
+/// Local peers that measure how they reach others.
+fn observers(peers: &[&Peer]) -> BTreeSet<PeerId> {
+    let links = peers.iter().flat_map(|peer| peer.links.keys());
+    links.filter_map(|observer| *observer).collect()
+}
+
+fn draw_trips(
+    theme: Theme,
+    scene: &Scene<'_>,
+    peers: &[&Peer],
+    observers: &BTreeSet<PeerId>,
+    area: Rect,
+    buffer: &mut Buffer,
+) {
+    let area = section(theme, "Round trips, from rows to columns", area, buffer);
+    let room = usize::from(area.width).saturating_sub(19) / 14;
+    let shown = &peers[..peers.len().min(room)];
+    let mut columns = vec![left("", 15)];
+    columns.extend(shown.iter().map(|_| right("", 12)));
+    let mut cells = vec![Span::raw("")];
+    cells.extend(
+        shown
+            .iter()
+            .map(|peer| say(scene.state.name(peer.id), theme.dim())),
+    );
+    put(buffer, area, 0, &row(false, theme, &columns, cells));
+    for (index, observer) in observers.iter().enumerate() {
+        let mut cells = vec![say(scene.state.name(*observer), theme.plain())];
+        for peer in shown {
+            let link = peer.links.get(&Some(*observer));
+            cells.push(match link.map(|link| link.rtt_us) {
+                Some(Some(us)) => say(text::round_trip(us), theme.plain()),
+                Some(None) => Span::styled("?", theme.dim()),
+                None => Span::styled("·", theme.faint()),
+            });
+        }
+        let line = row(false, theme, &columns, cells);
+        put(buffer, area, 1 + index as u16, &line);
+    }
+}
+
+/// Who here trained on this peer's rollouts.
+fn taught(scene: &Scene<'_>, peer: &Peer) -> Option<String> {
+    let learners: Vec<String> = scene
+        .state
+        .training
+        .peers
+        .iter()
+        .filter_map(|(learner, trainer)| {
+            let groups = trainer.taught_by.get(&peer.id)?;
+            let learner = text::fit(&scene.state.local_name(*learner), 16);
+            Some(format!("{learner} {}", text::count(*groups)))
+        })
+        .collect();
+    (!learners.is_empty()).then(|| format!("{} groups", learners.join(", ")))
 }
 
 fn rejects(lines: &mut Vec<Line<'static>>, theme: Theme, label: &str, rejects: &Rejects) {
@@ -185,7 +260,7 @@ fn rejects(lines: &mut Vec<Line<'static>>, theme: Theme, label: &str, rejects: &
 }
 
 fn label_span(theme: Theme, label: &str) -> Span<'static> {
-    say(format!("{label:<22} "), theme.dim())
+    say(format!("{label:<11} "), theme.dim())
 }
 
 fn field(theme: Theme, label: &str, value: &str) -> Line<'static> {

@@ -11,32 +11,33 @@ use crate::theme::Theme;
 
 use super::Scene;
 use super::parts::{
-    bars, below, heading, inset, left, meter, nothing, put, right, row, say, section,
+    Curve, Scale, bars, below, chart, heading, inset, left, meter, nothing, put, right, row, say,
+    section,
 };
 
-/// Rounds whose spread says how sure a score is.
+/// Newest rounds over which `±` is the standard error of the mean score.
 const SPREAD_ROUNDS: usize = 16;
 
 const LEGEND: [(&str, &str); 5] = [
     (
         "reputation",
-        "what the ledger says a peer has contributed, over all settled rounds",
+        "contribution over all settled rounds, as the ledger has it",
     ),
     (
         "score",
-        "one round's contribution: useful answers, honest verdicts, answers improved; witnesses sign it",
-    ),
-    (
-        "± ",
-        "how far the newest rounds' scores leave the mean uncertain; – until there are three",
+        "one round's contribution, signed by witnesses; ± how unsure",
     ),
     (
         "reward",
-        "what one completion earned, 0 to 100%; the parts and the why are on Rollouts (2)",
+        "what one completion earned; its parts and why: Rollouts (2)",
+    ),
+    (
+        "right",
+        "share of a peer's answers in the newest round that are right",
     ),
     (
         "verdict",
-        "a critic's right or wrong on another's answer, weighed by how often it was right before",
+        "a critic's right or wrong, weighed by how often it was right",
     ),
 ];
 
@@ -47,9 +48,16 @@ pub(super) fn draw(app: &mut App, scene: &Scene<'_>, area: Rect, buffer: &mut Bu
     let legend = legend_lines(theme, width);
     let peers = scene.state.peers.ranked();
     let settled = settlement_lines(theme, scene);
-    let [table, settlement, words] = Layout::vertical([
+    // The chosen peer's why takes two lines, its curves the rest.
+    let rows = (peers.len() as u16).clamp(1, (area.height / 3).max(4));
+    let gap = u16::from(area.height >= 30);
+    let [table, _, chosen, _, settlement, _, words] = Layout::vertical([
+        Constraint::Length(1 + rows),
+        Constraint::Length(gap),
         Constraint::Min(0),
+        Constraint::Length(gap),
         Constraint::Length(1 + settled.len() as u16),
+        Constraint::Length(gap),
         Constraint::Length(1 + legend.len() as u16),
     ])
     .areas(area);
@@ -57,6 +65,10 @@ pub(super) fn draw(app: &mut App, scene: &Scene<'_>, area: Rect, buffer: &mut Bu
         nothing(theme, "nobody has been scored yet", table, buffer);
     } else {
         draw_table(app, scene, &peers, table, buffer);
+        let peer = peers[app.reputation.index];
+        let title = text::fit(&scene.state.name(peer.id), 30);
+        let chosen = section(theme, &title, chosen, buffer);
+        draw_chosen(theme, peer, chosen, buffer);
     }
     let settlement = section(theme, "Newest settlement", settlement, buffer);
     for (offset, line) in settled.iter().enumerate() {
@@ -87,8 +99,7 @@ fn draw_table(app: &mut App, scene: &Scene<'_>, peers: &[&Peer], area: Rect, buf
     }
     put(buffer, area, 0, &heading(theme, &columns));
     let area = below(area, 1);
-    // The last line says why the chosen one has its score.
-    let page = usize::from(area.height.saturating_sub(1));
+    let page = usize::from(area.height);
     let top = app.reputation.settle(peers.len(), page);
     for (offset, peer) in peers.iter().skip(top).take(page).enumerate() {
         let rank = (top + offset + 1).to_string();
@@ -134,17 +145,56 @@ fn draw_table(app: &mut App, scene: &Scene<'_>, peers: &[&Peer], area: Rect, buf
         let line = row(chosen, theme, &columns, cells);
         put(buffer, area, offset as u16, &line);
     }
-    if let Some((round, newest)) = peers
-        .get(app.reputation.index)
-        .and_then(|peer| peer.row.as_ref())
-    {
+}
+
+/// Why the chosen peer has its score, and both curves where there is room.
+fn draw_chosen(theme: Theme, peer: &Peer, area: Rect, buffer: &mut Buffer) {
+    let Some((round, newest)) = &peer.row else {
+        return;
+    };
+    let label = format!("round {round}  ");
+    let indent = label.len();
+    let why = text::wrap(&newest.why, usize::from(area.width).saturating_sub(indent));
+    let lines = why.len() as u16;
+    for (index, why) in why.into_iter().enumerate() {
+        let label = if index == 0 { label.as_str() } else { "" };
         let line = Line::from(vec![
-            say(format!("  in round {round}: "), theme.dim()),
-            say(&newest.why, theme.plain()),
+            say(format!("{label:<indent$}"), theme.dim()),
+            say(why, theme.plain()),
         ]);
-        let offset = peers.len().min(page) as u16;
-        put(buffer, area, offset, &line);
+        put(buffer, area, index as u16, &line);
     }
+    let area = below(area, lines + 1);
+    if area.height < 7 {
+        return;
+    }
+    let title = Line::from(vec![
+        Span::styled("⠒⠒", theme.accent()),
+        Span::styled(" score each round  ", theme.dim()),
+        Span::styled("••", theme.second()),
+        Span::styled(" reputation", theme.dim()),
+    ]);
+    put(buffer, area, 0, &title);
+    let curves = [
+        Curve {
+            series: &peer.contribution,
+            style: theme.accent(),
+            points: false,
+        },
+        Curve {
+            series: &peer.reputation,
+            style: theme.second(),
+            points: true,
+        },
+    ];
+    chart(
+        theme,
+        &curves,
+        Scale::Share,
+        "round",
+        below(area, 1),
+        buffer,
+    );
 }
 
 /// The standard error of the newest rounds' scores, in percentage points.

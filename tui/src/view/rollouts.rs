@@ -5,6 +5,7 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use swarm_core::event::{CompletionView, CritiqueView};
 
@@ -15,7 +16,7 @@ use crate::theme::Theme;
 
 use super::Scene;
 use super::parts::{
-    bars, below, heading, inset, left, meter, nothing, put, put_right, right, row, say,
+    below, heading, inset, left, meter, nothing, put, put_right, rewards, right, row, say,
 };
 
 /// From this width on, the chosen group is shown beside the list.
@@ -37,7 +38,7 @@ pub(super) fn draw(app: &mut App, scene: &Scene<'_>, area: Rect, buffer: &mut Bu
         return;
     }
     let [list, _, side] = Layout::horizontal([
-        Constraint::Length(56),
+        Constraint::Length(58),
         Constraint::Length(3),
         Constraint::Min(0),
     ])
@@ -85,8 +86,8 @@ fn draw_list(
     let mut columns = vec![
         right("rnd", 4),
         left("stage", 8),
-        left("peer", if wide { 15 } else { 13 }),
-        left("task", if wide { 15 } else { 8 }),
+        left("peer", 15),
+        left("task", if wide { 15 } else { 9 }),
     ];
     if wide {
         columns.push(left("slot", 8));
@@ -110,7 +111,7 @@ fn draw_list(
         .min(listed.len().saturating_sub(page));
     for (offset, group) in listed.iter().skip(top).take(page).enumerate() {
         let view = &group.view;
-        let rewards: Vec<f64> = view
+        let earned: Vec<f64> = view
             .completions
             .iter()
             .map(|completion| text::fraction(completion.reward_ppm))
@@ -129,7 +130,7 @@ fn draw_list(
         } else {
             theme.dim()
         };
-        cells.push(say(bars(&rewards), style));
+        cells.push(say(rewards(&earned), style));
         let line = row(top + offset == index, theme, &columns, cells);
         put(buffer, area, offset as u16, &line);
     }
@@ -225,7 +226,7 @@ fn completion_lines(
     };
     head.push(say(words, theme.dim()));
     lines.push(Line::from(head));
-    labelled(lines, theme, "text", &completion.text, width);
+    tagged(lines, theme, "text", &completion.text, width);
     labelled(lines, theme, "why", &completion.why, width);
     if !completion.parts.is_empty() {
         let parts: Vec<String> = completion
@@ -265,12 +266,14 @@ fn critique_lines(
         Span::styled("  weight ", theme.dim()),
         say(text::ppm(critique.weight_ppm), theme.plain()),
     ]));
-    labelled(lines, theme, "", &critique.text, width);
+    tagged(lines, theme, "", &critique.text, width);
 }
+
+/// Cells of the label before a text.
+const LABEL: usize = 8;
 
 /// A label and wrapped text beside it.
 fn labelled(lines: &mut Vec<Line<'static>>, theme: Theme, label: &str, text: &str, width: usize) {
-    const LABEL: usize = 8;
     let wrapped = text::wrap(text, width.saturating_sub(LABEL));
     for (index, line) in wrapped.into_iter().enumerate() {
         let label = if index == 0 { label } else { "" };
@@ -279,4 +282,57 @@ fn labelled(lines: &mut Vec<Line<'static>>, theme: Theme, label: &str, text: &st
             say(line, theme.plain()),
         ]));
     }
+}
+
+/// Like [`labelled`], for what a model wrote: its answer and its verdict stand
+/// out, its thoughts and the tags stand back.
+fn tagged(lines: &mut Vec<Line<'static>>, theme: Theme, label: &str, text: &str, width: usize) {
+    let wrapped = text::wrap(text, width.saturating_sub(LABEL));
+    let whole: Vec<char> = wrapped.iter().flat_map(|line| line.chars()).collect();
+    let mut styles = text_styles(theme, &whole).into_iter();
+    for (index, line) in wrapped.into_iter().enumerate() {
+        let label = if index == 0 { label } else { "" };
+        let mut spans = vec![Span::styled(format!("{label:<LABEL$}"), theme.dim())];
+        let mut run = String::new();
+        let mut run_style = theme.plain();
+        for character in line.chars() {
+            let style = styles.next().unwrap_or_default();
+            if style != run_style && !run.is_empty() {
+                spans.push(say(std::mem::take(&mut run), run_style));
+            }
+            run_style = style;
+            run.push(character);
+        }
+        spans.push(say(run, run_style));
+        lines.push(Line::from(spans));
+    }
+}
+
+/// One style a character.
+fn text_styles(theme: Theme, text: &[char]) -> Vec<Style> {
+    let tags = [
+        ("<think>", theme.dim()),
+        ("</think>", theme.plain()),
+        ("<answer>", theme.accent_strong()),
+        ("</answer>", theme.plain()),
+        ("<verdict>", theme.accent_strong()),
+        ("</verdict>", theme.plain()),
+    ];
+    let mut styles = Vec::with_capacity(text.len());
+    let mut inside = theme.plain();
+    while styles.len() < text.len() {
+        let rest = &text[styles.len()..];
+        let begins = |tag: &str| {
+            let mut rest = rest.iter();
+            tag.chars().all(|expected| rest.next() == Some(&expected))
+        };
+        match tags.iter().find(|(tag, _)| begins(tag)) {
+            Some((tag, style)) => {
+                styles.extend(tag.chars().map(|_| theme.faint()));
+                inside = *style;
+            }
+            None => styles.push(inside),
+        }
+    }
+    styles
 }

@@ -12,19 +12,18 @@
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
-use swarm_core::event::{BeaconSource, EndedBy, Stage};
+use swarm_core::event::BeaconSource;
 
 use crate::app::App;
-use crate::state::rounds::{Local, StageCell};
 use crate::state::series::Series;
 use crate::text;
 use crate::theme::Theme;
 
-use super::Scene;
 use super::parts::{
-    Column, Curve, Scale, below, chart, heading, inset, left, nothing, put, put_right, right, row,
-    say, section, small_chart, spark,
+    Column, Curve, Scale, below, chart, heading, inset, left, put, put_right, right, row, say,
+    section, small_chart, spark,
 };
+use super::{Scene, stages};
 
 /// From this height on, there is room for more than the essentials.
 const ROOMY: u16 = 30;
@@ -49,7 +48,7 @@ pub(super) fn draw(app: &mut App, scene: &Scene<'_>, area: Rect, buffer: &mut Bu
     ])
     .areas(area);
     draw_round(theme, scene, round, buffer);
-    draw_stages(theme, scene, &locals, most, stages, buffer);
+    stages::draw(theme, scene, &locals, most, stages, buffer);
     draw_learning(theme, scene, roomy, learning, buffer);
     draw_chain(theme, scene, roomy, chain, buffer);
 }
@@ -72,7 +71,7 @@ fn draw_round(theme: Theme, scene: &Scene<'_>, area: Rect, buffer: &mut Buffer) 
     if let Some((stage, deadline_ms)) = state.locals.stage() {
         line.push(say(format!("▸ {}", stage.name()), theme.accent_strong()));
         let left_ms = deadline_ms.saturating_sub(scene.now_ms);
-        if left_ms > 0 {
+        if left_ms >= 1_000 {
             let left = text::seconds(left_ms);
             line.push(say(format!("  at most {left} left"), theme.dim()));
         }
@@ -121,98 +120,9 @@ fn draw_round(theme: Theme, scene: &Scene<'_>, area: Rect, buffer: &mut Buffer) 
     put(buffer, area, 1, &Line::from(line));
 }
 
-const STAGES: [Column; 6] = [
-    left("", 15),
-    left("answer", 10),
-    left("critique", 10),
-    left("resolve", 10),
-    left("judge", 10),
-    left("train", 10),
-];
-
-fn draw_stages(
-    theme: Theme,
-    scene: &Scene<'_>,
-    locals: &[Option<swarm_core::ids::PeerId>],
-    most: usize,
-    area: Rect,
-    buffer: &mut Buffer,
-) {
-    let extra = usize::from(area.width).saturating_sub(79);
-    let mut columns = STAGES;
-    columns[0].title = "peers here";
-    for (index, column) in columns.iter_mut().enumerate() {
-        column.width += if index == 0 {
-            extra.min(8)
-        } else {
-            (extra.saturating_sub(8) / 5).min(6)
-        };
-    }
-    put(buffer, area, 0, &heading(theme, &columns));
-    if locals.is_empty() {
-        nothing(theme, "no local peer yet", below(area, 1), buffer);
-    }
-    for (index, peer) in locals.iter().take(most).enumerate() {
-        let mut cells = vec![say(scene.state.local_name(*peer), theme.plain())];
-        let local = scene.state.locals.peers.get(peer);
-        for stage in Stage::ALL {
-            cells.push(stage_cell(theme, scene.now_ms, local, stage));
-        }
-        let line = row(false, theme, &columns, cells);
-        put(buffer, area, 1 + index as u16, &line);
-    }
-    if locals.len() > most {
-        let words = format!("  and {} more", locals.len() - most);
-        put(
-            buffer,
-            area,
-            1 + most as u16,
-            &Line::styled(words, theme.dim()),
-        );
-    }
-}
-
-/// `✓ 8.1 s` when all were in, `◔ 3/4 in` when the deadline ended it,
-/// `▸ 14 s` while it runs, `·` before it begins.
-fn stage_cell(theme: Theme, now_ms: u64, local: Option<&Local>, stage: Stage) -> Span<'static> {
-    let waiting = Span::styled("·", theme.faint());
-    let Some(local) = local else {
-        return waiting;
-    };
-    let Some(cell) = local.stages.get(&stage) else {
-        return waiting;
-    };
-    let StageCell {
-        round,
-        started_ms,
-        end,
-        ..
-    } = *cell;
-    match end {
-        // Training may still belong to the round before.
-        None => {
-            let since = text::seconds(now_ms.saturating_sub(started_ms));
-            let words = if round == local.round {
-                format!("▸ {since}")
-            } else {
-                format!("▸ {since} (r{round})")
-            };
-            say(words, theme.accent_strong())
-        }
-        Some(_) if round != local.round => waiting,
-        Some(end) => match end.ended_by {
-            EndedBy::AllIn => say(format!("✓ {}", text::span(end.took_ms)), theme.good()),
-            EndedBy::Deadline if end.expected == 0 => {
-                say(format!("◔ {}", text::span(end.took_ms)), theme.warn())
-            }
-            EndedBy::Deadline => say(format!("◔ {}/{} in", end.seen, end.expected), theme.warn()),
-        },
-    }
-}
-
 fn draw_learning(theme: Theme, scene: &Scene<'_>, roomy: bool, area: Rect, buffer: &mut Buffer) {
-    let area = section(theme, "Does it learn?", area, buffer);
-    let side = if area.width >= 100 { 50 } else { 38 };
+    let area = section(theme, "Is it learning?", area, buffer);
+    let side = if area.width >= 100 { 50 } else { 39 };
     let [charts, _, numbers] = Layout::horizontal([
         Constraint::Min(0),
         Constraint::Length(2),
@@ -220,8 +130,12 @@ fn draw_learning(theme: Theme, scene: &Scene<'_>, roomy: bool, area: Rect, buffe
     ])
     .areas(area);
     let small = if roomy { charts.height / 3 } else { 0 };
-    let [main, minis] =
-        Layout::vertical([Constraint::Min(0), Constraint::Length(small)]).areas(charts);
+    let [main, _, minis] = Layout::vertical([
+        Constraint::Min(0),
+        Constraint::Length(u16::from(roomy)),
+        Constraint::Length(small),
+    ])
+    .areas(charts);
     draw_accuracy(theme, scene, main, buffer);
     if small > 0 {
         let learning = &scene.state.learning;
@@ -275,7 +189,7 @@ fn draw_numbers(theme: Theme, scene: &Scene<'_>, area: Rect, buffer: &mut Buffer
     let state = scene.state;
     let wide = area.width >= 50;
     let columns = [
-        left("held out", if wide { 22 } else { 10 }),
+        left("held out", if wide { 22 } else { 11 }),
         right("before", 6),
         right("now", 6),
         left("change", 8),
@@ -298,7 +212,7 @@ fn draw_numbers(theme: Theme, scene: &Scene<'_>, area: Rect, buffer: &mut Buffer
         lines.push(Line::default());
     }
     let columns = [
-        left("each round", if wide { 22 } else { 10 }),
+        left("each round", if wide { 22 } else { 11 }),
         right("first", 6),
         right("last", 6),
         left("trend", if wide { 12 } else { 8 }),
@@ -308,35 +222,63 @@ fn draw_numbers(theme: Theme, scene: &Scene<'_>, area: Rect, buffer: &mut Buffer
     for (label, series) in [
         ("right", &learning.accuracy),
         ("reward", &learning.reward),
-        ("format", &learning.format_rate),
+        ("well formed", &learning.format_rate),
         ("verdicts", &learning.judge_accuracy),
         ("resolved", &learning.resolve_accuracy),
     ] {
         lines.push(trend_row(theme, &columns, label, series));
     }
-    // One environment a line, where there is room for at least a few.
+    // Two environments a line, where there is room for at least a few.
     let room = usize::from(area.height).saturating_sub(lines.len() + 2);
     if let Some((_, before)) = &before
+        && wide
         && room >= 3
         && !before.tasks.is_empty()
     {
-        let columns = [
-            left("held out, sampled", 22),
-            right("before", 6),
-            right("now", 6),
-            left("change", 8),
-        ];
+        let words = "  by task, sampled: % before → now";
         lines.push(Line::default());
-        lines.push(heading(theme, &columns));
-        for (name, task) in before.tasks.iter().take(room) {
-            let now = now.as_ref().and_then(|(_, now)| now.tasks.get(name));
-            let now = now.map(|task| task.sampled);
-            lines.push(change_row(theme, &columns, name, Some(task.sampled), now));
+        lines.push(Line::styled(words, theme.dim()));
+        let tasks: Vec<_> = before.tasks.iter().take(2 * room).collect();
+        let rows = tasks.len().div_ceil(2);
+        for row in 0..rows {
+            let mut spans = Vec::new();
+            for (name, task) in [row, row + rows].into_iter().filter_map(|at| tasks.get(at)) {
+                let now = now.as_ref().and_then(|(_, now)| now.tasks.get(*name));
+                spans.extend(task_spans(
+                    theme,
+                    name,
+                    task.sampled,
+                    now.map(|task| task.sampled),
+                ));
+            }
+            lines.push(Line::from(spans));
         }
     }
     for (index, line) in lines.iter().enumerate() {
         put(buffer, area, index as u16, line);
     }
+}
+
+/// `  add        52.1 → 76.2`
+fn task_spans(theme: Theme, name: &str, before: f64, now: Option<f64>) -> [Span<'static>; 5] {
+    let percent = |share: f64| text::number(100.0 * share, 1);
+    let name = text::fit(name, 8);
+    let pad = 8_usize.saturating_sub(text::width(&name));
+    let (now, style) = match now {
+        Some(now) if now > before => (percent(now), theme.good()),
+        Some(now) => (percent(now), theme.plain()),
+        None => ("–".to_owned(), theme.dim()),
+    };
+    [
+        say(format!("  {name}"), theme.plain()),
+        say(
+            format!("{}{:>5}", " ".repeat(pad), percent(before)),
+            theme.dim(),
+        ),
+        Span::styled(" → ", theme.dim()),
+        say(format!("{now:<5}"), style),
+        Span::raw(" "),
+    ]
 }
 
 fn change_row(

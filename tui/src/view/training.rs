@@ -65,7 +65,7 @@ fn draw_table(
         right("entropy", 7),
         right("grad", 6),
         right("clipped", 7),
-        left("groups", 9),
+        left("groups", 7),
         right("took", 7),
     ];
     if wide {
@@ -73,7 +73,7 @@ fn draw_table(
             right("unused", 6),
             right("tokens", 7),
             right("KL", 6),
-            left("checkpoint", 8),
+            left("saved as", 8),
         ]);
     }
     put(buffer, area, 0, &heading(theme, &columns));
@@ -119,10 +119,11 @@ fn draw_charts(theme: Theme, name: &str, trainer: &Trainer, area: Rect, buffer: 
     let fitted = Scale::Fitted;
     let charts = [
         ("loss", &trainer.loss, fitted),
-        ("entropy (nats)", &trainer.entropy, fitted),
+        ("entropy", &trainer.entropy, fitted),
         ("reward", &trainer.reward, Scale::Share),
-        ("gradient norm", &trainer.grad_norm, fitted),
-        ("clipped tokens", &trainer.clip_fraction, fitted),
+        ("gradient", &trainer.grad_norm, fitted),
+        ("clipped", &trainer.clip_fraction, Scale::FittedShare),
+        ("tokens", &trainer.tokens, fitted),
     ];
     // Three side by side; the rest below them where there is room.
     let rows = if area.height >= 14 { 2 } else { 1 };

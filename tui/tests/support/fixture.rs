@@ -1,13 +1,18 @@
 //! A synthetic run for tests and the demo: four peers, twelve rounds, made up
 //! from a counter. Nothing of it was measured.
 
+#[path = "rollouts.rs"]
+mod rollouts;
+
 use std::collections::BTreeMap;
 
 use swarm_core::event::{
-    BeaconSource, ChainInfo, CompletionView, CritiqueView, EVENT_VERSION, EndedBy, EvalReport,
-    Event, GroupView, LogLevel, Part, Record, RoundSummary, ScoreRow, Stage, TaskEval,
+    BeaconSource, ChainInfo, EVENT_VERSION, EndedBy, EvalReport, Event, LogLevel, Record,
+    RoundSummary, ScoreRow, Stage, TaskEval,
 };
 use swarm_core::ids::{Address, Beacon, Hash, PeerId, SwarmId, TxHash};
+
+use rollouts::{GROUP, groups};
 
 /// 22 November 2025, 14:00 UTC.
 pub(crate) const GENESIS_MS: u64 = 1_763_820_000_000;
@@ -15,11 +20,11 @@ pub(crate) const GENESIS_MS: u64 = 1_763_820_000_000;
 pub(crate) const ROUND_MS: u64 = 40_000;
 /// Rounds in [`run`].
 pub(crate) const ROUNDS: u64 = 12;
-/// Completions in a group.
-const GROUP: usize = 8;
-const ENVIRONMENTS: [&str; 5] = ["sum", "reverse", "sort", "count", "binary"];
+const ENVIRONMENTS: [&str; 12] = [
+    "add", "sub", "mul", "mod", "chain", "next", "max", "sort", "reverse", "count", "dedup", "bits",
+];
 
-/// The peers: the last one is remote when `remote` says so.
+/// The peers.
 pub(crate) fn peers() -> [PeerId; 4] {
     [0x1f, 0x42, 0x8c, 0xe7].map(|byte: u8| {
         let mut key = [byte; 32];
@@ -140,8 +145,8 @@ fn skill(round: u64) -> f64 {
 fn evaluation(builder: &mut Builder, skill: f64) -> EvalReport {
     let mut tasks = BTreeMap::new();
     for (index, name) in ENVIRONMENTS.into_iter().enumerate() {
-        let base = 0.28 + 0.06 * index as f64;
-        let reach = 0.42 - 0.03 * index as f64;
+        let base = 0.22 + 0.03 * (index * 5 % 12) as f64;
+        let reach = 0.40 - 0.016 * (index * 5 % 12) as f64;
         let sampled = base + reach * skill + 0.015 * builder.dice.noise();
         tasks.insert(
             name.to_owned(),
@@ -287,15 +292,16 @@ fn gossip(builder: &mut Builder, round: u64, start: u64) {
         }
     }
     for (index, who) in everyone.into_iter().enumerate() {
-        let observer = everyone[(index + 1) % 4];
-        let event = Event::PeerLink {
-            who,
-            path: "loopback".to_owned(),
-            rtt_us: Some(180 + 40 * index as u64 + builder.dice.below(30)),
-            sent_bytes: round * 96_000,
-            received_bytes: round * (91_000 + 3_000 * index as u64),
-        };
-        builder.tell(start + 28_000, Some(observer), event);
+        for observer in everyone.into_iter().filter(|observer| *observer != who) {
+            let event = Event::PeerLink {
+                who,
+                path: "loopback".to_owned(),
+                rtt_us: Some(180 + 40 * index as u64 + builder.dice.below(60)),
+                sent_bytes: round * 96_000,
+                received_bytes: round * (91_000 + 3_000 * index as u64),
+            };
+            builder.tell(start + 28_000, Some(observer), event);
+        }
     }
     if round % 4 == 2 {
         let event = Event::Rejected {
@@ -322,7 +328,7 @@ fn scores(builder: &mut Builder, skill: f64) -> Vec<ScoreRow> {
         .into_iter()
         .enumerate()
         .map(|(index, peer)| {
-            let accuracy = 0.34 + 0.3 * skill - 0.02 * index as f64 + 0.04 * builder.dice.noise();
+            let accuracy = 0.41 + 0.3 * skill - 0.015 * index as f64 + 0.03 * builder.dice.noise();
             let score =
                 0.22 + 0.35 * skill + 0.03 * (3 - index) as f64 + 0.05 * builder.dice.noise();
             let useful = 6 + builder.dice.below(6);
@@ -332,7 +338,11 @@ fn scores(builder: &mut Builder, skill: f64) -> Vec<ScoreRow> {
                 reward_ppm: (accuracy * 0.94e6) as u32,
                 accuracy_ppm: (accuracy * 1e6) as u32,
                 why: format!(
-                    "{useful} of 12 groups useful, verdicts calibrated to 0.18, 3 answers improved"
+                    "answers {:.1}% of 50.0% ({}/96 right, {useful}/12 groups useful); critiques 14.2% of 30.0% (brier 0.181 over 96); resolutions 9.6% of 20.0% ({:.1}% right after {:.1}%)",
+                    50.0 * score,
+                    (96.0 * accuracy) as u64,
+                    100.0 * accuracy + 7.0,
+                    100.0 * accuracy,
                 ),
             }
         })
@@ -438,175 +448,5 @@ fn end(
     };
     for who in peers() {
         builder.tell(at, Some(who), Event::RoundEnded(summary.clone()));
-    }
-}
-
-fn groups(builder: &mut Builder, round: u64, at: u64, skill: f64) {
-    let everyone = peers();
-    for (stage, many) in [
-        (Stage::Answer, 3),
-        (Stage::Critique, 1),
-        (Stage::Resolve, 1),
-    ] {
-        for owner in everyone {
-            for slot in 0..many {
-                let view = group(builder, round, stage, owner, slot, skill);
-                builder.tell(at + 10 * slot, Some(everyone[0]), Event::GroupJudged(view));
-            }
-        }
-    }
-}
-
-fn group(
-    builder: &mut Builder,
-    round: u64,
-    stage: Stage,
-    owner: PeerId,
-    slot: u64,
-    skill: f64,
-) -> GroupView {
-    let (a, b) = (10 + builder.dice.below(90), 10 + builder.dice.below(90));
-    let env = if slot == 0 {
-        "sum"
-    } else {
-        ENVIRONMENTS[builder.dice.below(2) as usize]
-    };
-    let word: String = "murmuration"
-        .chars()
-        .skip((a % 6) as usize)
-        .take(5)
-        .collect();
-    let (question, answer) = match env {
-        "sum" => (format!("What is {a} + {b}?"), (a + b).to_string()),
-        _ => (
-            format!("Write {word} backwards."),
-            word.chars().rev().collect(),
-        ),
-    };
-    let prompt = match stage {
-        Stage::Critique => format!(
-            "{question}\nA peer answered: {}\nCheck it step by step. End with right or wrong.",
-            a + b - 10
-        ),
-        Stage::Resolve => format!(
-            "{question}\nPeers answered {answer} (2 say right), {} (1 says wrong).\nNow answer yourself.",
-            a + b - 10
-        ),
-        _ => question,
-    };
-    let completions = (0..GROUP)
-        .map(|_| completion(builder, stage, owner, env, (a, b), &answer, skill))
-        .collect();
-    GroupView {
-        round,
-        stage,
-        owner,
-        slot: if slot == 0 {
-            "common 0".to_owned()
-        } else {
-            format!("own {slot}")
-        },
-        env: env.to_owned(),
-        level: 1 + (round / 6) as u8,
-        prompt,
-        reference: answer,
-        completions,
-    }
-}
-
-fn completion(
-    builder: &mut Builder,
-    stage: Stage,
-    owner: PeerId,
-    env: &str,
-    (a, b): (u64, u64),
-    answer: &str,
-    skill: f64,
-) -> CompletionView {
-    let formed = builder.dice.unit() < 0.8 + 0.18 * skill;
-    let right = formed && builder.dice.unit() < 0.38 + 0.35 * skill;
-    let wrong = (a + b).saturating_sub(10).to_string();
-    let said = if right { answer } else { &wrong };
-    let steps = match env {
-        "sum" => format!(
-            "{} + {} = {}, ",
-            a / 10 * 10,
-            b / 10 * 10,
-            a / 10 * 10 + b / 10 * 10
-        ),
-        _ => "from the end: ".to_owned(),
-    };
-    let text = if formed {
-        format!(
-            "{steps}{} + {} = {}, so <answer>{said}</answer>",
-            a % 10,
-            b % 10,
-            a % 10 + b % 10
-        )
-    } else {
-        format!(
-            "{steps}{} + {} = {}, {}, {}, ",
-            a % 10,
-            b % 10,
-            a % 10,
-            a % 10,
-            a % 10
-        )
-    };
-    let why = match (formed, right) {
-        (false, _) => "no answer tag, so nothing else counts".to_owned(),
-        (true, true) => format!("{answer} is the answer"),
-        (true, false) => format!("{said} is not {answer}"),
-    };
-    let brevity = if right {
-        700_000 + builder.dice.below(300_000) as u32
-    } else {
-        0
-    };
-    let critiques = if stage == Stage::Critique {
-        Vec::new()
-    } else {
-        peers()
-            .into_iter()
-            .filter(|critic| *critic != owner)
-            .take(2)
-            .map(|critic| {
-                let share = if right {
-                    5 + builder.dice.below(4)
-                } else {
-                    builder.dice.below(5)
-                };
-                let verdict = if share > 4 { "right" } else { "wrong" };
-                CritiqueView {
-                    critic,
-                    right_ppm: share as u32 * 125_000,
-                    weight_ppm: 180_000 + builder.dice.below(500_000) as u32,
-                    text: format!(
-                        "The last digit is {}. The tens follow. Verdict: {verdict}",
-                        (a + b) % 10
-                    ),
-                }
-            })
-            .collect()
-    };
-    CompletionView {
-        text,
-        reward_ppm: if right { 900_000 + brevity / 10 } else { 0 },
-        parts: vec![
-            Part {
-                name: "format".to_owned(),
-                ppm: if formed { 1_000_000 } else { 0 },
-            },
-            Part {
-                name: "correct".to_owned(),
-                ppm: if right { 1_000_000 } else { 0 },
-            },
-            Part {
-                name: "brevity".to_owned(),
-                ppm: brevity,
-            },
-        ],
-        why,
-        critiques,
     }
 }

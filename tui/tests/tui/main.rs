@@ -4,5 +4,10 @@
 #[path = "../support/fixture.rs"]
 mod fixture;
 
+mod fold;
+mod hostile;
+mod keys;
+mod looping;
+mod player;
 mod screens;
 mod support;

@@ -30,6 +30,36 @@ pub(crate) fn ctrl(character: char) -> KeyEvent {
     KeyEvent::new(KeyCode::Char(character), KeyModifiers::CONTROL)
 }
 
+/// Everything the screens say of a state.
+pub(crate) fn all_screens(state: &State) -> String {
+    (1..=6)
+        .map(|screen| {
+            let mut app = app();
+            press(&mut app, state, &screen.to_string());
+            text(&draw(&mut app, &scene(state), 130, 45))
+        })
+        .collect()
+}
+
+/// Numbers from a seed.
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
+        // xorshift64*
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % end
+    }
+
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for index in (1..items.len()).rev() {
+            items.swap(index, self.below(index + 1));
+        }
+    }
+}
+
 /// Presses keys of a text: `\n` is Enter, `\t` Tab, `\x1b` Esc.
 pub(crate) fn press(app: &mut App, state: &State, keys: &str) {
     for character in keys.chars() {
