@@ -55,6 +55,15 @@ pub fn live(records: impl Into<Records>, stop: impl FnOnce()) -> Result<(), Erro
     on_terminal(&mut Live::new(records.into(), stop))
 }
 
+/// Like [`live`], beginning with the records of an earlier run.
+pub fn resume(
+    history: Vec<Record>,
+    records: impl Into<Records>,
+    stop: impl FnOnce(),
+) -> Result<(), Error> {
+    on_terminal(&mut Live::new(records.into(), stop).after(history))
+}
+
 /// Replays a recording on this terminal until the user leaves. `problems` are
 /// those of [`read_events`](crate::replay::read_events).
 pub fn replay(records: Vec<Record>, problems: Vec<String>) -> Result<(), Error> {

@@ -43,6 +43,6 @@ pub mod text;
 pub mod theme;
 pub mod view;
 
-pub use driver::{Error, live, replay};
+pub use driver::{Error, live, replay, resume};
 pub use replay::read_events;
 pub use source::{Feed, Records, feed};

@@ -142,6 +142,17 @@ impl<F: FnOnce()> Live<F> {
             disconnected: false,
         }
     }
+
+    /// Begins with what an earlier run told: a node that resumes still shows
+    /// what it learned before.
+    pub fn after(mut self, history: impl IntoIterator<Item = Record>) -> Self {
+        for record in history {
+            self.state.fold(&record);
+        }
+        // It was that run that stopped.
+        self.state.stopped = false;
+        self
+    }
 }
 
 impl<F: FnOnce()> Source for Live<F> {

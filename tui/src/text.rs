@@ -6,6 +6,8 @@
 //! text can move the cursor, recolour the screen or reorder a line.
 
 use ratatui::buffer::CellWidth;
+use ratatui::style::Style;
+use ratatui::text::Span;
 
 /// Combining marks kept on one character. Real scripts need at most two;
 /// without a limit one character can hold kilobytes.
@@ -88,9 +90,24 @@ fn width_of(character: char) -> usize {
     usize::from(character.encode_utf8(&mut [0; 4]).cell_width())
 }
 
+/// The characters of clean text as a terminal shows them, marks and all, each
+/// with the cells it takes: the same measure that drawing uses.
+fn graphemes(text: &str) -> Vec<(String, usize)> {
+    Span::raw(text)
+        .styled_graphemes(Style::new())
+        .map(|grapheme| {
+            let cells = usize::from(grapheme.symbol.cell_width());
+            (grapheme.symbol.to_owned(), cells)
+        })
+        .collect()
+}
+
 /// Terminal cells that clean text takes.
 pub fn width(text: &str) -> usize {
-    text.chars().map(width_of).sum()
+    if text.is_ascii() {
+        return text.len();
+    }
+    graphemes(text).iter().map(|(_, cells)| cells).sum()
 }
 
 /// Clean text in at most `cells` cells, with `…` where something was cut.
@@ -101,12 +118,11 @@ pub fn fit(text: &str, cells: usize) -> String {
     }
     let mut out = String::new();
     let mut used = 0;
-    for character in text.chars() {
-        let wide = width_of(character);
+    for (grapheme, wide) in graphemes(&text) {
         if used + wide + 1 > cells {
             break;
         }
-        out.push(character);
+        out.push_str(&grapheme);
         used += wide;
     }
     if cells > 0 {
@@ -115,10 +131,11 @@ pub fn fit(text: &str, cells: usize) -> String {
     out
 }
 
-/// Wraps clean text at spaces into lines of at most `cells` cells; a word
-/// longer than a line is cut.
+/// Wraps text, cleaned, into lines of at most `cells` cells: at spaces and
+/// before tags; a word longer than a line is cut.
 pub fn wrap(text: &str, cells: usize) -> Vec<String> {
-    let cells = cells.max(2);
+    // The widest character takes three.
+    let cells = cells.max(3);
     let mut lines = Vec::new();
     for paragraph in clean_lines(text) {
         wrap_line(&paragraph, cells, &mut lines);
@@ -129,27 +146,41 @@ pub fn wrap(text: &str, cells: usize) -> Vec<String> {
 fn wrap_line(paragraph: &str, cells: usize, lines: &mut Vec<String>) {
     let mut line = String::new();
     let mut used = 0;
-    for word in paragraph.split_inclusive(' ') {
+    for word in words(paragraph) {
         let visible = width(word.trim_end_matches(' '));
         if used > 0 && used + visible > cells {
             lines.push(line.trim_end().to_owned());
             line.clear();
             used = 0;
         }
-        for character in word.chars() {
-            let wide = width_of(character);
+        for (grapheme, wide) in graphemes(word) {
             if used + wide > cells {
-                if character == ' ' {
+                if grapheme == " " {
                     continue;
                 }
                 lines.push(std::mem::take(&mut line));
                 used = 0;
             }
-            line.push(character);
+            line.push_str(&grapheme);
             used += wide;
         }
     }
     lines.push(line.trim_end().to_owned());
+}
+
+/// What a line may be broken between: a word with its space, a tag.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    line.split_inclusive(' ').flat_map(|word| {
+        let mut rest = word;
+        std::iter::from_fn(move || {
+            let first = rest.chars().next()?;
+            let after = first.len_utf8();
+            let end = rest[after..].find('<').map_or(rest.len(), |at| after + at);
+            let (chunk, tail) = rest.split_at(end);
+            rest = tail;
+            Some(chunk)
+        })
+    })
 }
 
 /// At most `bytes` bytes of `text`, cut between characters.
@@ -330,6 +361,41 @@ mod tests {
         assert_eq!(wrap("abcdefgh", 3), ["abc", "def", "gh"]);
         assert_eq!(wrap("a\n\nb", 10), ["a", "", "b"]);
         assert_eq!(wrap("日本語日本語", 5), ["日本", "語日", "本語"]);
+        assert_eq!(
+            wrap("<think>1=1 9=9</think><answer>19</answer>", 22),
+            ["<think>1=1 9=9</think>", "<answer>19</answer>"]
+        );
+    }
+
+    #[test]
+    fn no_line_is_wider_than_it_may_be() {
+        let pieces = [
+            "a",
+            " ",
+            "日本",
+            "e\u{301}",
+            "👍🏽",
+            "🇩🇪",
+            "ﾊﾞ",
+            "한",
+            "<b>",
+            "\u{1b}[2J",
+            "لا",
+        ];
+        let mut seed = 1_u64;
+        for _ in 0..2_000 {
+            let mut text = String::new();
+            for _ in 0..12 {
+                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                text.push_str(pieces[(seed >> 33) as usize % pieces.len()]);
+            }
+            for cells in 4..14 {
+                assert!(width(&fit(&text, cells)) <= cells, "{text:?} in {cells}");
+                for line in wrap(&text, cells) {
+                    assert!(width(&line) <= cells, "{text:?} in {cells}: {line:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! The list stands alone on a narrow terminal; on a wide one the chosen group
 //! is shown beside it. Enter opens the group over the whole body.
 
+use std::cmp::Ordering;
+
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::Style;
@@ -183,7 +185,7 @@ fn group_lines(theme: Theme, scene: &Scene<'_>, group: &Group, width: usize) -> 
     let view = &group.view;
     let mut lines = vec![Line::default()];
     labelled(&mut lines, theme, "prompt", &view.prompt, width);
-    labelled(&mut lines, theme, "key", &view.reference, width);
+    labelled(&mut lines, theme, "truth", &view.reference, width);
     let mean = group.reward();
     let verdict = if lesson(&view.completions) {
         say("they differ, so it teaches", theme.accent())
@@ -249,10 +251,10 @@ fn critique_lines(
     width: usize,
 ) {
     let right = text::fraction(critique.right_ppm);
-    let (mark, style) = if right >= 0.5 {
-        ("✓", theme.good())
-    } else {
-        ("✗", theme.bad())
+    let (mark, style) = match critique.right_ppm.cmp(&500_000) {
+        Ordering::Greater => ("✓", theme.good()),
+        Ordering::Less => ("✗", theme.bad()),
+        Ordering::Equal => ("=", theme.dim()),
     };
     lines.push(Line::from(vec![
         Span::styled("critic  ", theme.dim()),

@@ -144,6 +144,23 @@ fn leaving_asks_the_node_once_and_waits_until_it_has_saved() {
 }
 
 #[test]
+fn a_resumed_node_goes_on_where_its_history_ends() {
+    let (feed, records) = feed();
+    let mut history = fixture::run();
+    let start = history[0].clone();
+    history.push(stopped());
+    let mut live = Live::new(records, || {}).after(history);
+    live.leave();
+    assert!(!live.left(), "an earlier run's end is not this one's");
+    feed.send(start);
+    live.advance(0);
+    assert_eq!(live.state().settlements.settled, 10);
+    feed.send(stopped());
+    live.advance(0);
+    assert!(live.left());
+}
+
+#[test]
 fn a_node_that_is_gone_is_not_waited_for() {
     let (feed, records) = feed();
     drop(feed);
