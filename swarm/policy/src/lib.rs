@@ -18,11 +18,13 @@
 //! | [`kernel`] | log-probabilities and gradients on a CPU, without a graph |
 //! | `policy` | a model with all that belongs to it |
 //! | `batch` | scored groups of text to sequences with advantages |
+//! | `settings`, `report` | what GRPO can be told, and what it tells |
 //! | `train` | the engine: epochs, guards, what each group did |
 //! | `graph` | the engine's gradients by autograd, off the CPU |
 //! | `grpo` | advantages, and the loss of a token in closed form |
 //! | `gradients` | gradients by name: summed, measured, clipped |
-//! | `optimizer`, `muon` | AdamW in one pass, in place; Muon for pre-training |
+//! | `optimizer` | what is remembered of each variable between updates |
+//! | `adamw`, `muon` | AdamW in one pass, in place; Muon for pre-training |
 //! | `schedule` | the learning rate by update |
 //! | `checkpoint` | named files that appear together or not at all |
 //! | `error` | everything that can go wrong |
@@ -33,6 +35,7 @@
 //! - Randomness is drawn by counter from seeds that are passed in, so that
 //!   neither batching nor threads change a result.
 
+mod adamw;
 mod batch;
 mod checkpoint;
 mod config;
@@ -48,13 +51,16 @@ mod muon;
 mod optimizer;
 mod policy;
 mod random;
+mod report;
 mod sample;
 mod schedule;
+mod settings;
 mod slices;
 mod tokenizer;
 mod train;
 mod weights;
 
+pub use adamw::AdamW;
 pub use batch::{TrainCompletion, TrainGroup};
 pub use candle_core::{DType, Device};
 pub use checkpoint::Rejected;
@@ -64,9 +70,10 @@ pub use error::{Error, Result};
 pub use gradients::{Gradients, clip_factor};
 pub use grpo::{AdvantageKind, Clip, TokenLogProbs, TokenLoss, advantages, token_loss};
 pub use muon::{Muon, orthogonalize};
-pub use optimizer::{AdamW, Optimizer, Rates};
+pub use optimizer::{Optimizer, Rates};
 pub use policy::{Policy, Resumed};
+pub use report::{Contribution, StepReport};
 pub use sample::{Completion, Request, SampleLimits, sample};
 pub use schedule::Schedule;
+pub use settings::GrpoSettings;
 pub use tokenizer::{ChatMessage, Tokenizer};
-pub use train::{Contribution, GrpoSettings, StepReport};

@@ -7,38 +7,12 @@
 //!
 //! Weight decay is for matrices; norms and biases are never decayed.
 
+use crate::adamw::{AdamW, Coefficients};
 use crate::error::{Error, Result};
 use crate::gradients::Gradients;
 use crate::muon::{self, Muon};
-use candle_core::{CpuStorage, DType, Device, InplaceOp2, Layout, Tensor, Var};
-use serde::{Deserialize, Serialize};
-use std::cell::RefCell;
+use candle_core::{DType, Device, Tensor, Var};
 use std::collections::BTreeMap;
-
-/// What AdamW can be told, with PyTorch's defaults except that nothing decays.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct AdamW {
-    /// How slowly the mean of the gradient forgets.
-    pub beta1: f32,
-    /// How slowly the mean of its square forgets.
-    pub beta2: f32,
-    /// Added to the denominator.
-    pub epsilon: f32,
-    /// Share of a matrix that is taken away per unit of learning rate.
-    pub weight_decay: f32,
-}
-
-impl Default for AdamW {
-    fn default() -> Self {
-        Self {
-            beta1: 0.9,
-            beta2: 0.999,
-            epsilon: 1e-8,
-            weight_decay: 0.0,
-        }
-    }
-}
 
 /// The learning rates of one update.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -143,14 +117,7 @@ impl Optimizer {
                 Coefficients::new(adamw, decay, rates.adamw, gradient_scale, self.updates);
             match memory {
                 Memory::Slices { first, second } => {
-                    let moments = RefCell::new((first.as_mut_slice(), second.as_mut_slice()));
-                    variable.inplace_op2(
-                        gradient,
-                        &InPlace {
-                            coefficients,
-                            moments,
-                        },
-                    )?;
+                    coefficients.update_in_place(variable, gradient, first, second)?;
                 }
                 Memory::Tensors { first, second } => {
                     coefficients.update_tensors(variable, gradient, first, second)?;
@@ -262,124 +229,6 @@ impl Memory {
 
 fn on_cpu_in_f32(variable: &Var) -> bool {
     variable.device().is_cpu() && variable.dtype() == DType::F32 && variable.is_contiguous()
-}
-
-/// The numbers of one AdamW update, worked out once for a whole variable.
-#[derive(Debug, Clone, Copy)]
-struct Coefficients {
-    beta1: f32,
-    beta2: f32,
-    epsilon: f32,
-    gradient_scale: f32,
-    /// What is left of a weight after its decay.
-    kept: f32,
-    /// The learning rate over the first moment's bias correction.
-    step_size: f32,
-    /// The root of the second moment's bias correction.
-    second_root: f32,
-}
-
-impl Coefficients {
-    fn new(adamw: &AdamW, decay: f32, rate: f32, gradient_scale: f32, update: u64) -> Self {
-        // In f64: 1 - 0.999^t loses half of an f32's digits at first.
-        let correction = |beta: f32| 1.0 - f64::from(beta).powf(update as f64);
-        Self {
-            beta1: adamw.beta1,
-            beta2: adamw.beta2,
-            epsilon: adamw.epsilon,
-            gradient_scale,
-            kept: 1.0 - rate * decay,
-            step_size: (f64::from(rate) / correction(adamw.beta1)) as f32,
-            second_root: correction(adamw.beta2).sqrt() as f32,
-        }
-    }
-
-    /// One pass over four slices of equal length.
-    fn update_slices(
-        &self,
-        weights: &mut [f32],
-        gradient: &[f32],
-        first: &mut [f32],
-        second: &mut [f32],
-    ) {
-        let (forget1, forget2) = (1.0 - self.beta1, 1.0 - self.beta2);
-        for (((weight, &slope), first), second) in
-            weights.iter_mut().zip(gradient).zip(first).zip(second)
-        {
-            let slope = slope * self.gradient_scale;
-            *first = self.beta1 * *first + forget1 * slope;
-            *second = self.beta2 * *second + forget2 * slope * slope;
-            let denominator = second.sqrt() / self.second_root + self.epsilon;
-            *weight = *weight * self.kept - self.step_size * (*first / denominator);
-        }
-    }
-
-    /// The same with tensors, for devices whose memory is not ours to walk.
-    fn update_tensors(
-        &self,
-        variable: &Var,
-        gradient: &Tensor,
-        first: &mut Tensor,
-        second: &mut Tensor,
-    ) -> Result<()> {
-        let slope = (gradient.to_dtype(DType::F32)? * f64::from(self.gradient_scale))?;
-        let blend = |old: &Tensor, new: Tensor, beta: f32| -> Result<Tensor> {
-            Ok(((old * f64::from(beta))? + (new * f64::from(1.0 - beta))?)?)
-        };
-        *second = blend(second, slope.sqr()?, self.beta2)?;
-        *first = blend(first, slope, self.beta1)?;
-        let denominator =
-            ((second.sqrt()? / f64::from(self.second_root))? + f64::from(self.epsilon))?;
-        let weight = variable.as_detached_tensor();
-        let moved = ((weight.to_dtype(DType::F32)? * f64::from(self.kept))?
-            - ((&*first / denominator)? * f64::from(self.step_size))?)?;
-        variable.set(&moved.to_dtype(weight.dtype())?)?;
-        Ok(())
-    }
-}
-
-/// Gives the update a variable's own storage to write in.
-struct InPlace<'a> {
-    coefficients: Coefficients,
-    moments: RefCell<(&'a mut [f32], &'a mut [f32])>,
-}
-
-impl InplaceOp2 for InPlace<'_> {
-    fn name(&self) -> &'static str {
-        "adamw"
-    }
-
-    fn cpu_fwd(
-        &self,
-        weights: &mut CpuStorage,
-        weights_layout: &Layout,
-        gradient: &CpuStorage,
-        gradient_layout: &Layout,
-    ) -> candle_core::Result<()> {
-        let (CpuStorage::F32(weights), CpuStorage::F32(gradient)) = (weights, gradient) else {
-            candle_core::bail!("adamw in place is for f32");
-        };
-        let (Some((start, end)), Some((gradient_start, gradient_end))) = (
-            weights_layout.contiguous_offsets(),
-            gradient_layout.contiguous_offsets(),
-        ) else {
-            candle_core::bail!("adamw in place needs contiguous weights and gradients");
-        };
-        let weights = &mut weights[start..end];
-        let gradient = &gradient[gradient_start..gradient_end];
-        let (first, second) = &mut *self.moments.borrow_mut();
-        if gradient.len() != weights.len() || first.len() != weights.len() {
-            candle_core::bail!(
-                "adamw: {} weights, {} gradients, {} moments",
-                weights.len(),
-                gradient.len(),
-                first.len()
-            );
-        }
-        self.coefficients
-            .update_slices(weights, gradient, first, second);
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ const LANES: usize = 16;
 
 /// The sum of `f(x)`, in a fixed order that vectorizes.
 #[inline(always)]
-fn sum_map(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+pub(crate) fn sum_map(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0f32; LANES];
     let mut chunks = values.chunks_exact(LANES);
     for chunk in &mut chunks {

@@ -25,16 +25,26 @@ fn config() -> Config {
     }
 }
 
-/// Sequences of many lengths, more than one piece of them.
+/// Sequences of many lengths, more than one piece of them; of every four, three
+/// begin with the same prompt, and of those one has nothing to predict.
 fn sequences(count: usize) -> Vec<Sequence> {
     (0..count)
         .map(|index| {
-            let length = 3 + (index * 7) % 40;
+            let prompt = 1 + (index / 4) % 9;
+            let is_alone = index % 4 == 3;
+            let predicted = if index % 8 == 1 {
+                0
+            } else {
+                1 + (index * 7) % 40
+            };
             Sequence {
-                tokens: (0..length)
-                    .map(|at| ((index * 31 + at * 17) % 40) as u32)
+                tokens: (0..prompt + predicted)
+                    .map(|at| match at < prompt && !is_alone {
+                        true => ((index / 4 * 31 + at * 17) % 40) as u32,
+                        false => ((index * 13 + at * 17 + 5) % 40) as u32,
+                    })
                     .collect(),
-                prompt: 1 + index % 2,
+                prompt,
             }
         })
         .collect()

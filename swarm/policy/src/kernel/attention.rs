@@ -1,8 +1,10 @@
 //! Causal grouped-query attention over sequences laid end to end, with rotary
 //! positions (Su et al., 2021; the half-split form of Llama and Qwen).
 
-use super::matrix::{View, product_into};
-use super::{Layout, Shape};
+use super::Shape;
+use super::layout::Layout;
+use super::matrix::{View, dot, product_into};
+use crate::slices::{exponentiate, vectorized};
 
 /// Rotates queries or keys, `[tokens, heads * width]`, by their positions;
 /// `direction` is 1 forward and -1 backward (a rotation's transpose).
@@ -15,22 +17,29 @@ pub(super) fn rotate(
 ) {
     let width = shape.head_width;
     let half = width / 2;
-    for (row, &position) in rows.chunks_exact_mut(heads * width).zip(&layout.positions) {
-        let angles = &layout.rotary[position * width..(position + 1) * width];
-        let (cosines, sines) = angles.split_at(half);
-        for head in row.chunks_exact_mut(width) {
-            let (low, high) = head.split_at_mut(half);
-            for (((low, high), cosine), sine) in low.iter_mut().zip(high).zip(cosines).zip(sines) {
-                let (a, b, sine) = (*low, *high, sine * direction);
-                *low = a * cosine - b * sine;
-                *high = b * cosine + a * sine;
+    vectorized(
+        #[inline(always)]
+        || {
+            for (row, &position) in rows.chunks_exact_mut(heads * width).zip(&layout.positions) {
+                let angles = &layout.rotary[position * width..(position + 1) * width];
+                let (cosines, sines) = angles.split_at(half);
+                for head in row.chunks_exact_mut(width) {
+                    let (low, high) = head.split_at_mut(half);
+                    for (((low, high), cosine), sine) in
+                        low.iter_mut().zip(high).zip(cosines).zip(sines)
+                    {
+                        let (a, b, sine) = (*low, *high, sine * direction);
+                        *low = a * cosine - b * sine;
+                        *high = b * cosine + a * sine;
+                    }
+                }
             }
-        }
-    }
+        },
+    );
 }
 
 /// Mixed values, `[tokens, heads * width]`, and the attention weights of every
-/// sequence and head, `[length, length]` each, one after another.
+/// span and head, `[length, keys]` each, one after another.
 pub(super) fn attend(
     query: &[f32],
     key: &[f32],
@@ -39,26 +48,47 @@ pub(super) fn attend(
     layout: &Layout<'_>,
 ) -> (Vec<f32>, Vec<f32>) {
     let mut mixed = vec![0.0; query.len()];
-    let mut weights = vec![0.0; layout.squares * shape.heads];
+    let scores: usize = layout
+        .spans
+        .iter()
+        .map(|span| span.length * span.keys())
+        .sum();
+    let mut weights = vec![0.0; scores * shape.heads];
     let scale = 1.0 / (shape.head_width as f32).sqrt();
     for_each_head(shape, layout, |at| {
-        let scores = &mut weights[at.square..at.square + at.length * at.length];
+        let scores = &mut weights[at.scores..at.scores + at.length * at.keys()];
         let query_head = at.query(query, shape);
-        let key_head = at.key(key, shape);
-        product_into(scores, at.length, query_head, key_head.t(), 0.0, scale);
-        for (index, row) in scores.chunks_exact_mut(at.length).enumerate() {
-            softmax(&mut row[..=index]);
-            row[index + 1..].fill(0.0);
+        for part in at.parts() {
+            product_into(
+                &mut scores[part.column..],
+                at.keys(),
+                query_head,
+                part.rows(key, shape).t(),
+                0.0,
+                scale,
+            );
         }
-        let scores = &weights[at.square..at.square + at.length * at.length];
-        product_into(
-            &mut mixed[at.query_start..],
-            shape.query_width(),
-            View::new(scores, at.length, at.length),
-            at.key(value, shape),
-            0.0,
-            1.0,
+        vectorized(
+            #[inline(always)]
+            || {
+                for (index, row) in scores.chunks_exact_mut(at.keys()).enumerate() {
+                    let (seen, unseen) = row.split_at_mut(at.prefix.length + index + 1);
+                    let scale = 1.0 / exponentiate(seen);
+                    seen.iter_mut().for_each(|weight| *weight *= scale);
+                    unseen.fill(0.0);
+                }
+            },
         );
+        for part in at.parts() {
+            product_into(
+                &mut mixed[at.query_start..],
+                shape.query_width(),
+                part.of(scores, at),
+                part.rows(value, shape),
+                part.keep,
+                1.0,
+            );
+        }
     });
     (mixed, weights)
 }
@@ -75,72 +105,102 @@ pub(super) fn attend_backward(
     let mut d_key = vec![0.0; key.len()];
     let mut d_value = vec![0.0; value.len()];
     let scale = 1.0 / (shape.head_width as f32).sqrt();
-    let mut d_scores = vec![0.0; layout.longest * layout.longest];
+    let largest = layout.spans.iter().map(|span| span.length * span.keys());
+    let mut d_scores = vec![0.0; largest.max().unwrap_or(0)];
     for_each_head(shape, layout, |at| {
-        let length = at.length;
-        let weights = &weights[at.square..at.square + length * length];
-        let d_scores = &mut d_scores[..length * length];
+        let weights = &weights[at.scores..at.scores + at.length * at.keys()];
+        let d_scores = &mut d_scores[..at.length * at.keys()];
         let d_mixed = at.query(d_mixed, shape);
-        product_into(
-            d_scores,
-            length,
-            d_mixed,
-            at.key(value, shape).t(),
-            0.0,
-            1.0,
-        );
-        let square = View::new(weights, length, length);
-        product_into(
-            &mut d_value[at.key_start..],
-            shape.key_width(),
-            square.t(),
-            d_mixed,
-            1.0,
-            1.0,
-        );
-        for (d_row, row) in d_scores
-            .chunks_exact_mut(length)
-            .zip(weights.chunks_exact(length))
-        {
-            let along: f32 = d_row.iter().zip(row).map(|(d, weight)| d * weight).sum();
-            for (d, weight) in d_row.iter_mut().zip(row) {
-                *d = weight * (*d - along);
-            }
+        for part in at.parts() {
+            product_into(
+                &mut d_scores[part.column..],
+                at.keys(),
+                d_mixed,
+                part.rows(value, shape).t(),
+                0.0,
+                1.0,
+            );
+            product_into(
+                &mut d_value[part.start..],
+                shape.key_width(),
+                part.of(weights, at).t(),
+                d_mixed,
+                1.0,
+                1.0,
+            );
         }
-        let d_square = View::new(d_scores, length, length);
-        let (query, key) = (at.query(query, shape), at.key(key, shape));
-        product_into(
-            &mut d_query[at.query_start..],
-            shape.query_width(),
-            d_square,
-            key,
-            0.0,
-            scale,
+        vectorized(
+            #[inline(always)]
+            || {
+                for (d_row, row) in d_scores
+                    .chunks_exact_mut(at.keys())
+                    .zip(weights.chunks_exact(at.keys()))
+                {
+                    let along = dot(d_row, row);
+                    for (d, weight) in d_row.iter_mut().zip(row) {
+                        *d = weight * (*d - along);
+                    }
+                }
+            },
         );
-        product_into(
-            &mut d_key[at.key_start..],
-            shape.key_width(),
-            d_square.t(),
-            query,
-            1.0,
-            scale,
-        );
+        let query = at.query(query, shape);
+        for part in at.parts() {
+            product_into(
+                &mut d_query[at.query_start..],
+                shape.query_width(),
+                part.of(d_scores, at),
+                part.rows(key, shape),
+                part.keep,
+                scale,
+            );
+            product_into(
+                &mut d_key[part.start..],
+                shape.key_width(),
+                part.of(d_scores, at).t(),
+                query,
+                1.0,
+                scale,
+            );
+        }
     });
     (d_query, d_key, d_value)
 }
 
-/// Where one head of one sequence lies.
+/// Where one head of one span lies.
 struct Head {
     length: usize,
     /// First element in queries.
     query_start: usize,
+    /// First of its attention weights.
+    scores: usize,
+    own: Keys,
+    prefix: Keys,
+}
+
+/// A run of keys, and of values, that a head looks at.
+struct Keys {
     /// First element in keys and values.
-    key_start: usize,
-    /// First element of its attention weights.
-    square: usize,
+    start: usize,
+    length: usize,
+    /// First column in the head's attention weights.
+    column: usize,
+    /// What is kept of a sum over the parts: a span's own keys come first and
+    /// begin it.
+    keep: f32,
 }
 
 impl Head {
+    fn keys(&self) -> usize {
+        self.prefix.length + self.length
+    }
+
+    /// Its own keys, and then those of the prefix if it has one.
+    fn parts(&self) -> impl Iterator<Item = &Keys> {
+        [&self.own, &self.prefix]
+            .into_iter()
+            .filter(|part| part.length > 0)
+    }
+
     fn query<'a>(&self, rows: &'a [f32], shape: &Shape) -> View<'a> {
         View::strided(
             &rows[self.query_start..],
@@ -149,43 +209,49 @@ impl Head {
             shape.query_width(),
         )
     }
+}
 
-    fn key<'a>(&self, rows: &'a [f32], shape: &Shape) -> View<'a> {
+impl Keys {
+    /// These keys or values.
+    fn rows<'a>(&self, rows: &'a [f32], shape: &Shape) -> View<'a> {
         View::strided(
-            &rows[self.key_start..],
+            &rows[self.start..],
             self.length,
             shape.head_width,
             shape.key_width(),
         )
     }
+
+    /// Their columns of a head's attention weights.
+    fn of<'a>(&self, scores: &'a [f32], at: &Head) -> View<'a> {
+        View::strided(&scores[self.column..], at.length, self.length, at.keys())
+    }
 }
 
 fn for_each_head(shape: &Shape, layout: &Layout<'_>, mut visit: impl FnMut(&Head)) {
-    let mut square = 0;
-    for &(start, length) in &layout.spans {
+    let mut scores = 0;
+    for span in &layout.spans {
         for head in 0..shape.heads {
             let shared = head * shape.key_heads / shape.heads;
+            let key = |token: usize| token * shape.key_width() + shared * shape.head_width;
             visit(&Head {
-                length,
-                query_start: start * shape.query_width() + head * shape.head_width,
-                key_start: start * shape.key_width() + shared * shape.head_width,
-                square,
+                length: span.length,
+                query_start: span.start * shape.query_width() + head * shape.head_width,
+                scores,
+                own: Keys {
+                    start: key(span.start),
+                    length: span.length,
+                    column: span.prefix.len(),
+                    keep: 0.0,
+                },
+                prefix: Keys {
+                    start: key(span.prefix.start),
+                    length: span.prefix.len(),
+                    column: 0,
+                    keep: 1.0,
+                },
             });
-            square += length * length;
+            scores += span.length * span.keys();
         }
-    }
-}
-
-/// Softmax in place.
-pub(super) fn softmax(row: &mut [f32]) {
-    let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sum = 0.0;
-    for value in row.iter_mut() {
-        *value = (*value - most).exp();
-        sum += *value;
-    }
-    let scale = 1.0 / sum;
-    for value in row {
-        *value *= scale;
     }
 }

@@ -1,10 +1,12 @@
 //! One decoder layer, forward and backward.
 
 use super::attention::{attend, attend_backward, rotate};
+use super::layout::Layout;
 use super::matrix::{
     View, accumulate, add, add_bias, add_column_sums, product, rms_norm, rms_norm_backward,
 };
-use super::{Layout, Shape, Slopes, Weights, slope};
+use super::{Shape, Slopes, Weights, slope};
+use crate::slices::{exp, vectorized};
 
 /// The weights of a layer, and what they are called.
 pub(super) struct Layer<'a> {
@@ -91,11 +93,15 @@ impl<'a> Layer<'a> {
         let inner_view = View::new(&inner, tokens, width);
         let gate = product(inner_view, View::new(self.gate, inner_width, width).t());
         let up = product(inner_view, View::new(self.up, inner_width, width).t());
-        let gated: Vec<f32> = gate
-            .iter()
-            .zip(&up)
-            .map(|(&gate, up)| gate * sigmoid(gate) * up)
-            .collect();
+        let mut gated = gate.clone();
+        vectorized(
+            #[inline(always)]
+            || {
+                for (gated, &up) in gated.iter_mut().zip(&up) {
+                    *gated *= sigmoid(*gated) * up;
+                }
+            },
+        );
         let mut out = middle.clone();
         accumulate(
             &mut out,
@@ -144,12 +150,18 @@ impl<'a> Layer<'a> {
         );
         // d_gated, which becomes d_gate in place.
         let mut d_gate = product(d_out_view, View::new(self.down, width, inner_width));
-        let mut d_up = Vec::with_capacity(d_gate.len());
-        for ((d_gated, &gate), &up) in d_gate.iter_mut().zip(&tape.gate).zip(&tape.up) {
-            let share = sigmoid(gate);
-            d_up.push(*d_gated * gate * share);
-            *d_gated *= up * share * (1.0 + gate * (1.0 - share));
-        }
+        let mut d_up = tape.up.clone();
+        vectorized(
+            #[inline(always)]
+            || {
+                for ((d_gated, &gate), up) in d_gate.iter_mut().zip(&tape.gate).zip(&mut d_up) {
+                    let share = sigmoid(gate);
+                    let d_gate = *d_gated * *up * share * (1.0 + gate * (1.0 - share));
+                    *up = *d_gated * gate * share;
+                    *d_gated = d_gate;
+                }
+            },
+        );
         let inner = View::new(&tape.inner, tokens, width);
         let d_gate = View::new(&d_gate, tokens, inner_width);
         let d_up = View::new(&d_up, tokens, inner_width);
@@ -226,6 +238,7 @@ fn name(index: usize, part: &str) -> String {
     format!("model.layers.{index}.{part}")
 }
 
+#[inline(always)]
 fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + (-x).exp())
+    1.0 / (1.0 + exp(-x))
 }

@@ -1,5 +1,6 @@
 //! Matrix products over slices, and the few elementwise loops around them.
 
+use crate::slices::{self, vectorized};
 use gemm::Parallelism;
 
 /// A read-only matrix inside a slice: `rows x columns`, any strides.
@@ -144,21 +145,45 @@ pub(super) fn add(out: &mut [f32], other: &[f32]) {
     }
 }
 
+/// The sum of products, in a fixed order that vectorizes.
+#[inline(always)]
+pub(super) fn dot(left: &[f32], right: &[f32]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let (mut lefts, mut rights) = (left.chunks_exact(LANES), right.chunks_exact(LANES));
+    for (left, right) in (&mut lefts).zip(&mut rights) {
+        for lane in 0..LANES {
+            lanes[lane] += left[lane] * right[lane];
+        }
+    }
+    let tail: f32 = lefts
+        .remainder()
+        .iter()
+        .zip(rights.remainder())
+        .map(|(left, right)| left * right)
+        .sum();
+    lanes.iter().sum::<f32>() + tail
+}
+
+/// Partial sums of [`dot`].
+const LANES: usize = 16;
+
 /// RMS norm (Zhang and Sennrich, 2019): the normed rows, and `1 / rms` of each.
 pub(super) fn rms_norm(rows: &[f32], weight: &[f32], epsilon: f32) -> (Vec<f32>, Vec<f32>) {
     let width = weight.len();
-    let mut out = Vec::with_capacity(rows.len());
-    let mut inverse = Vec::with_capacity(rows.len() / width);
-    for row in rows.chunks_exact(width) {
-        let square: f32 = row.iter().map(|value| value * value).sum();
-        let scale = 1.0 / (square / width as f32 + epsilon).sqrt();
-        inverse.push(scale);
-        out.extend(
-            row.iter()
-                .zip(weight)
-                .map(|(value, weight)| value * scale * weight),
-        );
-    }
+    let mut out = vec![0.0; rows.len()];
+    let mut inverse = vec![0.0; rows.len() / width];
+    vectorized(
+        #[inline(always)]
+        || {
+            for ((row, out), inverse) in rows
+                .chunks_exact(width)
+                .zip(out.chunks_exact_mut(width))
+                .zip(&mut inverse)
+            {
+                *inverse = slices::rms_norm(row, weight, epsilon, out);
+            }
+        },
+    );
     (out, inverse)
 }
 
@@ -172,22 +197,28 @@ pub(super) fn rms_norm_backward(
     weight: &[f32],
 ) {
     let width = weight.len();
-    for (((d_row, d_out), row), &scale) in d_rows
-        .chunks_exact_mut(width)
-        .zip(d_out.chunks_exact(width))
-        .zip(rows.chunks_exact(width))
-        .zip(inverse)
-    {
-        let mut along = 0.0;
-        for (((d_out, value), weight), d_weight) in
-            d_out.iter().zip(row).zip(weight).zip(d_weight.iter_mut())
-        {
-            *d_weight += d_out * value * scale;
-            along += d_out * weight * value;
-        }
-        let shared = along * scale * scale * scale / width as f32;
-        for (((d_row, d_out), value), weight) in d_row.iter_mut().zip(d_out).zip(row).zip(weight) {
-            *d_row += d_out * weight * scale - value * shared;
-        }
-    }
+    let mut weighted = vec![0.0; width];
+    vectorized(
+        #[inline(always)]
+        || {
+            for (((d_row, d_out), row), &scale) in d_rows
+                .chunks_exact_mut(width)
+                .zip(d_out.chunks_exact(width))
+                .zip(rows.chunks_exact(width))
+                .zip(inverse)
+            {
+                for ((d_weight, d_out), value) in d_weight.iter_mut().zip(d_out).zip(row) {
+                    *d_weight += d_out * value * scale;
+                }
+                for ((weighted, d_out), weight) in weighted.iter_mut().zip(d_out).zip(weight) {
+                    *weighted = d_out * weight;
+                }
+                let along = dot(&weighted, row);
+                let shared = along * scale * scale * scale / width as f32;
+                for ((d_row, weighted), value) in d_row.iter_mut().zip(&weighted).zip(row) {
+                    *d_row += weighted * scale - value * shared;
+                }
+            }
+        },
+    );
 }

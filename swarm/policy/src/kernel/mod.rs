@@ -3,17 +3,19 @@
 //!
 //! A graph of small tensor operations spends most of its time allocating and
 //! on reductions; here one pass forward keeps what one pass backward needs.
-//! Sequences of different lengths lie end to end, so there is no padding. The
-//! loss enters as a function from log-probabilities to their gradients, so
+//! Sequences of different lengths lie end to end, so there is no padding, and
+//! neighbours that begin with the same prompt share one copy of it. The loss
+//! enters as a function from log-probabilities to their gradients, so
 //! that pre-training and GRPO share the kernel.
 //!
-//! Sequences are cut into pieces of about [`PIECE_TOKENS`] tokens, which
+//! Sequences are cut into pieces of about 512 tokens, which
 //! threads take up; gradients are added in the order of the pieces, so results
 //! are bit-identical for any number of threads. The graph of
 //! [`Decoder::hidden`] is the oracle in the tests.
 
 mod attention;
 mod layer;
+mod layout;
 mod matrix;
 
 use std::collections::BTreeMap;
@@ -25,12 +27,10 @@ use rayon::prelude::*;
 use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
+use crate::slices::{self, vectorized};
 use layer::{Layer, LayerTape};
+use layout::{Layout, pieces, rotary_table};
 use matrix::{View, accumulate, product, rms_norm, rms_norm_backward};
-
-/// Tokens in a piece: its activations stay in the second-level cache, and a
-/// training batch gives every thread several.
-const PIECE_TOKENS: usize = 512;
 
 /// A token sequence, of which everything after the prompt is predicted.
 #[derive(Debug, Clone)]
@@ -86,19 +86,6 @@ impl Shape {
     fn key_width(&self) -> usize {
         self.key_heads * self.head_width
     }
-}
-
-/// Where the sequences of a piece lie.
-struct Layout<'a> {
-    /// First token and length of each.
-    spans: Vec<(usize, usize)>,
-    /// Position of each token in its sequence.
-    positions: Vec<usize>,
-    /// Sum of squared lengths.
-    squares: usize,
-    longest: usize,
-    /// `[positions, head_width]`: cosines, then sines.
-    rotary: &'a [f32],
 }
 
 /// The weights as slices, and one gradient of the same length for each.
@@ -260,53 +247,12 @@ fn check(config: &Config, sequences: &[Sequence]) -> Result<()> {
     Ok(())
 }
 
-/// Cuts at sequence borders, greedily; depends on the sequences alone.
-fn pieces(sequences: &[Sequence]) -> Vec<Range<usize>> {
-    let mut pieces = Vec::new();
-    let (mut start, mut tokens) = (0, 0);
-    for (index, sequence) in sequences.iter().enumerate() {
-        if tokens > 0 && tokens + sequence.tokens.len() > PIECE_TOKENS {
-            pieces.push(start..index);
-            (start, tokens) = (index, 0);
-        }
-        tokens += sequence.tokens.len();
-    }
-    if start < sequences.len() {
-        pieces.push(start..sequences.len());
-    }
-    pieces
-}
-
-/// `[positions, head_width]`: for each position its cosines, then its sines.
-fn rotary_table(config: &Config, sequences: &[Sequence]) -> Vec<f32> {
-    let longest = sequences
-        .iter()
-        .map(|sequence| sequence.tokens.len())
-        .max()
-        .unwrap_or(0);
-    let half = config.head_dim() / 2;
-    let mut table = Vec::with_capacity(longest * 2 * half);
-    for position in 0..longest {
-        let angle = |index: usize| {
-            let exponent = 2.0 * index as f64 / config.head_dim() as f64;
-            (position as f32) * (config.rope_theta.powf(-exponent) as f32)
-        };
-        table.extend((0..half).map(|index| angle(index).cos()));
-        table.extend((0..half).map(|index| angle(index).sin()));
-    }
-    table
-}
-
 /// One piece of a batch, forward and backward.
 struct Piece<'a> {
     shape: &'a Shape,
     weights: &'a Weights<'a>,
     layers: Vec<Layer<'a>>,
     layout: Layout<'a>,
-    /// All tokens, sequence after sequence.
-    tokens: Vec<u32>,
-    /// Which tokens' hidden states predict, and what.
-    rows: Vec<(usize, u32)>,
     output: &'static str,
 }
 
@@ -318,27 +264,7 @@ impl<'a> Piece<'a> {
         sequences: &[Sequence],
         rotary: &'a [f32],
     ) -> Self {
-        let mut layout = Layout {
-            spans: Vec::new(),
-            positions: Vec::new(),
-            squares: 0,
-            longest: 0,
-            rotary,
-        };
-        let (mut tokens, mut rows) = (Vec::new(), Vec::new());
-        for sequence in sequences {
-            // The last token is predicted and predicts nothing.
-            let length = sequence.tokens.len().saturating_sub(1).max(1);
-            let start = tokens.len();
-            layout.spans.push((start, length));
-            layout.positions.extend(0..length);
-            layout.squares += length * length;
-            layout.longest = layout.longest.max(length);
-            tokens.extend(&sequence.tokens[..length]);
-            for position in sequence.prompt..sequence.tokens.len() {
-                rows.push((start + position - 1, sequence.tokens[position]));
-            }
-        }
+        let layout = Layout::new(sequences, rotary);
         let layers = (0..config.num_hidden_layers)
             .map(|index| Layer::new(weights, index))
             .collect();
@@ -352,8 +278,6 @@ impl<'a> Piece<'a> {
             weights,
             layers,
             layout,
-            tokens,
-            rows,
             output,
         }
     }
@@ -361,8 +285,8 @@ impl<'a> Piece<'a> {
     fn run(&self, first: usize, loss_slopes: Option<LossSlopes<'_>>) -> (TokenScores, Slopes) {
         let width = self.shape.hidden;
         let embedding = self.weights.get(EMBEDDING);
-        let mut stream = Vec::with_capacity(self.tokens.len() * width);
-        for &token in &self.tokens {
+        let mut stream = Vec::with_capacity(self.layout.tokens.len() * width);
+        for &token in &self.layout.tokens {
             stream.extend(&embedding[token as usize * width..(token as usize + 1) * width]);
         }
         let mut tapes: Vec<LayerTape> = Vec::new();
@@ -374,29 +298,34 @@ impl<'a> Piece<'a> {
             }
         }
         // Only rows that predict go through the output.
-        let mut picked = Vec::with_capacity(self.rows.len() * width);
-        for &(row, _) in &self.rows {
+        let mut picked = Vec::with_capacity(self.layout.rows.len() * width);
+        for &(row, _) in &self.layout.rows {
             picked.extend(&stream[row * width..(row + 1) * width]);
         }
         let norm = self.weights.get(FINAL_NORM);
         let (normed, inverse) = rms_norm(&picked, norm, self.shape.epsilon);
         let output = View::new(self.weights.get(self.output), self.shape.vocabulary, width);
-        let normed_view = View::new(&normed, self.rows.len(), width);
+        let normed_view = View::new(&normed, self.layout.rows.len(), width);
         let mut logits = product(normed_view, output.t()); // [rows, vocab], then probabilities
         let mut scores = TokenScores::default();
-        for (row, &(_, target)) in logits
-            .chunks_exact_mut(self.shape.vocabulary)
-            .zip(&self.rows)
-        {
-            let (log_prob, entropy) = log_softmax(row, target as usize);
-            scores.log_probs.push(log_prob);
-            scores.entropies.push(entropy);
-        }
+        vectorized(
+            #[inline(always)]
+            || {
+                for (row, &(_, target)) in logits
+                    .chunks_exact_mut(self.shape.vocabulary)
+                    .zip(&self.layout.rows)
+                {
+                    let (log_prob, entropy) = log_softmax(row, target as usize);
+                    scores.log_probs.push(log_prob);
+                    scores.entropies.push(entropy);
+                }
+            },
+        );
         let Some(loss_slopes) = loss_slopes else {
             return (scores, Slopes::new());
         };
 
-        let d_log_probs = loss_slopes(first..first + self.rows.len(), &scores.log_probs);
+        let d_log_probs = loss_slopes(first..first + self.layout.rows.len(), &scores.log_probs);
         let mut slopes: Slopes = self
             .weights
             .slices
@@ -405,14 +334,14 @@ impl<'a> Piece<'a> {
             .collect();
         for ((row, &(_, target)), &slope) in logits
             .chunks_exact_mut(self.shape.vocabulary)
-            .zip(&self.rows)
+            .zip(&self.layout.rows)
             .zip(&d_log_probs)
         {
             row.iter_mut()
                 .for_each(|probability| *probability *= -slope);
             row[target as usize] += slope;
         }
-        let d_logits = View::new(&logits, self.rows.len(), self.shape.vocabulary);
+        let d_logits = View::new(&logits, self.layout.rows.len(), self.shape.vocabulary);
         accumulate(slope(&mut slopes, self.output), d_logits.t(), normed_view);
         let d_normed = product(d_logits, output);
         let mut d_picked = vec![0.0; picked.len()];
@@ -425,14 +354,14 @@ impl<'a> Piece<'a> {
             norm,
         );
         let mut d_stream = vec![0.0; stream.len()];
-        for (d_row, &(row, _)) in d_picked.chunks_exact(width).zip(&self.rows) {
+        for (d_row, &(row, _)) in d_picked.chunks_exact(width).zip(&self.layout.rows) {
             matrix::add(&mut d_stream[row * width..(row + 1) * width], d_row);
         }
         for (layer, tape) in self.layers.iter().zip(tapes).rev() {
             d_stream = layer.backward(d_stream, &tape, self.shape, &self.layout, &mut slopes);
         }
         let d_embedding = slope(&mut slopes, EMBEDDING);
-        for (d_row, &token) in d_stream.chunks_exact(width).zip(&self.tokens) {
+        for (d_row, &token) in d_stream.chunks_exact(width).zip(&self.layout.tokens) {
             matrix::add(
                 &mut d_embedding[token as usize * width..(token as usize + 1) * width],
                 d_row,
@@ -447,16 +376,12 @@ const FINAL_NORM: &str = "model.norm.weight";
 
 /// Turns logits into probabilities in place; the target's log-probability and
 /// the entropy come out.
+#[inline(always)]
 fn log_softmax(row: &mut [f32], target: usize) -> (f32, f32) {
-    let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let most = slices::maximum(row);
     let target_logit = row[target] - most;
-    let (mut sum, mut weighted) = (0.0f32, 0.0f32);
-    for value in row.iter_mut() {
-        let logit = *value - most;
-        *value = logit.exp();
-        sum += *value;
-        weighted += *value * logit;
-    }
+    let weighted = slices::sum_map(row, |logit| slices::exp(logit - most) * (logit - most));
+    let sum = slices::exponentiate(row);
     let scale = 1.0 / sum;
     row.iter_mut().for_each(|value| *value *= scale);
     (target_logit - sum.ln(), sum.ln() - weighted * scale)

@@ -1,0 +1,118 @@
+//! What GRPO can be told.
+
+use crate::error::{Error, Result};
+use crate::grpo::{AdvantageKind, Clip};
+use crate::schedule::Schedule;
+use serde::{Deserialize, Serialize};
+
+/// How to train on a batch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GrpoSettings {
+    /// AdamW's learning rate.
+    pub learning_rate: f32,
+    /// Updates over which the learning rate climbs, once in a model's life.
+    pub warmup: u64,
+    /// How rewards become advantages.
+    pub advantage: AdvantageKind,
+    /// How far the ratio may fall before a bad token is left alone.
+    pub clip_low: f32,
+    /// How far the ratio may rise before a good token is left alone.
+    pub clip_high: f32,
+    /// The largest ratio that counts against a token of negative advantage.
+    pub negative_ratio_cap: f32,
+    /// Weight of the divergence from the frozen reference; none by default.
+    pub kl: Option<f32>,
+    /// The gradient is scaled down to this norm.
+    pub max_grad_norm: f32,
+    /// Share of a matrix that is taken away per unit of learning rate.
+    pub weight_decay: f32,
+    /// Updates made on each batch.
+    pub epochs: u32,
+    /// Padded tokens computed at once where autograd does the work (not on a
+    /// CPU, whose kernel cuts its own pieces).
+    pub minibatch_tokens: usize,
+    /// Whether to look at the batch once more after the last update, to report
+    /// what it did: a forward pass, about a third of an epoch.
+    pub measure_effect: bool,
+}
+
+impl Default for GrpoSettings {
+    fn default() -> Self {
+        Self {
+            learning_rate: 2e-4,
+            warmup: 0,
+            advantage: AdvantageKind::Std,
+            clip_low: 0.2,
+            clip_high: 0.28,
+            negative_ratio_cap: 4.0,
+            kl: None,
+            max_grad_norm: 1.0,
+            weight_decay: 0.0,
+            epochs: 1,
+            minibatch_tokens: 4096,
+            measure_effect: true,
+        }
+    }
+}
+
+impl GrpoSettings {
+    /// Refuses numbers that no training can be done with.
+    pub fn check(&self) -> Result<()> {
+        let at_least_zero = |value: f32| value.is_finite() && value >= 0.0;
+        for (name, value, is_good) in [
+            (
+                "learning_rate",
+                self.learning_rate,
+                at_least_zero(self.learning_rate),
+            ),
+            (
+                "clip_low",
+                self.clip_low,
+                at_least_zero(self.clip_low) && self.clip_low < 1.0,
+            ),
+            ("clip_high", self.clip_high, at_least_zero(self.clip_high)),
+            (
+                "negative_ratio_cap",
+                self.negative_ratio_cap,
+                self.negative_ratio_cap >= 1.0 + self.clip_high,
+            ),
+            (
+                "kl",
+                self.kl.unwrap_or(0.0),
+                self.kl.is_none_or(at_least_zero),
+            ),
+            (
+                "max_grad_norm",
+                self.max_grad_norm,
+                self.max_grad_norm > 0.0,
+            ),
+            (
+                "weight_decay",
+                self.weight_decay,
+                at_least_zero(self.weight_decay),
+            ),
+            ("epochs", self.epochs as f32, self.epochs > 0),
+        ] {
+            if !is_good {
+                return Err(Error::Input(format!("{name} cannot be {value}")));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn clip(&self) -> Clip {
+        Clip {
+            low: self.clip_low,
+            high: self.clip_high,
+            negative_ratio_cap: self.negative_ratio_cap,
+        }
+    }
+
+    pub(crate) fn schedule(&self) -> Schedule {
+        Schedule {
+            warmup: self.warmup,
+            ..Schedule::constant(self.learning_rate)
+        }
+    }
+}
