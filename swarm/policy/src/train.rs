@@ -7,6 +7,7 @@
 //! An update that would not be finite is not made. The weights and the
 //! optimizer then stay as they were, and the report says why.
 
+use crate::adamw::AdamW;
 use crate::batch::Batch;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
@@ -14,7 +15,7 @@ use crate::gradients::{Gradients, clip_factor};
 use crate::graph;
 use crate::grpo::{TokenLogProbs, TokenLoss, token_loss};
 use crate::kernel::{self, LossSlopes, TokenScores};
-use crate::optimizer::{AdamW, Optimizer, Rates};
+use crate::optimizer::{Optimizer, Rates};
 use crate::report::{Contribution, StepReport};
 use crate::settings::GrpoSettings;
 use std::ops::Range;

@@ -436,3 +436,13 @@ fn settings_are_read_by_name_and_unknown_names_refused() {
             .contains("learning_rat")
     );
 }
+
+#[test]
+fn a_policy_can_be_given_to_a_thread_of_its_own() {
+    let mut policy = policy(12);
+    let step = std::thread::spawn(move || {
+        policy.train(&groups(), &settings()).unwrap();
+        policy.step()
+    });
+    assert_eq!(step.join().unwrap(), 1);
+}
