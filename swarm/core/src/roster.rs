@@ -18,12 +18,16 @@ pub struct Peer {
     pub address: Option<Address>,
     /// Where it was when it last spoke.
     pub at: Position,
+    /// The first round it was under way in since it arrived.
+    pub since: u64,
     /// The highest sequence number it used.
     pub sequence: u64,
     /// When it last spoke.
     pub heard_ms: u64,
     /// Whether it is waited for: it spoke since it last missed a stage.
     pub present: bool,
+    /// Stages in a row in which it was waited for in vain.
+    pub missed: u32,
     /// What was refused of it, by reason.
     pub refused: BTreeMap<&'static str, u64>,
     messages: u32,
@@ -105,9 +109,11 @@ impl Roster {
             name: String::new(),
             address: None,
             at,
+            since: u64::MAX,
             sequence: 0,
             heard_ms: now_ms,
             present: false,
+            missed: 0,
             refused: BTreeMap::new(),
             messages: 0,
             shown: 0,
@@ -124,12 +130,14 @@ impl Roster {
         }
         peer.sequence = sequence;
         peer.at = at;
-        if peer.present {
-            Heard::Known
+        let arrived = !std::mem::replace(&mut peer.present, true);
+        if at.phase == Phase::Join {
+            peer.since = u64::MAX;
         } else {
-            peer.present = true;
-            Heard::Arrived
+            let before = if arrived { u64::MAX } else { peer.since };
+            peer.since = before.min(at.round);
         }
+        if arrived { Heard::Arrived } else { Heard::Known }
     }
 
     /// Gives every peer its budget for a new round.

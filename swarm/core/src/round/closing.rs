@@ -103,19 +103,21 @@ impl Machine {
         if opened.source == BeaconSource::Offline {
             return;
         }
+        let mine = round.judged.as_ref().and_then(|judged| judged.included);
+        let quorum = quorum(round);
+        let theirs = quorum.as_ref().map(|(included, _)| *included);
+        if mine.is_some() && (theirs.is_none() || theirs == mine) {
+            return;
+        }
         let listed = round.listed();
         if listed.is_empty() || listed.iter().any(|hash| !round.bodies.contains_key(hash)) {
             return;
         }
         let here = round.included_hash(self.id, &listed);
-        let mine = round.judged.as_ref().and_then(|judged| judged.included);
-        let quorum = quorum(round);
-        let theirs = quorum.as_ref().map(|(included, _)| *included);
-        let missed = mine.is_none() && theirs.is_none_or(|theirs| theirs == here);
-        let differs = mine.is_some() && mine != theirs && theirs == Some(here);
-        if !missed && !differs {
+        if theirs.is_some_and(|theirs| theirs != here) {
             return;
         }
+        let differs = mine.is_some();
         let cards: Vec<(Address, Card)> = quorum.map_or_else(Vec::new, |(_, cards)| cards);
         let Some(judged) = self.judge_set(number, listed, true) else {
             return;

@@ -26,12 +26,16 @@ impl Machine {
                 if swarm.phase <= Phase::Answer {
                     return self.open(swarm.round);
                 }
-                // Under way and past its answers: begin with the next. It is
-                // waited for as long as a round can take, then begun without.
+                // Under way and past its answers: begin with the next.
                 self.join(swarm.round + 1, pace::longest(&self.config.manifest));
                 false
             }
-            Some(_) if !clocked => self.now >= self.deadline && self.open(target),
+            Some(_) if !clocked => {
+                // Under way to it: waited for as long as a round can take.
+                let patience = pace::longest(&self.config.manifest);
+                self.deadline = self.deadline.max(self.began.saturating_add(patience));
+                self.now >= self.deadline && self.open(target)
+            }
             _ => {
                 let heard = self.roster.present().count() >= self.expect;
                 let target = self.roster.prevailing_target(target);

@@ -66,6 +66,11 @@ use state::{Opened, Round, Said};
 
 pub use api::{Config, Effect, Input, SampleRequest, ScorecardRequest, Settlement, TrainGroup};
 
+/// Stages in a row that a peer may miss before it is no longer waited for,
+/// even though it speaks. Whatever it brings in time still counts, and makes
+/// it one to wait for again.
+const PATIENCE: u32 = 2;
+
 /// One peer's view of the swarm, and what it does next.
 pub struct Machine {
     config: Config,
@@ -290,11 +295,20 @@ impl Machine {
         self.publish(self.at.round, self.hello.payload.clone());
     }
 
+    /// Whether a Hello is all there is to say while waiting: it tells those
+    /// who are ahead what this peer lacks.
+    fn only_hello(&self) -> bool {
+        let at = self.at;
+        let waiting = !matches!(at.phase, Phase::Open | Phase::Train | Phase::Rest);
+        let silent = |round: &Round| !round.said.iter().any(|said| said.phase == at.phase);
+        waiting && self.round().is_none_or(silent)
+    }
+
     /// Says again what has gone unanswered for long enough.
     fn repeat(&mut self) {
         let (now, at) = (self.now, self.at);
         let repeat_ms = self.config.manifest.stages.repeat_ms;
-        if at.phase == Phase::Join && self.hello.next_ms(repeat_ms) <= now {
+        if self.only_hello() && self.hello.next_ms(repeat_ms) <= now {
             self.say_hello();
         }
         let mut again = Vec::new();
@@ -363,7 +377,7 @@ impl Machine {
     fn set_timer(&mut self) {
         let repeat_ms = self.config.manifest.stages.repeat_ms;
         let mut next = self.deadline;
-        if self.at.phase == Phase::Join {
+        if self.only_hello() {
             next = next.min(self.hello.next_ms(repeat_ms));
         }
         for round in self.rounds.values() {
@@ -386,16 +400,18 @@ impl Machine {
     }
 
     /// Those that are waited for in the present round: they were here in the
-    /// last one, or have said that they begin with this one.
+    /// last one, or have said that they begin with this one. Whoever is ahead
+    /// has been here too, and repeats what we lack when it hears us.
     fn participants(&self) -> BTreeSet<PeerId> {
         let number = self.at.round;
         let clocked = self.clocked();
         self.roster
             .present()
+            .filter(|(_, peer)| peer.missed < PATIENCE)
             .filter(|(_, peer)| match peer.at.phase {
                 Phase::Join => peer.at.round == number,
-                Phase::Rest => clocked && peer.at.round + 1 >= number,
-                _ => peer.at.round == number || peer.at.round + 1 == number,
+                Phase::Rest if !clocked => peer.at.round >= number && peer.since <= number,
+                _ => peer.at.round + 1 >= number && peer.since <= number,
             })
             .map(|(id, _)| id)
             .collect()

@@ -2,6 +2,7 @@
 //! nothing is fetched before its author, round, stage and size are known good,
 //! and no body is kept that the beacon does not draw.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::stages::count;
@@ -233,57 +234,65 @@ impl Machine {
 
     /// Asks for every body that matters and is not here.
     pub(super) fn fetch(&mut self) {
-        let (now, me) = (self.now, self.config.me);
-        let limit = self.config.manifest.limits.body_bytes;
-        let mut effects = Vec::new();
-        for (number, round) in &mut self.rounds {
-            if round.opened.is_none() || round.closing.tx.is_some() || *number + 1 < self.at.round {
-                continue;
+        let now = self.now;
+        let numbers: Vec<u64> = self.rounds.keys().copied().collect();
+        for number in numbers {
+            let wanted = self.wanted(number);
+            let round = self.round_mut(number);
+            round.fetching.retain(|hash, _| wanted.contains_key(hash));
+            let mut asked = Vec::new();
+            for (hash, (bytes, from)) in wanted {
+                let fetching = round.fetching.entry(hash).or_insert(Fetching {
+                    from: Vec::new(),
+                    failures: 0,
+                    retry_ms: Some(now),
+                });
+                if fetching.retry_ms.is_some_and(|at| at <= now) {
+                    fetching.retry_ms = None;
+                    fetching.from.clone_from(&from);
+                    asked.push(Effect::Fetch { hash, bytes, from });
+                }
             }
-            let mut wanted: Vec<(Hash, u32, Vec<PeerId>)> = Vec::new();
+            self.effects.extend(asked);
+        }
+    }
+
+    /// The bodies of a round that matter and are not here: how large at most,
+    /// and who has them.
+    fn wanted(&self, number: u64) -> BTreeMap<Hash, (u32, Vec<PeerId>)> {
+        let mut wanted = BTreeMap::new();
+        let Some(round) = self.rounds.get(&number) else {
+            return wanted;
+        };
+        let past = number + 1 < self.at.round;
+        if round.opened.is_none() || round.closing.tx.is_some() || past {
+            return wanted;
+        }
+        let here = |hash: &Hash| round.bodies.contains_key(hash) || round.is_useless(hash);
+        if number == self.at.round {
             for ((peer, kind), claim) in &round.claims {
-                if round.in_time(*peer, *kind) && *number == self.at.round {
-                    wanted.push((claim.body.hash, claim.body.bytes, vec![*peer]));
-                }
-            }
-            if self.at.round > *number || self.at.phase >= Phase::Judge {
-                // A quorum listed it: whoever did, has it.
-                for hash in round.listed() {
-                    let claim = round.claims.iter().find(|(_, c)| c.body.hash == hash);
-                    let bytes = claim.map_or(limit, |(_, claim)| claim.body.bytes);
-                    let author = claim.map(|((peer, _), _)| *peer);
-                    let listing = round.lists.iter().filter(|(_, list)| list.contains(&hash));
-                    let from = author.into_iter().chain(listing.map(|(peer, _)| *peer));
-                    wanted.push((hash, bytes, from.filter(|peer| *peer != me).collect()));
-                }
-            }
-            for (hash, bytes, from) in wanted {
-                if round.bodies.contains_key(&hash) || round.is_useless(&hash) {
-                    continue;
-                }
-                let due = match round.fetching.get_mut(&hash) {
-                    None => true,
-                    Some(fetching) => {
-                        let due = fetching.retry_ms.is_some_and(|at| at <= now);
-                        if due {
-                            fetching.retry_ms = None;
-                        }
-                        due
-                    }
-                };
-                if due {
-                    let failures = round.fetching.get(&hash).map_or(0, |f| f.failures);
-                    let fetching = Fetching {
-                        from: from.clone(),
-                        failures,
-                        retry_ms: None,
-                    };
-                    round.fetching.insert(hash, fetching);
-                    effects.push(Effect::Fetch { hash, bytes, from });
+                if !here(&claim.body.hash) && round.in_time(*peer, *kind) {
+                    wanted.insert(claim.body.hash, (claim.body.bytes, vec![*peer]));
                 }
             }
         }
-        self.effects.extend(effects);
+        if !round.lists.is_empty() && self.at.phase >= Phase::Judge || number < self.at.round {
+            // A quorum listed it: whoever did, has it.
+            for hash in round.listed() {
+                if here(&hash) {
+                    continue;
+                }
+                let limit = self.config.manifest.limits.body_bytes;
+                let claim = round.claims.iter().find(|(_, c)| c.body.hash == hash);
+                let bytes = claim.map_or(limit, |(_, claim)| claim.body.bytes);
+                let author = claim.map(|((peer, _), _)| *peer);
+                let listing = round.lists.iter().filter(|(_, list)| list.contains(&hash));
+                let from = author.into_iter().chain(listing.map(|(peer, _)| *peer));
+                let from = from.filter(|peer| *peer != self.config.me).collect();
+                wanted.insert(hash, (bytes, from));
+            }
+        }
+        wanted
     }
 
     /// Nobody gave it: asks again later, ever more patiently.
@@ -310,11 +319,17 @@ impl Machine {
         let author = fetching.from.first().copied();
         match self.examine(number, hash, bytes) {
             Ok(Some(body)) => {
-                let (from, stage) = (body.header().peer, body.kind().stage());
-                self.round_mut(number).bodies.insert(hash, Arc::new(body));
+                let (from, kind) = (body.header().peer, body.kind());
+                let round = self.round_mut(number);
+                round.bodies.insert(hash, Arc::new(body));
+                if round.in_time(from, kind)
+                    && let Some(peer) = self.roster.get_mut(&from)
+                {
+                    peer.missed = 0;
+                }
                 self.emit(Event::BatchReceived {
                     round: number,
-                    stage,
+                    stage: kind.stage(),
                     from,
                     hash,
                     bytes: count(bytes.len()),

@@ -130,6 +130,7 @@ impl Machine {
     fn enter(&mut self, phase: Phase) {
         let number = self.at.round;
         self.at.phase = phase;
+        self.hello.begin(self.now);
         self.deadline = pace::deadline(&self.config.manifest, number, phase, self.now);
         let stage = match phase {
             Phase::Answer => Some(Stage::Answer),
@@ -224,6 +225,7 @@ impl Machine {
                 continue;
             }
             known.present = false;
+            known.missed += 1;
             self.emit(Event::PeerAbsent {
                 who: *peer,
                 round: number,

@@ -74,6 +74,12 @@ impl Said {
         self.repeats = 0;
     }
 
+    /// As if it had been said just now for the first time.
+    pub(super) fn begin(&mut self, now_ms: u64) {
+        self.last_ms = now_ms;
+        self.repeats = 0;
+    }
+
     pub(super) fn repeated(&mut self, now_ms: u64) {
         self.last_ms = now_ms;
         self.repeats += 1;

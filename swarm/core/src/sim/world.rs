@@ -60,6 +60,8 @@ pub(super) struct World<'a> {
     happenings: BTreeMap<u64, Happening>,
     events: Vec<Vec<(u64, Event)>>,
     messages: u64,
+    /// Starts that are still to come.
+    starting: usize,
 }
 
 impl<'a> World<'a> {
@@ -95,6 +97,7 @@ impl<'a> World<'a> {
             happenings: BTreeMap::new(),
             events: vec![Vec::new(); scenario.peers],
             messages: 0,
+            starting: 0,
             ids,
         };
         for index in 0..scenario.peers {
@@ -181,6 +184,7 @@ impl<'a> World<'a> {
     fn push(&mut self, at: u64, peer: usize, happening: Happening) {
         let life = self.nodes.get(peer).map_or(0, |node| node.life);
         self.order += 1;
+        self.starting += usize::from(matches!(happening, Happening::Start));
         self.queue.push(Reverse((at, self.order, peer, life)));
         self.happenings.insert(self.order, happening);
     }
@@ -191,7 +195,10 @@ impl<'a> World<'a> {
 
     fn happen(&mut self, peer: usize, life: u32, happening: Happening) {
         match happening {
-            Happening::Start => self.start(peer),
+            Happening::Start => {
+                self.starting -= 1;
+                self.start(peer);
+            }
             Happening::Crash => {
                 let node = &mut self.nodes[peer];
                 node.machine = None;
