@@ -220,12 +220,12 @@ impl Machine {
             let Some(known) = self.roster.get_mut(peer) else {
                 continue;
             };
+            known.missed = known.missed.saturating_add(1);
             // Whoever is ahead is not away: only our link to it is bad.
             if known.at > here {
                 continue;
             }
             known.present = false;
-            known.missed += 1;
             self.emit(Event::PeerAbsent {
                 who: *peer,
                 round: number,

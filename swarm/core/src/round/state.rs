@@ -11,7 +11,7 @@ use crate::ids::{Address, Beacon, Hash, PeerId, SwarmId, TxHash};
 use crate::message::{BodyKind, BodyRef, Card, Payload, Phase};
 
 /// The first repetition interval doubles up to this many times.
-const DOUBLINGS: u32 = 4;
+const DOUBLINGS: u32 = 2;
 
 /// The beacon and the witnesses.
 #[derive(Debug, Clone)]

@@ -16,6 +16,8 @@ use crate::round::{Config, Effect, Input, Machine, SampleRequest, Settlement};
 
 /// Nothing takes longer, unless something never ends.
 const LONGEST_MS: u64 = 3_600_000;
+/// How long until something is sent to the chain again.
+const OUTBOX_MS: u64 = 300;
 /// How long a fetch from nobody takes to fail.
 const FETCH_TIMEOUT_MS: u64 = 800;
 /// The chance of a right answer, in percent.
@@ -205,7 +207,12 @@ impl<'a> World<'a> {
                 node.life += 1;
                 node.store.clear();
             }
-            // The chain is nobody's process.
+            // What the chain does not take is sent again, as an outbox does.
+            Happening::Open(_) | Happening::Settle(_) if self.chain_down(peer) => {
+                if self.nodes[peer].life == life {
+                    self.push(self.now + OUTBOX_MS, peer, happening);
+                }
+            }
             Happening::Open(round) => {
                 let opened = self.ledger.open(round);
                 for index in 0..self.nodes.len() {
@@ -300,10 +307,8 @@ impl<'a> World<'a> {
         match effect {
             Effect::OpenRound { round } => {
                 self.nodes[peer].opened = round;
-                if !self.chain_down(peer) {
-                    let after = 20 + self.dice.below(60);
-                    self.push(self.now + after, peer, Happening::Open(round));
-                }
+                let after = 20 + self.dice.below(60);
+                self.push(self.now + after, peer, Happening::Open(round));
             }
             Effect::Publish(announcement) => self.gossip(peer, announcement),
             Effect::Serve { hash, bytes } => {
@@ -336,10 +341,8 @@ impl<'a> World<'a> {
                 self.push_input(1, peer, input);
             }
             Effect::Settle(settlement) => {
-                if !self.chain_down(peer) {
-                    let after = 20 + self.dice.below(60);
-                    self.push(self.now + after, peer, Happening::Settle(settlement));
-                }
+                let after = 20 + self.dice.below(60);
+                self.push(self.now + after, peer, Happening::Settle(settlement));
             }
             Effect::Train { round, .. } => {
                 let after = self.work(peer);
