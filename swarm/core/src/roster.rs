@@ -137,7 +137,11 @@ impl Roster {
             let before = if arrived { u64::MAX } else { peer.since };
             peer.since = before.min(at.round);
         }
-        if arrived { Heard::Arrived } else { Heard::Known }
+        if arrived {
+            Heard::Arrived
+        } else {
+            Heard::Known
+        }
     }
 
     /// Gives every peer its budget for a new round.

@@ -96,7 +96,13 @@ fn a_hundred_swarms_come_through_whatever_goes_wrong() {
         rounds += scenario.rounds;
         println!(
             "{seed}: {} peers {:?} loss {} settled {} of {} in {} ms, {} messages",
-            scenario.peers, scenario.faults, scenario.link.loss, report.settled.len(), scenario.rounds, report.ended_ms, report.messages
+            scenario.peers,
+            scenario.faults,
+            scenario.link.loss,
+            report.settled.len(),
+            scenario.rounds,
+            report.ended_ms,
+            report.messages
         );
     }
     println!("{settled} of {rounds}");

@@ -421,7 +421,8 @@ impl Machine {
 /// Whether something said is still waited for by those it was said to.
 fn waits(round: &Round, said: &Said, at: Position) -> bool {
     match said.payload {
-        Payload::Attestation(_) => !round.ended,
+        // What settles a round is said until it has settled.
+        Payload::Attestation(_) | Payload::Inclusion { .. } => !round.ended,
         _ => round.number == at.round && said.phase == at.phase,
     }
 }
