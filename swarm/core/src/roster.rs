@@ -168,18 +168,17 @@ impl Roster {
     }
 
     /// Where the swarm is: the furthest position that more than half of the
-    /// peers under way have reached, so that no lone liar moves it. `None` if
-    /// nobody is under way.
+    /// peers here have reached, so that no lone liar moves it. `None` if half
+    /// of them or more are not under way.
     pub fn prevailing(&self) -> Option<Position> {
-        let under_way = |peer: &&Peer| !matches!(peer.at.phase, Phase::Join | Phase::Rest);
-        let mut positions: Vec<Position> = self
-            .present()
-            .map(|(_, peer)| peer)
-            .filter(under_way)
-            .map(|peer| peer.at)
-            .collect();
+        let under_way = |peer: &Peer| {
+            let away = matches!(peer.at.phase, Phase::Join | Phase::Rest);
+            (!away).then_some(peer.at)
+        };
+        let mut positions: Vec<Option<Position>> =
+            self.present().map(|(_, peer)| under_way(peer)).collect();
         positions.sort_unstable_by(|a, b| b.cmp(a));
-        positions.get(positions.len() / 2).copied()
+        positions.get(positions.len() / 2).copied().flatten()
     }
 
     /// The round that more than half of those who are joining, `own` among

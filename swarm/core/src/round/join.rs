@@ -2,7 +2,6 @@
 //! knows where the swarm is, and begins with an answer stage.
 
 use super::{Machine, pace};
-use crate::event::Event;
 use crate::message::{Phase, Position};
 
 impl Machine {
@@ -76,17 +75,17 @@ impl Machine {
             return;
         }
         let left = self.at.round;
+        let begun = self.at.phase > Phase::Open;
         let round = self.round_mut(left);
         round.over = true;
-        let why = format!(
-            "the swarm went on to round {} without this peer",
-            swarm.round
-        );
-        if round.judged.is_none() && round.closing.why.is_none() {
-            round.closing.why = Some(why.clone());
-            self.emit(Event::Unsettled { round: left, why });
+        if round.judged.is_none() {
+            let on = swarm.round;
+            let why = format!("the swarm went on to round {on} without this peer");
+            round.closing.why = Some(why);
         }
-        self.give_up_after(left);
+        if begun {
+            self.give_up_after(left);
+        }
         self.join(swarm.round, pace::longest(&self.config.manifest));
     }
 }

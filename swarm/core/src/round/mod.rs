@@ -131,11 +131,13 @@ impl Machine {
         self.at
     }
 
-    /// Whether a round that this peer was in has neither settled nor been
-    /// given up.
-    pub fn is_closing(&self) -> bool {
-        let mut rounds = self.rounds.values();
-        rounds.any(|round| round.closing.until_ms.is_some() && !round.ended)
+    /// Whether the last round is behind this peer, and every round it was in
+    /// has settled or been given up.
+    pub fn is_done(&self) -> bool {
+        let closing = |round: &Round| round.closing.until_ms.is_some() && !round.ended;
+        self.at.phase == Phase::Rest
+            && self.deadline == u64::MAX
+            && !self.rounds.values().any(closing)
     }
 
     /// Who else is here.

@@ -9,6 +9,7 @@ use super::stages::count;
 use super::state::{Claim, Fetching};
 use super::{Effect, Machine};
 use crate::body::{self, Body};
+use crate::draw;
 use crate::event::{BeaconSource, Event};
 use crate::ids::{Hash, PeerId};
 use crate::message::{Announcement, BodyKind, BodyRef, Card, Payload, Phase, Position};
@@ -16,6 +17,8 @@ use crate::refusal::{Outcome, RejectReason};
 use crate::roster::Heard;
 use crate::score::UNSCORED;
 
+/// How many others are asked for a body that its author does not give.
+const OTHER_PROVIDERS: usize = 8;
 /// The first wait before a body is asked for again doubles this many times.
 const FETCH_DOUBLINGS: u32 = 6;
 
@@ -271,8 +274,23 @@ impl Machine {
         let here = |hash: &Hash| round.bodies.contains_key(hash) || round.is_useless(hash);
         if number == self.at.round {
             for ((peer, kind), claim) in &round.claims {
-                if !here(&claim.body.hash) && round.in_time(*peer, *kind) {
-                    wanted.insert(claim.body.hash, (claim.body.bytes, vec![*peer]));
+                let hash = claim.body.hash;
+                if !here(&hash) && round.in_time(*peer, *kind) {
+                    // The author is asked first, and alone; if it is gone,
+                    // others may have got it before.
+                    let failed = round.fetching.get(&hash).is_some_and(|f| f.failures > 0);
+                    let others = if failed { OTHER_PROVIDERS } else { 0 };
+                    let beacon = round.opened.as_ref().map(|opened| opened.beacon);
+                    let present = self.roster.present().map(|(id, _)| id);
+                    let present = present.filter(|id| id != peer);
+                    let order = draw::ranked(
+                        b"provider",
+                        beacon.unwrap_or_default(),
+                        Some(self.config.me),
+                        present,
+                    );
+                    let from = std::iter::once(*peer).chain(order.into_iter().take(others));
+                    wanted.insert(hash, (claim.body.bytes, from.collect()));
                 }
             }
         }

@@ -11,7 +11,7 @@ use super::{Fault, Lie, Report, Scenario};
 use crate::body::{self, Body};
 use crate::event::Event;
 use crate::ids::{Address, Beacon, Hash, PeerId};
-use crate::message::{Announcement, BodyKind, BodyRef, Card, EvmSignature, Payload, Phase};
+use crate::message::{Announcement, BodyKind, BodyRef, Card, EvmSignature, Payload};
 use crate::round::{Config, Effect, Input, Machine, SampleRequest, Settlement};
 
 /// Nothing takes longer, unless something never ends.
@@ -180,7 +180,7 @@ impl<'a> World<'a> {
 
     fn all_done(&self) -> bool {
         let mut machines = self.nodes.iter().filter_map(|node| node.machine.as_ref());
-        machines.all(|machine| machine.position().phase == Phase::Rest && !machine.is_closing())
+        machines.all(Machine::is_done)
     }
 
     fn push(&mut self, at: u64, peer: usize, happening: Happening) {
