@@ -94,7 +94,11 @@ impl Machine {
         let Some(round) = self.rounds.get(&number) else {
             return;
         };
-        if round.ended || round.closing.until_ms.is_none() || round.closing.differs {
+        if round.ended
+            || round.closing.until_ms.is_none()
+            || round.closing.differs
+            || round.is_agreed()
+        {
             return;
         }
         let Some(opened) = round.opened.as_ref() else {
@@ -157,8 +161,12 @@ impl Machine {
             return;
         };
         let now = self.now;
-        let round = self.round_mut(number);
-        round.closing.quorum_ms.get_or_insert(now);
+        if round.closing.quorum_ms.is_none() {
+            let rank = self.relay_rank(round);
+            let closing = &mut self.round_mut(number).closing;
+            closing.quorum_ms = Some(now);
+            closing.rank = rank;
+        }
         if self.relay_at(number).is_some_and(|at| at <= now) {
             self.round_mut(number).closing.sent = true;
             self.effects.push(Effect::Settle(Settlement {
@@ -167,6 +175,15 @@ impl Machine {
                 cards,
             }));
         }
+    }
+
+    /// This peer's place in the order in which those here relay a round.
+    fn relay_rank(&self, round: &Round) -> u64 {
+        let beacon = round.opened.as_ref().map(|opened| opened.beacon);
+        let me = self.config.me;
+        let peers = self.roster.present().map(|(id, _)| id).chain([me]);
+        let order = draw::ranked(b"relay", beacon.unwrap_or_default(), None, peers);
+        order.iter().take_while(|peer| **peer != me).count() as u64
     }
 
     /// When it is this peer's turn to relay a round that has its quorum.
@@ -184,10 +201,7 @@ impl Machine {
             .keys()
             .filter(|peer| here(peer))
             .all(|peer| round.cards.contains_key(peer));
-        let peers = self.roster.present().map(|(id, _)| id).chain([me]);
-        let order = draw::ranked(b"relay", opened.beacon, None, peers);
-        let rank = order.iter().position(|peer| *peer == me)? as u64;
-        let turns = rank + if complete { 0 } else { GRACE_TURNS };
+        let turns = round.closing.rank + if complete { 0 } else { GRACE_TURNS };
         Some(quorum_ms + turns * self.config.manifest.stages.relay_ms)
     }
 

@@ -2,7 +2,7 @@
 //! nothing is fetched before its author, round, stage and size are known good,
 //! and no body is kept that the beacon does not draw.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::stages::count;
@@ -244,25 +244,30 @@ impl Machine {
             let round = self.round_mut(number);
             round.fetching.retain(|hash, _| wanted.contains_key(hash));
             let mut asked = Vec::new();
-            for (hash, (bytes, from)) in wanted {
+            for (hash, bytes) in wanted {
                 let fetching = round.fetching.entry(hash).or_insert(Fetching {
-                    from: Vec::new(),
+                    author: None,
                     failures: 0,
                     retry_ms: Some(now),
                 });
                 if fetching.retry_ms.is_some_and(|at| at <= now) {
                     fetching.retry_ms = None;
-                    fetching.from.clone_from(&from);
-                    asked.push(Effect::Fetch { hash, bytes, from });
+                    asked.push((hash, bytes, fetching.failures));
                 }
             }
-            self.effects.extend(asked);
+            for (hash, bytes, failures) in asked {
+                let (author, from) = self.providers(number, hash, failures);
+                if let Some(fetching) = self.round_mut(number).fetching.get_mut(&hash) {
+                    fetching.author = author;
+                }
+                self.effects.push(Effect::Fetch { hash, bytes, from });
+            }
         }
     }
 
-    /// The bodies of a round that matter and are not here: how large at most,
-    /// and who has them.
-    fn wanted(&self, number: u64) -> BTreeMap<Hash, (u32, Vec<PeerId>)> {
+    /// The bodies of a round that matter and are not here, and how large they
+    /// are at most.
+    fn wanted(&self, number: u64) -> BTreeMap<Hash, u32> {
         let mut wanted = BTreeMap::new();
         let Some(round) = self.rounds.get(&number) else {
             return wanted;
@@ -274,43 +279,45 @@ impl Machine {
         let here = |hash: &Hash| round.bodies.contains_key(hash) || round.is_useless(hash);
         if number == self.at.round {
             for ((peer, kind), claim) in &round.claims {
-                let hash = claim.body.hash;
-                if !here(&hash) && round.in_time(*peer, *kind) {
-                    // The author is asked first, and alone; if it is gone,
-                    // others may have got it before.
-                    let failed = round.fetching.get(&hash).is_some_and(|f| f.failures > 0);
-                    let others = if failed { OTHER_PROVIDERS } else { 0 };
-                    let beacon = round.opened.as_ref().map(|opened| opened.beacon);
-                    let present = self.roster.present().map(|(id, _)| id);
-                    let present = present.filter(|id| id != peer);
-                    let order = draw::ranked(
-                        b"provider",
-                        beacon.unwrap_or_default(),
-                        Some(self.config.me),
-                        present,
-                    );
-                    let from = std::iter::once(*peer).chain(order.into_iter().take(others));
-                    wanted.insert(hash, (claim.body.bytes, from.collect()));
+                if !here(&claim.body.hash) && round.in_time(*peer, *kind) {
+                    wanted.insert(claim.body.hash, claim.body.bytes);
                 }
             }
         }
-        if !round.lists.is_empty() && self.at.phase >= Phase::Judge || number < self.at.round {
-            // A quorum listed it: whoever did, has it.
+        let judging = self.at.phase >= Phase::Judge || number < self.at.round;
+        if judging && !round.is_agreed() {
             for hash in round.listed() {
-                if here(&hash) {
-                    continue;
+                if !here(&hash) {
+                    let claim = round.claims.values().find(|claim| claim.body.hash == hash);
+                    let limit = self.config.manifest.limits.body_bytes;
+                    wanted.insert(hash, claim.map_or(limit, |claim| claim.body.bytes));
                 }
-                let limit = self.config.manifest.limits.body_bytes;
-                let claim = round.claims.iter().find(|(_, c)| c.body.hash == hash);
-                let bytes = claim.map_or(limit, |(_, claim)| claim.body.bytes);
-                let author = claim.map(|((peer, _), _)| *peer);
-                let listing = round.lists.iter().filter(|(_, list)| list.contains(&hash));
-                let from = author.into_iter().chain(listing.map(|(peer, _)| *peer));
-                let from = from.filter(|peer| *peer != self.config.me).collect();
-                wanted.insert(hash, (bytes, from));
             }
         }
         wanted
+    }
+
+    /// Who has a body: the author, as far as it is known, and the witnesses
+    /// that list it. If they do not give it, others may have got it before.
+    fn providers(&self, number: u64, hash: Hash, failures: u32) -> (Option<PeerId>, Vec<PeerId>) {
+        let Some(round) = self.rounds.get(&number) else {
+            return (None, Vec::new());
+        };
+        let mut claims = round.claims.iter();
+        let claim = claims.find(|(_, claim)| claim.body.hash == hash);
+        let author = claim.map(|((peer, _), _)| *peer);
+        let listing = round.lists.iter().filter(|(_, list)| list.contains(&hash));
+        let mut from: Vec<PeerId> = author.into_iter().collect();
+        from.extend(listing.map(|(peer, _)| *peer));
+        if failures > 0 {
+            let seed = crate::ids::Beacon(hash.0);
+            let present = self.roster.present().map(|(id, _)| id);
+            let order = draw::ranked(b"provider", seed, Some(self.config.me), present);
+            from.extend(order.into_iter().take(OTHER_PROVIDERS));
+        }
+        let mut seen = BTreeSet::from([self.config.me]);
+        from.retain(|peer| seen.insert(*peer));
+        (author, from)
     }
 
     /// Nobody gave it: asks again later, ever more patiently.
@@ -334,7 +341,7 @@ impl Machine {
         }) else {
             return;
         };
-        let author = fetching.from.first().copied();
+        let author = fetching.author;
         match self.examine(number, hash, bytes) {
             Ok(Some(body)) => {
                 let (from, kind) = (body.header().peer, body.kind());

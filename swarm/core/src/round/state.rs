@@ -38,7 +38,7 @@ pub(super) struct Claim {
 /// A body that was asked for.
 #[derive(Debug, Clone)]
 pub(super) struct Fetching {
-    pub(super) from: Vec<PeerId>,
+    pub(super) author: Option<PeerId>,
     pub(super) failures: u32,
     /// When to ask again; `None` while asked.
     pub(super) retry_ms: Option<u64>,
@@ -121,6 +121,8 @@ pub(super) struct Judged {
 pub(super) struct Closing {
     /// When a quorum was first there.
     pub(super) quorum_ms: Option<u64>,
+    /// This peer's turn to relay it, once there is a quorum.
+    pub(super) rank: u64,
     /// This peer sent it.
     pub(super) sent: bool,
     /// After this the round is given up.
@@ -226,6 +228,17 @@ impl Round {
         }
         counts.retain(|_, count| *count >= opened.needed());
         counts.into_keys().collect()
+    }
+
+    /// Whether this peer has judged a quorum's set, and no other set has
+    /// gathered a quorum of cards.
+    pub(super) fn is_agreed(&self) -> bool {
+        let mine = self.judged.as_ref().and_then(|judged| judged.included);
+        let (Some(mine), Some(opened)) = (mine, &self.opened) else {
+            return false;
+        };
+        let others = self.cards.values().filter(|card| card.included != mine);
+        others.count() < opened.needed()
     }
 
     /// How many of the committee have listed what they saw.
