@@ -16,11 +16,12 @@ use tokio_util::sync::CancellationToken;
 use super::address::{AddressBook, PeerAddr};
 use super::bodies::Bodies;
 use super::budget::{Account, Budget};
+use super::endpoint::own_address;
 use super::limits::{MAX_BUDGETS, REJOIN_FANOUT, TICK};
 use super::links::Registry;
 use super::presence::{self, Schedule};
 use super::watchdog::{Action, Watchdog};
-use super::{GOSSIP_ALPN, NetEvent, Reach, own_address};
+use super::{GOSSIP_ALPN, NetEvent, Reach};
 
 /// Kind and nonce, before the payload.
 pub(super) const FRAME_HEADER: usize = 9;
@@ -132,8 +133,11 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    /// Runs until it is cancelled or gossip ends; leaves the topic by ending.
+    /// Runs until it is cancelled; leaves the topic by ending. Should gossip
+    /// end first, the node is told once and the events stay open: a channel
+    /// that closes by itself would be taken for a shutdown.
     pub(super) async fn run(mut self) {
+        let mut ended = false;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -141,15 +145,15 @@ impl Driver {
                 biased;
                 () = self.cancel.cancelled() => break,
                 Some(command) = self.commands.recv() => self.obey(command).await,
-                event = self.receiver.next() => match event {
+                event = self.receiver.next(), if !ended => match event {
                     Some(Ok(event)) => self.hear(event).await,
                     Some(Err(error)) => {
+                        ended = true;
                         self.events.send(NetEvent::Ended(error.to_string()));
-                        break;
                     }
                     None => {
+                        ended = true;
                         self.events.send(NetEvent::Ended("gossip stopped".into()));
-                        break;
                     }
                 },
                 _ = tick.tick() => self.tick().await,

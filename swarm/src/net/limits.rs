@@ -65,14 +65,15 @@ pub(super) const SERVE_TIMEOUT: Duration = Duration::from_secs(120);
 pub(super) const MAX_FETCHES: usize = 16;
 
 /// A provider that does not answer the handshake in this time is dead for this
-/// fetch. Left to itself the transport takes about 31 s to say so.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// fetch. Left to itself the transport takes about 31 s to say so. Not shorter,
+/// because a live one may be training on every core it has.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time for a provider to prove the size of a body: one round trip and a hash.
-pub const SIZE_TIMEOUT: Duration = Duration::from_secs(3);
+pub const SIZE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time for a body however small it is, on top of [`MIN_BODY_RATE`].
-pub const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes a second under which a provider is given up: a body of a round that
 /// arrives slower than this arrives after its stage.

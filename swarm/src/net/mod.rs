@@ -8,6 +8,8 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
+//! | `config`, `event` | what goes in, what comes out, what can go wrong |
+//! | `endpoint` | binding the iroh endpoint |
 //! | `address` | a peer's address as it travels, and the bounded address book |
 //! | `bodies` | the body store, and fetching with our own time limits |
 //! | `gate` | who may read our bodies, and how many at once |
@@ -31,7 +33,10 @@
 mod address;
 mod bodies;
 mod budget;
+mod config;
 mod driver;
+mod endpoint;
+mod event;
 mod gate;
 pub mod limits;
 mod links;
@@ -42,17 +47,11 @@ mod watchdog;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use iroh::address_lookup::memory::MemoryLookup;
-use iroh::address_lookup::{DnsAddressLookup, PkarrPublisher, PkarrResolver};
-use iroh::endpoint::{
-    BindError, BindOpts, Builder, PortmapperConfig, QuicTransportConfig, presets,
-};
 use iroh::protocol::Router;
-use iroh::{Endpoint, EndpointAddr, RelayMode, RelayUrl, SecretKey, Watcher};
+use iroh::{Endpoint, EndpointAddr};
 use iroh_blobs::BlobsProtocol;
 use iroh_gossip::net::Gossip;
 use iroh_gossip::proto::TopicId;
@@ -64,196 +63,22 @@ use tokio_util::sync::CancellationToken;
 pub use address::PeerAddr;
 pub use bodies::{BodyStore, FetchError, ProviderFailure};
 pub use budget::Budget;
+pub use config::{NetConfig, Reach, RelayChoice};
+pub use event::{NetError, NetEvent, NetEvents};
 pub use links::{Link, LinkPath};
 pub use watchdog::Watch;
 
 use address::AddressBook;
 use bodies::Bodies;
 use driver::{Command, Driver, EventSink, FRAME_HEADER, Neighbours};
+use endpoint::{bind, own_address};
 use limits::{COMMAND_CAPACITY, EVENT_CAPACITY, GOSSIP_OVERHEAD, MIN_GOSSIP_SIZE};
-use links::{Hook, Registry};
+use links::Registry;
 use presence::Schedule;
 use watchdog::Watchdog;
 
 /// The gossip protocol with our frames in it. The number is the frame's version.
 const GOSSIP_ALPN: &[u8] = b"/murmuration/gossip/1";
-
-/// Which relays help peers that cannot reach each other.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RelayChoice {
-    /// None: peers must reach each other directly.
-    Disabled,
-    /// The public ones that iroh's authors run.
-    Default,
-    /// These.
-    Urls(Vec<String>),
-}
-
-/// Which network the endpoint is bound to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
-    /// This machine only.
-    Loopback,
-    /// Every interface.
-    Any,
-}
-
-/// Everything a network needs to know.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct NetConfig {
-    /// The peer's ed25519 secret key.
-    pub secret_key: [u8; 32],
-    /// The gossip topic: the swarm's id.
-    pub topic: [u8; 32],
-    /// Which relays to use.
-    pub relays: RelayChoice,
-    /// Whether to publish and look up addresses through public DNS.
-    pub discovery: bool,
-    /// Which network to bind to.
-    pub reach: Reach,
-    /// The UDP port; any free one if `None`.
-    pub port: Option<u16>,
-    /// Where bodies are kept.
-    pub bodies: BodyStore,
-    /// Largest announcement in bytes. All peers of a swarm must agree on it.
-    pub max_message: usize,
-    /// Largest body in bytes.
-    pub max_body: u64,
-    /// Peers to join through.
-    pub bootstrap: Vec<PeerAddr>,
-    /// Intervals of the watchdog.
-    pub watch: Watch,
-    /// What one neighbour may send.
-    pub budget: Budget,
-}
-
-impl NetConfig {
-    /// The local profile: loopback, no relay, no public discovery, bodies in
-    /// memory, nobody to join yet.
-    pub fn local(secret_key: [u8; 32], topic: [u8; 32]) -> Self {
-        Self {
-            secret_key,
-            topic,
-            relays: RelayChoice::Disabled,
-            discovery: false,
-            reach: Reach::Loopback,
-            port: None,
-            bodies: BodyStore::Memory,
-            max_message: limits::MAX_MESSAGE,
-            max_body: limits::MAX_BODY,
-            bootstrap: Vec::new(),
-            watch: Watch::default(),
-            budget: Budget::default(),
-        }
-    }
-}
-
-/// Why the network refused or failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum NetError {
-    /// The UDP port that was asked for is taken.
-    #[error("udp port {0} is already in use: choose another, or stop what uses it")]
-    PortInUse(u16),
-    /// The endpoint could not be bound.
-    #[error("cannot open a network endpoint: {0}")]
-    Bind(String),
-    /// Not a relay's URL.
-    #[error("not a relay url: {0:?}")]
-    BadRelay(String),
-    /// Not a public key.
-    #[error("not a peer id: {}", hex::encode(.0))]
-    BadPeer([u8; 32]),
-    /// The announcement is over the swarm's limit; nothing was sent.
-    #[error("a message of {bytes} bytes, the limit is {max}")]
-    MessageTooLarge {
-        /// Its size.
-        bytes: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// The body is over the limit; nothing was kept.
-    #[error("a body of {bytes} bytes, the limit is {max}")]
-    BodyTooLarge {
-        /// Its size.
-        bytes: u64,
-        /// The limit.
-        max: u64,
-    },
-    /// The body store failed.
-    #[error("the body store failed: {0}")]
-    Store(String),
-    /// The gossip topic could not be joined.
-    #[error("cannot join the gossip topic: {0}")]
-    Gossip(String),
-    /// The network was shut down.
-    #[error("the network is closed")]
-    Closed,
-}
-
-/// What the network tells the node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum NetEvent {
-    /// An announcement, within size and budget, otherwise unchecked. The same
-    /// one may come again if its author repeats it.
-    Message {
-        /// Who handed it to us; not who wrote it.
-        from_neighbour: [u8; 32],
-        /// The announcement.
-        bytes: Vec<u8>,
-    },
-    /// A peer became a direct neighbour.
-    NeighbourUp([u8; 32]),
-    /// A peer is no direct neighbour any more. It may well be in the swarm.
-    NeighbourDown([u8; 32]),
-    /// A peer that we did not know told the swarm, signed, where it is. It can
-    /// be fetched from by its id alone.
-    Met([u8; 32]),
-    /// Events were lost because the node was too slow.
-    Lagged {
-        /// At least this many.
-        missed: u64,
-    },
-    /// A neighbour sent more than its budget; the rest was dropped.
-    OverBudget {
-        /// Who.
-        neighbour: [u8; 32],
-        /// How many messages.
-        dropped: u64,
-    },
-    /// A neighbour sent something that is no message of ours.
-    Refused {
-        /// Who.
-        from_neighbour: [u8; 32],
-        /// Why.
-        reason: &'static str,
-    },
-    /// We heard nothing for too long and join again.
-    Rejoining {
-        /// Through this many peers.
-        peers: usize,
-    },
-    /// Gossip ended by itself; nothing more will come.
-    Ended(String),
-}
-
-/// The receiving end of a network's events.
-#[derive(Debug)]
-pub struct NetEvents(mpsc::Receiver<NetEvent>);
-
-impl NetEvents {
-    /// The next event; `None` once the network is shut down.
-    pub async fn next(&mut self) -> Option<NetEvent> {
-        self.0.recv().await
-    }
-
-    /// The next event if one is waiting.
-    pub fn try_next(&mut self) -> Option<NetEvent> {
-        self.0.try_recv().ok()
-    }
-}
 
 /// A running network: a handle that is cheap to clone.
 #[derive(Clone)]
@@ -529,99 +354,8 @@ impl Net {
     }
 }
 
-/// Where an endpoint can be reached.
-fn own_address(endpoint: &Endpoint, reach: Reach) -> PeerAddr {
-    let mut addr = PeerAddr::from_iroh(&endpoint.addr());
-    if reach == Reach::Loopback {
-        addr.sockets = endpoint.bound_sockets();
-    }
-    addr
-}
-
 /// The gossip protocol's own limit, for a swarm whose announcements have this
 /// one.
 fn gossip_size(max_message: usize) -> usize {
     (max_message + FRAME_HEADER + GOSSIP_OVERHEAD).max(MIN_GOSSIP_SIZE)
-}
-
-async fn bind(
-    config: &NetConfig,
-    lookup: MemoryLookup,
-    registry: Arc<Registry>,
-) -> Result<Endpoint, NetError> {
-    let relays = match &config.relays {
-        RelayChoice::Disabled => RelayMode::Disabled,
-        RelayChoice::Default => RelayMode::Default,
-        RelayChoice::Urls(urls) => {
-            let parse = |url: &String| -> Result<RelayUrl, NetError> {
-                url.parse().map_err(|_| NetError::BadRelay(url.clone()))
-            };
-            RelayMode::custom(urls.iter().map(parse).collect::<Result<Vec<_>, _>>()?)
-        }
-    };
-    let mut builder = Endpoint::builder(presets::Minimal)
-        .secret_key(SecretKey::from_bytes(&config.secret_key))
-        .relay_mode(relays)
-        .address_lookup(lookup)
-        .hooks(Hook(registry));
-    if config.discovery {
-        builder = builder
-            .address_lookup(PkarrPublisher::n0_dns())
-            .address_lookup(PkarrResolver::n0_dns())
-            .address_lookup(DnsAddressLookup::n0_dns());
-    }
-    let builder = sockets(builder, config.reach, config.port.unwrap_or(0))?;
-    let endpoint = builder.bind().await.map_err(|error| match &error {
-        BindError::Sockets { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {
-            NetError::PortInUse(config.port.unwrap_or(0))
-        }
-        _ => NetError::Bind(format!("{error:#}")),
-    })?;
-    if config.reach == Reach::Any {
-        // A ticket without an address is useless, and interfaces take a moment
-        // to be found. Without any network there is nothing to wait for.
-        let mut watcher = endpoint.watch_addr();
-        let found = async {
-            while watcher.get().ip_addrs().next().is_none() {
-                if watcher.updated().await.is_err() {
-                    break;
-                }
-            }
-        };
-        tokio::time::timeout(INTERFACE_WAIT, found).await.ok();
-    }
-    Ok(endpoint)
-}
-
-/// How long to wait at the start for the first interface address.
-const INTERFACE_WAIT: Duration = Duration::from_secs(3);
-
-/// The round trip that a new loopback connection assumes. Closing an endpoint
-/// waits nine of them for each peer that does not answer: three seconds with
-/// the transport's own guess of a third of a second. Still far above the truth,
-/// since training keeps every core busy.
-const LOOPBACK_RTT: Duration = Duration::from_millis(50);
-
-fn sockets(builder: Builder, reach: Reach, port: u16) -> Result<Builder, NetError> {
-    let failed = |error: &dyn std::fmt::Display| NetError::Bind(error.to_string());
-    let builder = builder.clear_ip_transports();
-    match reach {
-        Reach::Loopback => builder
-            .transport_config(
-                QuicTransportConfig::builder()
-                    .initial_rtt(LOOPBACK_RTT)
-                    .build(),
-            )
-            .portmapper_config(PortmapperConfig::Disabled)
-            .bind_addr(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-            .map_err(|error| failed(&error)),
-        Reach::Any => builder
-            .bind_addr(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))
-            .map_err(|error| failed(&error))?
-            .bind_addr_with_opts(
-                SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
-                BindOpts::default().set_is_required(false),
-            )
-            .map_err(|error| failed(&error)),
-    }
 }
