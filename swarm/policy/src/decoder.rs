@@ -6,6 +6,7 @@
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::log_probs;
 use candle_core::{D, DType, Device, Tensor, Var};
 use candle_nn::ops;
 use std::collections::BTreeMap;
@@ -207,7 +208,7 @@ impl Decoder {
     /// `hidden` is `[rows, hidden]`, `targets` is `[rows]` of u32; both
     /// results are `[rows]`. The first is differentiable in `hidden` and in
     /// the output weights, the second is detached. Logits exist for at most
-    /// `chunk` rows at a time.
+    /// `chunk` rows at a time, forward and backward.
     pub fn log_probs(
         &self,
         hidden: &Tensor,
@@ -223,25 +224,11 @@ impl Decoder {
             )));
         }
         self.check_range(targets)?;
-        let output = self.output.t()?;
-        let (mut log_probs, mut entropies) = (Vec::new(), Vec::new());
-        for start in (0..rows).step_by(chunk.max(1)) {
-            let count = chunk.max(1).min(rows - start);
-            let logits = hidden.narrow(0, start, count)?.matmul(&output)?; // [count, vocab]
-            let all = ops::log_softmax(&logits, D::Minus1)?;
-            let target = targets
-                .narrow(0, start, count)?
-                .unsqueeze(1)?
-                .contiguous()?;
-            log_probs.push(all.gather(&target, 1)?.squeeze(1)?);
-            let all = all.detach();
-            entropies.push((all.exp()? * all)?.sum(1)?.neg()?);
-        }
-        if log_probs.is_empty() {
+        if rows == 0 {
             let empty = Tensor::zeros(0, DType::F32, &self.device)?;
             return Ok((empty.clone(), empty));
         }
-        Ok((Tensor::cat(&log_probs, 0)?, Tensor::cat(&entropies, 0)?))
+        Ok(log_probs::log_probs(hidden, &self.output, targets, chunk)?)
     }
 
     fn check_tokens(&self, tokens: &Tensor) -> Result<(usize, usize)> {

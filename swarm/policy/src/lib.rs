@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `config` | the architecture, as Hugging Face's `config.json` writes it |
 //! | `decoder` | the weights and the differentiable forward pass |
+//! | `log_probs` | log-probabilities of targets without their logits |
 //! | `weights` | weights from randomness, from and to safetensors |
 //! | `tokenizer` | text to tokens and back, the chat template |
 //! | `sample` | batched sampling: groups, draws, ended rows |
@@ -47,6 +48,7 @@ mod graph;
 mod grpo;
 mod inference;
 pub mod kernel;
+mod log_probs;
 mod muon;
 mod optimizer;
 mod policy;

@@ -73,6 +73,10 @@ impl Default for SampleLimits {
 }
 
 /// Draws each request's group of completions, in the order of the requests.
+///
+/// A prompt may hold what strangers wrote, so one that is too long must not
+/// cost the others theirs: a request whose prompt leaves no room in the
+/// model's positions gets an empty group.
 pub fn sample(
     decoder: &Decoder,
     tokenizer: &Tokenizer,
@@ -152,13 +156,6 @@ fn sample_tokens(
 ) -> Result<Vec<Vec<Drawn>>> {
     let config = decoder.config();
     for prompt in prompts {
-        if prompt.len() >= config.max_position_embeddings {
-            return Err(Error::Input(format!(
-                "a prompt of {} tokens leaves no room in the model's {} positions",
-                prompt.len(),
-                config.max_position_embeddings
-            )));
-        }
         if let Some(token) = prompt
             .iter()
             .find(|&&token| token as usize >= config.vocab_size)
@@ -176,9 +173,13 @@ fn sample_tokens(
         prompts,
         requests,
         limits,
-        drawn: requests
+        drawn: prompts
             .iter()
-            .map(|request| vec![Drawn::default(); request.group])
+            .zip(requests)
+            .map(|(prompt, request)| {
+                let fits = prompt.len() < config.max_position_embeddings;
+                vec![Drawn::default(); if fits { request.group } else { 0 }]
+            })
             .collect(),
         opened: requests.iter().map(|_| None).collect(),
         spans: Vec::new(),
@@ -208,11 +209,11 @@ struct Batch<'a> {
 impl Batch<'_> {
     fn run(&mut self) -> Result<()> {
         let mut queue: VecDeque<(usize, usize)> = self
-            .requests
+            .drawn
             .iter()
             .enumerate()
-            .filter(|(_, request)| request.max_tokens > 0)
-            .flat_map(|(index, request)| (0..request.group).map(move |member| (index, member)))
+            .filter(|&(index, _)| self.requests[index].max_tokens > 0)
+            .flat_map(|(index, group)| (0..group.len()).map(move |member| (index, member)))
             .collect();
         let (mut rows, mut indices, mut logits) = (Vec::new(), Vec::new(), Vec::new());
         loop {

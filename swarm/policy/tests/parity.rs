@@ -111,14 +111,13 @@ fn padding_on_the_right_changes_nothing_before_it() {
 }
 
 #[test]
-fn log_probs_and_entropy_do_not_depend_on_the_chunk() {
+fn log_probs_entropy_and_gradients_equal_plain_autograd_whatever_the_chunk() {
     let decoder = decoder(config_with(61, true), 8);
     let tokens = tokens(1, 29, 61);
     let hidden = decoder.hidden(&tokens).unwrap().reshape((29, 48)).unwrap();
     let targets = tokens.flatten_all().unwrap();
-    let (whole, whole_entropy) = decoder.log_probs(&hidden, &targets, 1000).unwrap();
-    let output = decoder.vars()["model.embed_tokens.weight"].as_detached_tensor();
-    let logits = hidden.detach().matmul(&output.t().unwrap()).unwrap();
+    let output = decoder.vars()["model.embed_tokens.weight"].as_tensor();
+    let logits = hidden.matmul(&output.t().unwrap()).unwrap();
     let all = candle_nn::ops::log_softmax(&logits, 1).unwrap();
     let plain = all
         .gather(&targets.unsqueeze(1).unwrap(), 1)
@@ -131,12 +130,36 @@ fn log_probs_and_entropy_do_not_depend_on_the_chunk() {
         .unwrap()
         .neg()
         .unwrap();
-    for chunk in [1, 4, 29, 1000] {
+    // Unequal slopes, so that each row counts for itself.
+    let slopes = Tensor::arange(1f32, 30.0, &Device::Cpu).unwrap();
+    let gradients = |log_probs: &Tensor| {
+        (log_probs * &slopes)
+            .unwrap()
+            .sum_all()
+            .unwrap()
+            .backward()
+            .unwrap()
+    };
+    let truth = gradients(&plain);
+    for chunk in [0, 1, 4, 29, 1000] {
         let (log_probs, entropy) = decoder.log_probs(&hidden, &targets, chunk).unwrap();
         assert!(distance(&log_probs, &plain) < 1e-5);
         assert!(distance(&entropy, &plain_entropy) < 1e-5);
-        assert!(distance(&log_probs, &whole) < 1e-5);
-        assert!(distance(&entropy, &whole_entropy) < 1e-5);
         assert!(!entropy.track_op(), "the entropy is detached");
+        let ours = gradients(&log_probs);
+        for (name, var) in decoder.vars() {
+            let (ours, truth) = (ours.get(var).unwrap(), truth.get(var).unwrap());
+            let scale = truth
+                .abs()
+                .unwrap()
+                .max_all()
+                .unwrap()
+                .to_scalar::<f32>()
+                .unwrap();
+            assert!(
+                distance(ours, truth) < 1e-5 * scale.max(1.0),
+                "{name}, {chunk} rows"
+            );
+        }
     }
 }

@@ -232,11 +232,16 @@ fn completions_end_where_the_positions_end() {
             .iter()
             .any(|completion| completion.tokens.len() == 4)
     );
-    let longer = [request(&"x".repeat(room), 1, 1)];
-    let error = sample(&decoder, &tokenizer, &longer, &limits)
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("128 positions"), "{error}");
+    // A prompt that leaves no room costs nobody else anything.
+    let mixed = [
+        request("a", 2, 1),
+        request(&"x".repeat(room), 2, 1),
+        request("b", 2, 1),
+    ];
+    let groups = sample(&decoder, &tokenizer, &mixed, &limits).unwrap();
+    assert_eq!(groups.iter().map(Vec::len).collect::<Vec<_>>(), [2, 0, 2]);
+    let alone = sample(&decoder, &tokenizer, &mixed[2..], &limits).unwrap();
+    assert_eq!(groups[2], alone[0]);
 }
 
 #[test]

@@ -66,7 +66,10 @@ written out; levels weighted {levels:?}.
 }
 
 fn percent(part: u32, tally: &Tally) -> String {
-    format!("{:.0}%", 100.0 * f64::from(part) / f64::from(tally.tries.max(1)))
+    format!(
+        "{:.0}%",
+        100.0 * f64::from(part) / f64::from(tally.tries.max(1))
+    )
 }
 
 /// The tables alone.
@@ -90,8 +93,13 @@ pub fn tables(measured: &Measured) -> String {
     for (name, greedy) in &measured.greedy {
         text += &row(name, greedy, measured.sampled.get(name).unwrap_or(&none));
     }
-    text += &row("**all**", &total(&measured.greedy), &total(&measured.sampled));
-    text += "\n| environment | verdicts on balanced proposals | resolutions |\n| --- | --- | --- |\n";
+    text += &row(
+        "**all**",
+        &total(&measured.greedy),
+        &total(&measured.sampled),
+    );
+    text +=
+        "\n| environment | verdicts on balanced proposals | resolutions |\n| --- | --- | --- |\n";
     for (name, verdicts) in &measured.verdicts {
         let resolved = measured.resolutions.get(name).unwrap_or(&none);
         let _ = writeln!(
@@ -113,4 +121,3 @@ pub fn tables(measured: &Measured) -> String {
     );
     text
 }
-

@@ -58,12 +58,21 @@ pub struct Corpus<'a> {
 impl<'a> Corpus<'a> {
     /// The stream of a seed.
     pub fn new(registry: &'a Registry, mix: Mix, seed: u64) -> Self {
-        Self { environments: registry.iter().collect(), mix, seed, drawn: 0 }
+        Self {
+            environments: registry.iter().collect(),
+            mix,
+            seed,
+            drawn: 0,
+        }
     }
 
     /// The next example.
     pub fn draw(&mut self) -> Example {
-        let seed = Seed::derive(&[b"pretrain", &self.seed.to_le_bytes(), &self.drawn.to_le_bytes()]);
+        let seed = Seed::derive(&[
+            b"pretrain",
+            &self.seed.to_le_bytes(),
+            &self.drawn.to_le_bytes(),
+        ]);
         self.drawn += 1;
         let mut draw = seed.draw();
         let environment = self.environments[draw.index(self.environments.len())];
@@ -90,7 +99,11 @@ impl<'a> Corpus<'a> {
     }
 
     fn level(&self, draw: &mut Draw, environment: &dyn Environment) -> u8 {
-        let levels = environment.manifest().levels.len().min(self.mix.levels.len());
+        let levels = environment
+            .manifest()
+            .levels
+            .len()
+            .min(self.mix.levels.len());
         let weights = &self.mix.levels[..levels];
         let mut left = draw.below(weights.iter().sum());
         for (index, weight) in weights.iter().enumerate() {

@@ -76,8 +76,15 @@ fn main() -> Result<()> {
     let tokenizer = Tokenizer::from_bytes(&tokenizer_json)?;
     let config = tokens::config(tokenizer.vocab_size());
     let decoder = Decoder::random(config.clone(), arguments.seed, &Device::Cpu)?;
-    let parameters: usize = decoder.vars().values().map(|variable| variable.elem_count()).sum();
-    eprintln!("{parameters} parameters, {} tokens in the vocabulary", config.vocab_size);
+    let parameters: usize = decoder
+        .vars()
+        .values()
+        .map(|variable| variable.elem_count())
+        .sum();
+    eprintln!(
+        "{parameters} parameters, {} tokens in the vocabulary",
+        config.vocab_size
+    );
 
     let cost = train(&arguments, &registry, mix.clone(), &decoder, &tokenizer)?;
 
@@ -94,7 +101,15 @@ fn main() -> Result<()> {
     let measured = measure::measure(&decoder, &tokenizer, &registry, arguments.eval_items)?;
     write(
         "README.md",
-        card::render(&arguments, &mix, parameters, weights.len(), &cost, &measured)?.as_bytes(),
+        card::render(
+            &arguments,
+            &mix,
+            parameters,
+            weights.len(),
+            &cost,
+            &measured,
+        )?
+        .as_bytes(),
     )?;
     eprintln!("{}", card::tables(&measured));
     Ok(())
@@ -114,7 +129,10 @@ fn train(
         total: Some(arguments.steps),
         floor: 0.02,
     };
-    let adamw = Schedule { peak: arguments.adamw_rate, ..muon };
+    let adamw = Schedule {
+        peak: arguments.adamw_rate,
+        ..muon
+    };
     let mut optimizer = Optimizer::muon(decoder.vars(), Muon::default())?;
     let mut corpus = Corpus::new(registry, mix, arguments.seed);
     let start = Instant::now();
@@ -122,15 +140,24 @@ fn train(
     for step in 0..arguments.steps {
         let examples: Vec<Example> = (0..arguments.batch).map(|_| corpus.draw()).collect();
         let sequences = sequences(tokenizer, &examples)?;
-        tokens += sequences.iter().map(|sequence| sequence.tokens.len() as u64).sum::<u64>();
+        tokens += sequences
+            .iter()
+            .map(|sequence| sequence.tokens.len() as u64)
+            .sum::<u64>();
         let predicted: usize = sequences.iter().map(Sequence::predicted).sum();
         let mean = 1.0 / predicted as f32;
         let (scores, gradients) =
             differentiate(decoder, &sequences, &|range, _| vec![-mean; range.len()])?;
         let gradients = Gradients::from_tensors(gradients);
         let factor = clip_factor(gradients.norm()?, Some(1.0));
-        let rates = Rates { adamw: adamw.at(step), muon: muon.at(step) };
-        let settings = AdamW { beta2: 0.99, ..AdamW::default() };
+        let rates = Rates {
+            adamw: adamw.at(step),
+            muon: muon.at(step),
+        };
+        let settings = AdamW {
+            beta2: 0.99,
+            ..AdamW::default()
+        };
         optimizer.step(decoder.vars(), &gradients, factor, rates, &settings)?;
         let loss = -scores.log_probs.iter().sum::<f32>() * mean;
         anyhow::ensure!(loss.is_finite(), "the loss is not finite at step {step}");

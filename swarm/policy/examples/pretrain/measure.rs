@@ -54,9 +54,19 @@ pub fn measure(
             let key = format!("{name} {level}");
             let prompts: Vec<_> = items.iter().map(dialogue::answer_prompt).collect();
             let greedy = ask(&requests(&prompts, 1, 0.0))?;
-            tally_answers(measured.greedy.entry(key.clone()).or_default(), environment, &items, &greedy);
+            tally_answers(
+                measured.greedy.entry(key.clone()).or_default(),
+                environment,
+                &items,
+                &greedy,
+            );
             let sampled = ask(&requests(&prompts, SAMPLES, 1.0))?;
-            tally_answers(measured.sampled.entry(key).or_default(), environment, &items, &sampled);
+            tally_answers(
+                measured.sampled.entry(key).or_default(),
+                environment,
+                &items,
+                &sampled,
+            );
 
             let proposals: Vec<(Item, String, bool)> = items
                 .iter()
@@ -78,16 +88,21 @@ pub fn measure(
                 .zip(&sampled)
                 .flat_map(|(item, group)| group.iter().map(move |completion| (item, completion)))
                 .map(|(item, completion)| {
-                    let answer =
-                        environment.score(item, &completion.text).answer.unwrap_or_default();
+                    let answer = environment
+                        .score(item, &completion.text)
+                        .answer
+                        .unwrap_or_default();
                     let is_right = environment.accepts(item, &answer);
                     (item.clone(), answer, is_right)
                 })
                 .collect();
             let votes = judge(&ask, &own)?;
             for (is_right, verdict) in votes.iter().flatten() {
-                let tally =
-                    if *is_right { &mut measured.own_right } else { &mut measured.own_wrong };
+                let tally = if *is_right {
+                    &mut measured.own_right
+                } else {
+                    &mut measured.own_wrong
+                };
                 tally_verdict(tally, *is_right, *verdict);
             }
             let read: Vec<PeerAnswer> = own
@@ -171,7 +186,11 @@ fn judge(
 }
 
 fn tally_verdict(tally: &mut Tally, is_right: bool, verdict: Verdict) {
-    let wanted = if is_right { Verdict::Right } else { Verdict::Wrong };
+    let wanted = if is_right {
+        Verdict::Right
+    } else {
+        Verdict::Wrong
+    };
     tally.add(verdict == wanted, verdict != Verdict::None);
 }
 

@@ -34,9 +34,12 @@ pub fn train(examples: impl Iterator<Item = Example>) -> Result<Vec<u8>> {
         .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
         .special_tokens(special)
         .build();
-    let elements =
-        Split::new(SplitPattern::Regex(TOKEN_PATTERN.to_owned()), SplitDelimiterBehavior::Isolated, false)
-            .map_err(|error| anyhow!("the pattern of elements: {error}"))?;
+    let elements = Split::new(
+        SplitPattern::Regex(TOKEN_PATTERN.to_owned()),
+        SplitDelimiterBehavior::Isolated,
+        false,
+    )
+    .map_err(|error| anyhow!("the pattern of elements: {error}"))?;
     let mut tokenizer: TokenizerImpl<BPE, NFC, Sequence, TemplateProcessing, ByteLevel> =
         TokenizerBuilder::default()
             .with_model(BPE::default())
@@ -49,21 +52,29 @@ pub fn train(examples: impl Iterator<Item = Example>) -> Result<Vec<u8>> {
             .with_decoder(Some(ByteLevel::default()))
             .build()
             .map_err(|error| anyhow!("building the tokenizer: {error}"))?;
-    let texts: Vec<String> = examples.flat_map(|example| {
-        let mut texts: Vec<String> =
-            example.prompt.into_iter().map(|message| message.content).collect();
-        texts.extend(["user", "assistant", "system"].map(str::to_owned));
-        let mut completion = example.completion;
-        for tag in SPECIAL_TOKENS {
-            completion = completion.replace(tag, "\n");
-        }
-        texts.push(completion);
-        texts
-    }).collect();
+    let texts: Vec<String> = examples
+        .flat_map(|example| {
+            let mut texts: Vec<String> = example
+                .prompt
+                .into_iter()
+                .map(|message| message.content)
+                .collect();
+            texts.extend(["user", "assistant", "system"].map(str::to_owned));
+            let mut completion = example.completion;
+            for tag in SPECIAL_TOKENS {
+                completion = completion.replace(tag, "\n");
+            }
+            texts.push(completion);
+            texts
+        })
+        .collect();
     tokenizer
         .train(&mut trainer, texts.iter())
         .map_err(|error| anyhow!("training the tokenizer: {error}"))?;
-    Ok(tokenizer.to_string(true).map_err(|error| anyhow!("writing the tokenizer: {error}"))?.into())
+    Ok(tokenizer
+        .to_string(true)
+        .map_err(|error| anyhow!("writing the tokenizer: {error}"))?
+        .into())
 }
 
 /// Qwen2, about half a million parameters. Bigger was worse at equal CPU time.
