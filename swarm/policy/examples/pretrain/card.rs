@@ -9,7 +9,7 @@ use crate::measure::{Measured, total};
 use crate::{Arguments, Cost};
 
 /// The card as Markdown.
-pub fn render(
+pub(crate) fn render(
     arguments: &Arguments,
     mix: &Mix,
     parameters: usize,
@@ -73,7 +73,7 @@ fn percent(part: u32, tally: &Tally) -> String {
 }
 
 /// The tables alone.
-pub fn tables(measured: &Measured) -> String {
+pub(crate) fn tables(measured: &Measured) -> String {
     let mut text = String::from(
         "All on held-out questions; `sampled` at temperature 1.
 

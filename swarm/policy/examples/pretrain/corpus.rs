@@ -10,28 +10,28 @@ use tasks::{Draw, Environment, Item, Registry, Seed, Style, practice};
 
 /// A conversation: what the model reads, and what it learns to write.
 #[derive(Debug, Clone)]
-pub struct Example {
+pub(crate) struct Example {
     /// The turns before the completion.
-    pub prompt: Vec<ChatMessage>,
+    pub(crate) prompt: Vec<ChatMessage>,
     /// The completion.
-    pub completion: String,
+    pub(crate) completion: String,
 }
 
 /// Shares of the mix, in percent.
 #[derive(Debug, Clone, Serialize)]
-pub struct Mix {
+pub(crate) struct Mix {
     /// Critiques: verdicts are the hardest thing to learn at this size.
-    pub critique: u64,
+    pub(crate) critique: u64,
     /// Resolutions.
-    pub resolve: u64,
+    pub(crate) resolve: u64,
     /// Of the answers: with the steps written out.
-    pub think: u64,
+    pub(crate) think: u64,
     /// Of the answers: bare, without tags; so that format is something to find.
-    pub untagged: u64,
+    pub(crate) untagged: u64,
     /// Of the critiques: with the element-wise comparison written out.
-    pub critique_think: u64,
+    pub(crate) critique_think: u64,
     /// Weight of each level, from the first.
-    pub levels: [u64; 3],
+    pub(crate) levels: [u64; 3],
 }
 
 impl Default for Mix {
@@ -48,7 +48,7 @@ impl Default for Mix {
 }
 
 /// An endless, reproducible stream of examples.
-pub struct Corpus<'a> {
+pub(crate) struct Corpus<'a> {
     environments: Vec<&'a dyn Environment>,
     mix: Mix,
     seed: u64,
@@ -57,7 +57,7 @@ pub struct Corpus<'a> {
 
 impl<'a> Corpus<'a> {
     /// The stream of a seed.
-    pub fn new(registry: &'a Registry, mix: Mix, seed: u64) -> Self {
+    pub(crate) fn new(registry: &'a Registry, mix: Mix, seed: u64) -> Self {
         Self {
             environments: registry.iter().collect(),
             mix,
@@ -67,7 +67,7 @@ impl<'a> Corpus<'a> {
     }
 
     /// The next example.
-    pub fn draw(&mut self) -> Example {
+    pub(crate) fn draw(&mut self) -> Example {
         let seed = Seed::derive(&[
             b"pretrain",
             &self.seed.to_le_bytes(),
@@ -142,7 +142,7 @@ fn resolve(environment: &dyn Environment, item: &Item, seed: &Seed) -> Example {
 }
 
 /// Messages as the policy takes them.
-pub fn chat(messages: Vec<Message>) -> Vec<ChatMessage> {
+pub(crate) fn chat(messages: Vec<Message>) -> Vec<ChatMessage> {
     messages
         .into_iter()
         .map(|message| ChatMessage {
@@ -154,28 +154,28 @@ pub fn chat(messages: Vec<Message>) -> Vec<ChatMessage> {
 
 /// How often each kind of thing was right.
 #[derive(Debug, Clone, Default, Serialize)]
-pub struct Tally {
+pub(crate) struct Tally {
     /// Tries.
-    pub tries: u32,
+    pub(crate) tries: u32,
     /// Right ones.
-    pub right: u32,
+    pub(crate) right: u32,
     /// Well-formed ones.
-    pub formed: u32,
+    pub(crate) formed: u32,
 }
 
 impl Tally {
     /// Count one try.
-    pub fn add(&mut self, right: bool, formed: bool) {
+    pub(crate) fn add(&mut self, right: bool, formed: bool) {
         self.tries += 1;
         self.right += u32::from(right);
         self.formed += u32::from(formed);
     }
 
     /// The share of right ones, 0 to 1.
-    pub fn accuracy(&self) -> f64 {
+    pub(crate) fn accuracy(&self) -> f64 {
         f64::from(self.right) / f64::from(self.tries.max(1))
     }
 }
 
 /// Tallies by name.
-pub type Tallies = BTreeMap<String, Tally>;
+pub(crate) type Tallies = BTreeMap<String, Tally>;

@@ -17,24 +17,24 @@ const SAMPLES: usize = 4;
 
 /// Everything that the model card says of accuracy.
 #[derive(Debug, Default, Serialize)]
-pub struct Measured {
+pub(crate) struct Measured {
     /// Greedy answers, by `environment level`.
-    pub greedy: Tallies,
+    pub(crate) greedy: Tallies,
     /// Answers sampled at temperature 1, by `environment level`.
-    pub sampled: Tallies,
+    pub(crate) sampled: Tallies,
     /// Sampled verdicts on right and wrong proposals, evenly, by environment.
-    pub verdicts: Tallies,
+    pub(crate) verdicts: Tallies,
     /// Sampled verdicts on the model's own sampled answers, where they are right.
-    pub own_right: Tally,
+    pub(crate) own_right: Tally,
     /// The same where they are wrong.
-    pub own_wrong: Tally,
+    pub(crate) own_wrong: Tally,
     /// Sampled resolutions that read four of the model's own answers and
     /// its own verdicts on them, by environment.
-    pub resolutions: Tallies,
+    pub(crate) resolutions: Tallies,
 }
 
 /// Measure on `items` held-out items for each environment and level.
-pub fn measure(
+pub(crate) fn measure(
     decoder: &Decoder,
     tokenizer: &Tokenizer,
     registry: &Registry,
@@ -195,7 +195,7 @@ fn tally_verdict(tally: &mut Tally, is_right: bool, verdict: Verdict) {
 }
 
 /// All tallies as one.
-pub fn total(tallies: &BTreeMap<String, Tally>) -> Tally {
+pub(crate) fn total(tallies: &BTreeMap<String, Tally>) -> Tally {
     tallies.values().fold(Tally::default(), |mut sum, tally| {
         sum.tries += tally.tries;
         sum.right += tally.right;

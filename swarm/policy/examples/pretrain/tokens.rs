@@ -20,7 +20,7 @@ const VOCABULARY: usize = 412;
 /// Byte-level BPE, trained on the text of the examples. Bytes, so that no
 /// peer's text is out of vocabulary; digits, capitals and signs are never
 /// merged, so that traces align element by element.
-pub fn train(examples: impl Iterator<Item = Example>) -> Result<Vec<u8>> {
+pub(crate) fn train(examples: impl Iterator<Item = Example>) -> Result<Vec<u8>> {
     let control = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
     let special: Vec<AddedToken> = control
         .iter()
@@ -78,7 +78,7 @@ pub fn train(examples: impl Iterator<Item = Example>) -> Result<Vec<u8>> {
 }
 
 /// Qwen2, about half a million parameters. Bigger was worse at equal CPU time.
-pub fn config(vocabulary: usize) -> Config {
+pub(crate) fn config(vocabulary: usize) -> Config {
     Config {
         model_type: "qwen2".to_owned(),
         vocab_size: vocabulary,
