@@ -1,9 +1,11 @@
 //! Tokens per CPU-second of sampling and training at the size of the base model.
 //!
-//! `cargo run --release -p policy --example speed [sampling]`
+//! `cargo run --release -p policy --example speed [sampling]`, with
+//! `RAYON_NUM_THREADS=1` so that this thread does all the work that is counted.
 
 use candle_core::{Device, Tensor};
-use policy::{ChatMessage, Config, Decoder, Request, SampleLimits, Tokenizer, sample};
+use policy::kernel::{self, Sequence};
+use policy::{ChatMessage, Decoder, Request, SampleLimits, Tokenizer, sample};
 use std::time::Instant;
 
 #[path = "../tests/common/mod.rs"]
@@ -23,17 +25,7 @@ fn seconds(since: Instant) -> f64 {
 
 fn main() -> anyhow::Result<()> {
     let began = Instant::now();
-    let config = Config {
-        vocab_size: 412,
-        hidden_size: 96,
-        intermediate_size: 288,
-        num_hidden_layers: 4,
-        num_attention_heads: 4,
-        num_key_value_heads: 2,
-        max_position_embeddings: 512,
-        ..common::config_with(412, true)
-    };
-    let decoder = Decoder::random(config, 1, &Device::Cpu)?;
+    let decoder = Decoder::random(common::base_config(), 1, &Device::Cpu)?;
     let tokenizer = Tokenizer::from_bytes(common::tokenizer_json().as_bytes())?;
     for (total, rows) in [
         (1usize, 1),
@@ -73,7 +65,7 @@ fn main() -> anyhow::Result<()> {
     }
     for (batch, length) in [(8usize, 128usize), (48, 64)] {
         let ids: Vec<u32> = (0..batch * length)
-            .map(|i| (i * 7919 % 412) as u32)
+            .map(|i| (i * 7919 % 338) as u32)
             .collect();
         let tokens = Tensor::from_vec(ids, (batch, length), &Device::Cpu)?;
         let mut best = (0f64, 0f64);
@@ -86,8 +78,23 @@ fn main() -> anyhow::Result<()> {
             log_probs.mean_all()?.backward()?;
             best.1 = best.1.max(rate(start));
         }
+        let sequences: Vec<Sequence> = (0..batch)
+            .map(|row| Sequence {
+                tokens: (0..=length)
+                    .map(|i| ((row * length + i) * 7919 % 338) as u32)
+                    .collect(),
+                prompt: 1,
+            })
+            .collect();
+        let mut kernel_best = 0f64;
+        for _ in 0..5 {
+            let start = seconds(began);
+            let slopes = |_, log_probs: &[f32]| vec![-1.0; log_probs.len()];
+            kernel::differentiate(&decoder, &sequences, &slopes)?;
+            kernel_best = kernel_best.max((batch * length) as f64 / (seconds(began) - start));
+        }
         println!(
-            "training, {batch} x {length}: forward {:.0} tokens/s, with backward {:.0}",
+            "training, {batch} x {length}: graph forward {:.0} tokens/s, with backward {:.0}; kernel {kernel_best:.0}",
             best.0, best.1
         );
     }

@@ -1,8 +1,8 @@
 //! The policy: the language model a node trains.
 //!
 //! This crate knows tokens and tensors; it knows nothing of tasks, peers or
-//! rounds. One set of weights ([`Decoder`]) serves sampling and training, in
-//! place and without a copy.
+//! rounds. One set of weights ([`Decoder`]) is trained in place; sampling lays
+//! them out anew for each call, and so always sees the latest.
 //!
 //! | module | story |
 //! | --- | --- |
@@ -35,6 +35,13 @@
 //! - Computation is in f32; 16-bit types exist only on disk.
 //! - Randomness is drawn by counter from seeds that are passed in, so that
 //!   neither batching nor threads change a result.
+//!
+//! Threads: [`sample`] computes on the thread that calls it, unless
+//! [`SampleLimits::threads`] asks for more. The training [`kernel`] spreads
+//! over the current rayon pool; whoever runs several policies side by side
+//! calls it inside a pool of the size each may use (`ThreadPool::install`).
+//! candle's own operations, used off the CPU and as the oracle of the tests,
+//! obey `RAYON_NUM_THREADS`.
 
 mod adamw;
 mod batch;

@@ -6,8 +6,8 @@
 mod common;
 
 use candle_core::{Device, Tensor};
-use common::{VOCAB, config_with, decoder, request, tokenizer, tokenizer_json};
-use policy::{ChatMessage, Completion, Decoder, Request, SampleLimits, Tokenizer, sample};
+use common::{VOCAB, base_config, config_with, decoder, request, tokenizer, tokenizer_json};
+use policy::{ChatMessage, Completion, Config, Decoder, Request, SampleLimits, Tokenizer, sample};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -51,11 +51,16 @@ fn teacher_forced(decoder: &Decoder, prompt: &[u32], tokens: &[u32]) -> Vec<f32>
 
 #[test]
 fn log_probs_of_samples_equal_the_training_forward_pass() {
-    for tied in [true, false] {
-        let (decoder, tokenizer) = (decoder(config_with(VOCAB, tied), 1), tokenizer());
+    let mut finished = 0;
+    // Heads of each width that has code of its own, and of one that has none.
+    for (tied, width) in [(true, 12), (false, 16), (true, 24), (false, 32), (true, 64)] {
+        let config = Config {
+            hidden_size: 4 * width,
+            ..config_with(VOCAB, tied)
+        };
+        let (decoder, tokenizer) = (decoder(config, 1), tokenizer());
         let requests = requests();
         let groups = sample(&decoder, &tokenizer, &requests, &limits(5, 64)).unwrap();
-        let mut finished = 0;
         for (request, group) in requests.iter().zip(groups) {
             assert_eq!(group.len(), request.group);
             let prompt = tokenizer.prompt(&request.messages).unwrap();
@@ -77,13 +82,13 @@ fn log_probs_of_samples_equal_the_training_forward_pass() {
                 }
             }
         }
-        assert!(finished > 0, "some rows end early, others do not");
     }
+    assert!(finished > 0, "some rows end early, others do not");
 }
 
 #[test]
 fn completions_do_not_depend_on_batching() {
-    let (decoder, tokenizer) = (decoder(config_with(VOCAB, true), 2), tokenizer());
+    let (decoder, tokenizer) = (decoder(base_config(), 2), tokenizer());
     let requests = requests();
     let whole = sample(&decoder, &tokenizer, &requests, &limits(96, 512)).unwrap();
     for (rows, prefill) in [(1, 1), (2, 7), (3, 512), (11, 33)] {

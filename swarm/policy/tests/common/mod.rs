@@ -22,6 +22,17 @@ pub(crate) fn config_with(vocab_size: usize, tied: bool) -> Config {
     .unwrap()
 }
 
+/// The sizes of the embedded base model.
+pub(crate) fn base_config() -> Config {
+    Config {
+        hidden_size: 96,
+        intermediate_size: 288,
+        num_hidden_layers: 4,
+        max_position_embeddings: 512,
+        ..config_with(338, true)
+    }
+}
+
 /// A random decoder whose biases and norms are other than zero and one.
 pub(crate) fn decoder(config: Config, seed: u64) -> Decoder {
     let decoder = Decoder::random(config, seed, &Device::Cpu).unwrap();
