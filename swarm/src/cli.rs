@@ -90,9 +90,6 @@ impl Default for RunArgs {
 pub struct ReplayArgs {
     /// The event log of a run (`events.jsonl` in its home)
     pub file: PathBuf,
-    /// How many times faster than it happened
-    #[arg(long, default_value_t = 4.0)]
-    pub speed: f64,
 }
 
 /// `murmur eval`.

@@ -58,11 +58,6 @@ impl Hub {
         (Self { records, peer: None }, Writer { thread })
     }
 
-    /// A hub that nobody listens to, to be replaced.
-    pub fn silent() -> Self {
-        Self { records: channel().0, peer: None }
-    }
-
     /// The same hub, speaking for one local peer.
     pub fn for_peer(&self, peer: PeerId) -> Self {
         Self { records: self.records.clone(), peer: Some(peer) }

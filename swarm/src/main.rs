@@ -47,10 +47,10 @@ fn run(args: RunArgs) -> Result<()> {
         trace_to_stderr();
         return runtime.block_on(process::run(args, None, stop));
     }
-    let _history = process::history(&args)?;
+    let history = process::history(&args)?;
     let (feed, records) = tui::feed();
     let node = runtime.spawn(process::run(args, Some(feed), stop.clone()));
-    let shown = tui::live(records, move || stop.cancel());
+    let shown = tui::resume(history, records, move || stop.cancel());
     let ran = runtime.block_on(node).context("the node panicked")?;
     shown.context("drawing on the terminal (is this a terminal? `--headless` needs none)")?;
     ran
@@ -77,11 +77,5 @@ fn replay(args: &ReplayArgs) -> Result<()> {
     let file = std::fs::File::open(&args.file)
         .with_context(|| format!("opening {}", args.file.display()))?;
     let (records, problems) = tui::read_events(BufReader::new(file));
-    anyhow::ensure!(
-        !records.is_empty(),
-        "{} holds no events{}",
-        args.file.display(),
-        problems.first().map(|first| format!(": {first}")).unwrap_or_default()
-    );
-    tui::replay(records, problems).context("drawing on the terminal")
+    tui::replay(records, problems).with_context(|| format!("replaying {}", args.file.display()))
 }

@@ -130,13 +130,12 @@ async fn run_in(
     let mut ready = Vec::new();
     for (index, (folder, identity)) in identities.iter().enumerate() {
         let index = u16::try_from(index).context("too many peers")?;
-        let setup = setup(args, &place, folder, identity, index, has_screen).await?;
+        let setup = setup(args, &place, folder, identity, index, has_screen, hub).await?;
         let setup = Setup {
             local: local.clone(),
             local_addresses: local_addresses.clone(),
             registry: Arc::clone(&registry),
             bootstrap: bootstrap.clone(),
-            hub: hub.for_peer(identity.peer_id()?),
             ..setup
         };
         let peer = peer::start(setup).await?;
@@ -198,7 +197,10 @@ async fn run_peers(ready: Vec<peer::Ready>, stop: CancellationToken) -> Result<V
         let (tell, told) = tokio::sync::oneshot::channel::<()>();
         let stop = all_done.clone();
         left.spawn(told);
-        running.spawn(peer::run(peer, stop, move || drop(tell.send(()))));
+        // Dropping the sender tells as well.
+        running.spawn(peer::run(peer, stop, move || {
+            let _ = tell.send(());
+        }));
     }
     let watcher = {
         let all_done = all_done.clone();
@@ -374,6 +376,7 @@ async fn setup(
     identity: &Identity,
     index: u16,
     has_screen: bool,
+    hub: &Hub,
 ) -> Result<Setup> {
     let iroh_secret = identity.iroh_secret()?;
     let key = SigningKey::from_bytes(&iroh_secret);
@@ -409,7 +412,7 @@ async fn setup(
         local_addresses: BTreeSet::new(),
         manifest: place.manifest.clone(),
         registry: Arc::new(Registry::builtin()),
-        policy: model(folder)?,
+        policy: model(folder, hub)?,
         grpo: GrpoSettings { learning_rate: LEARNING_RATE, measure_effect: false, ..Default::default() },
         bootstrap: Vec::new(),
         // With a ticket at least one stranger, who was there first.
@@ -422,7 +425,7 @@ async fn setup(
             seed: 0,
         },
         eval_every: if has_screen { SCREEN_EVAL_EVERY } else { 0 },
-        hub: Hub::silent(),
+        hub: hub.for_peer(id),
     })
 }
 
@@ -440,7 +443,7 @@ async fn fund(profile: &ChainProfile, account: Address) -> Result<()> {
 }
 
 /// The newest checkpoint, or the base model.
-fn model(folder: &Path) -> Result<Policy> {
+fn model(folder: &Path, hub: &Hub) -> Result<Policy> {
     let checkpoint: PathBuf = folder.join("checkpoint");
     if checkpoint.exists() {
         let resumed = Policy::resume(&checkpoint, &policy::Device::Cpu).with_context(|| {
@@ -449,6 +452,9 @@ fn model(folder: &Path) -> Result<Policy> {
                 checkpoint.display()
             )
         })?;
+        for rejected in &resumed.rejected {
+            hub.log(LogLevel::Warn, "checkpoint", format!("{rejected}; an older one is used"));
+        }
         return Ok(resumed.policy);
     }
     base::load()
