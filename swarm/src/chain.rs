@@ -53,7 +53,10 @@ pub struct Standing {
 impl Chain {
     /// The swarm as the peer's own account reaches it.
     pub fn new(swarm: Swarm) -> Self {
-        Self { swarm, names: Arc::default() }
+        Self {
+            swarm,
+            names: Arc::default(),
+        }
     }
 
     /// Who owns the peer's reputation.
@@ -75,16 +78,28 @@ impl Chain {
         let owner = ledger.address();
         let registry = ledger.addresses().registry.into_array();
         let message = registration_message(ledger.chain_id(), registry, owner);
-        let (key, signature) = (iroh.verifying_key().to_bytes(), iroh.sign(&message).to_bytes());
+        let (key, signature) = (
+            iroh.verifying_key().to_bytes(),
+            iroh.sign(&message).to_bytes(),
+        );
         let request = ledger
             .authorize_registration(key, signature, name, now_s + REGISTRATION_SECONDS)
             .await
             .context("preparing the registration")?;
-        let known = ledger.peer(owner).await.context("reading the peer registry")?;
+        let known = ledger
+            .peer(owner)
+            .await
+            .context("reading the peer registry")?;
         if known.is_none_or(|peer| peer.iroh_key != Some(key) || peer.name != name) {
-            ledger.register(key, signature, name).await.context("registering the peer")?;
+            ledger
+                .register(key, signature, name)
+                .await
+                .context("registering the peer")?;
         }
-        self.swarm.join().await.context("joining the swarm on chain")?;
+        self.swarm
+            .join()
+            .await
+            .context("joining the swarm on chain")?;
         Ok(EvmSignature(request.signature))
     }
 
@@ -94,7 +109,11 @@ impl Chain {
     /// The chain can't be reached or refuses.
     pub async fn check_in(&self) -> Result<()> {
         let owner = self.ledger().address();
-        let standing = self.swarm.standing(owner).await.context("reading the ledger")?;
+        let standing = self
+            .swarm
+            .standing(owner)
+            .await
+            .context("reading the ledger")?;
         if standing.is_some_and(|standing| !standing.active) {
             self.swarm.check_in().await.context("checking in")?;
         }
@@ -106,7 +125,12 @@ impl Chain {
     /// # Errors
     /// The chain can't be reached.
     pub async fn next_round(&self) -> Result<u64> {
-        Ok(self.swarm.info().await.context("reading the ledger")?.next_round)
+        Ok(self
+            .swarm
+            .info()
+            .await
+            .context("reading the ledger")?
+            .next_round)
     }
 
     /// Open a round, or learn of it.
@@ -114,7 +138,11 @@ impl Chain {
     /// # Errors
     /// The chain can't be reached, or the round is too old or too early.
     pub async fn open(&self, round: u64) -> Result<Opened> {
-        let opened = self.swarm.open_round(round).await.context("opening the round")?;
+        let opened = self
+            .swarm
+            .open_round(round)
+            .await
+            .context("opening the round")?;
         self.named(opened).await
     }
 
@@ -123,7 +151,12 @@ impl Chain {
     /// # Errors
     /// The chain can't be reached.
     pub async fn opened(&self, round: u64) -> Result<Option<Opened>> {
-        match self.swarm.round_opened(round).await.context("reading the ledger")? {
+        match self
+            .swarm
+            .round_opened(round)
+            .await
+            .context("reading the ledger")?
+        {
             Some(opened) => Ok(Some(self.named(opened).await?)),
             None => Ok(None),
         }
@@ -137,14 +170,22 @@ impl Chain {
             let peer = self.peer_of(address).await?.unwrap_or_default();
             committee.push((peer, Address(address)));
         }
-        Ok(Opened { round: opened.round, beacon: Beacon(opened.beacon), committee })
+        Ok(Opened {
+            round: opened.round,
+            beacon: Beacon(opened.beacon),
+            committee,
+        })
     }
 
     async fn peer_of(&self, address: [u8; 20]) -> Result<Option<PeerId>> {
         if let Some(peer) = self.names.lock().await.get(&address) {
             return Ok(Some(*peer));
         }
-        let record = self.ledger().peer(address).await.context("reading the peer registry")?;
+        let record = self
+            .ledger()
+            .peer(address)
+            .await
+            .context("reading the peer registry")?;
         let peer = record.and_then(|record| record.iroh_key).map(PeerId);
         if let Some(peer) = peer {
             self.names.lock().await.insert(address, peer);
@@ -157,20 +198,28 @@ impl Chain {
             swarm: self.swarm.id(),
             round,
             included: included.0,
-            scores: scores.iter().map(|(address, score)| (address.0, *score)).collect(),
+            scores: scores
+                .iter()
+                .map(|(address, score)| (address.0, *score))
+                .collect(),
         }
     }
 
     /// The peer's signature on its scorecard.
     pub fn sign(&self, request: &ScorecardRequest) -> EvmSignature {
         let card = self.scorecard(request.round, request.included, &request.scores);
-        EvmSignature(sign_scorecard(self.ledger().signer(), &self.ledger().domain(), &card))
+        EvmSignature(sign_scorecard(
+            self.ledger().signer(),
+            &self.ledger().domain(),
+            &card,
+        ))
     }
 
     /// Whether `witness` signed this card.
     pub fn verifies(&self, witness: Address, round: u64, card: &Card) -> bool {
         let card = self.cards(round, &[(witness, card.clone())]);
-        card.iter().all(|card| card.is_valid(&self.ledger().domain()))
+        card.iter()
+            .all(|card| card.is_valid(&self.ledger().domain()))
     }
 
     fn cards(&self, round: u64, cards: &[(Address, Card)]) -> Vec<SignedScorecard> {
@@ -205,7 +254,13 @@ impl Chain {
         let mut problem = None;
         for (signed, delivery) in outbox.flush(self.ledger()).await.context("the outbox")? {
             match delivery {
-                Delivery::Settled { settled: Settled { tx: Some(_), gas, .. }, .. } => {
+                Delivery::Settled {
+                    settled:
+                        Settled {
+                            tx: Some(_), gas, ..
+                        },
+                    ..
+                } => {
                     sent.extend(self.settlement_of(signed.round).await?.map(|tx| (tx, gas)));
                 }
                 Delivery::Settled { .. } => {}
@@ -229,27 +284,53 @@ impl Chain {
     /// # Errors
     /// The chain can't be reached.
     pub async fn settlement_of(&self, round: u64) -> Result<Option<SettledTx>> {
-        let opened = self.swarm.round_opened(round).await.context("reading the ledger")?;
+        let opened = self
+            .swarm
+            .round_opened(round)
+            .await
+            .context("reading the ledger")?;
         if opened.is_none_or(|opened| opened.status != RoundStatus::Settled) {
             return Ok(None);
         }
-        let history = self.swarm.history(round).await.context("reading the ledger's events")?;
-        Ok(history.into_iter().find(|settled| settled.round == round).map(|settled| SettledTx {
-            round,
-            tx: TxHash(settled.tx),
-            block: settled.block,
-            relayer: Address(settled.relayer),
-        }))
+        let history = self
+            .swarm
+            .history(round)
+            .await
+            .context("reading the ledger's events")?;
+        Ok(history
+            .into_iter()
+            .find(|settled| settled.round == round)
+            .map(|settled| SettledTx {
+                round,
+                tx: TxHash(settled.tx),
+                block: settled.block,
+                relayer: Address(settled.relayer),
+            }))
     }
 
-    /// Give up on a round that gathered no quorum, with the cards there are.
+    /// Give up on a round that gathered no quorum, with the cards there are,
+    /// and be eligible afterwards: without this a committee whose members have
+    /// left would be drawn again and again.
     ///
     /// # Errors
     /// The chain can't be reached or refuses.
     pub async fn void(&self, round: u64, cards: &[(Address, Card)]) -> Result<()> {
-        let cards = self.cards(round, cards);
-        self.swarm.void_round(round, &cards).await.context("voiding the round")?;
-        Ok(())
+        if self.is_open(round).await? {
+            let cards = self.cards(round, cards);
+            let sent = self.swarm.void_round(round, &cards).await;
+            // Of several peers that give up at once, one is first.
+            if let Err(error) = sent
+                && self.is_open(round).await?
+            {
+                return Err(error).context("voiding the round");
+            }
+        }
+        self.check_in().await
+    }
+
+    async fn is_open(&self, round: u64) -> Result<bool> {
+        let opened = self.swarm.round_opened(round).await.context("reading the ledger")?;
+        Ok(opened.is_some_and(|opened| opened.status == RoundStatus::Opened))
     }
 
     /// Every member's standing, the highest first.
@@ -279,7 +360,10 @@ pub struct SettledTx {
 /// # Errors
 /// The chain can't be reached.
 pub async fn standings(swarm: &Swarm) -> Result<Vec<Standing>> {
-    let all = swarm.reputations().await.context("reading reputations from the ledger")?;
+    let all = swarm
+        .reputations()
+        .await
+        .context("reading reputations from the ledger")?;
     Ok(all
         .into_iter()
         .map(|entry| Standing {

@@ -144,8 +144,12 @@ mod tests {
     fn the_readme_line_parses() {
         let line = "murmur run --headless --peers 4 --rounds 12 --seed 7 --home d --report r.json";
         let cli = Cli::try_parse_from(line.split(' ')).unwrap();
-        let Some(Command::Run(args)) = cli.command else { panic!("not run") };
-        assert!(args.headless && args.peers == 4 && args.rounds == Some(12) && args.seed == Some(7));
+        let Some(Command::Run(args)) = cli.command else {
+            panic!("not run")
+        };
+        assert!(
+            args.headless && args.peers == 4 && args.rounds == Some(12) && args.seed == Some(7)
+        );
     }
 
     #[test]

@@ -71,8 +71,9 @@ pub fn chat(messages: &[tasks::dialogue::Message]) -> Vec<ChatMessage> {
 pub fn evaluate(policy: &Policy, registry: &Registry, plan: &EvalPlan) -> Result<EvalReport> {
     let mut tallies: BTreeMap<String, Tally> = BTreeMap::new();
     for (env, level) in &plan.entries {
-        let environment =
-            registry.get(env).with_context(|| format!("no environment {env} in this build"))?;
+        let environment = registry
+            .get(env)
+            .with_context(|| format!("no environment {env} in this build"))?;
         let items: Vec<Item> = (0..plan.items)
             .map(|index| {
                 let seed = Seed::derive(&[
@@ -86,7 +87,10 @@ pub fn evaluate(policy: &Policy, registry: &Registry, plan: &EvalPlan) -> Result
             })
             .collect();
         let tally = measure(policy, environment, &items, plan)?;
-        tallies.entry(environment.manifest().name.clone()).or_default().add(tally);
+        tallies
+            .entry(environment.manifest().name.clone())
+            .or_default()
+            .add(tally);
     }
     let mut total = Tally::default();
     for tally in tallies.values() {
@@ -98,7 +102,10 @@ pub fn evaluate(policy: &Policy, registry: &Registry, plan: &EvalPlan) -> Result
         sampled: whole.sampled,
         format_rate: whole.format_rate,
         items: total.items,
-        tasks: tallies.into_iter().map(|(name, tally)| (name, tally.report())).collect(),
+        tasks: tallies
+            .into_iter()
+            .map(|(name, tally)| (name, tally.report()))
+            .collect(),
     })
 }
 
@@ -129,16 +136,24 @@ fn measure(
         .iter()
         .enumerate()
         .flat_map(|(index, item)| {
-            [request(item, index, 1, 0.0), request(item, index, plan.samples, 1.0)]
+            [
+                request(item, index, 1, 0.0),
+                request(item, index, plan.samples, 1.0),
+            ]
         })
         .collect();
-    let groups = policy.sample(&requests).context("sampling held-out items")?;
+    let groups = policy
+        .sample(&requests)
+        .context("sampling held-out items")?;
     let mut tally = Tally::default();
     for (item, pair) in items.iter().zip(groups.chunks(2)) {
         let [greedy, sampled] = pair else { continue };
         tally.items += 1;
-        tally.greedy +=
-            u32::from(greedy.iter().any(|completion| is_right(environment, item, &completion.text)));
+        tally.greedy += u32::from(
+            greedy
+                .iter()
+                .any(|completion| is_right(environment, item, &completion.text)),
+        );
         for completion in sampled {
             let score = environment.score(item, &completion.text);
             tally.samples += 1;

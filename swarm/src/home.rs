@@ -37,7 +37,10 @@ impl Home {
     pub fn open(path: Option<&Path>) -> Result<Self> {
         let path = resolve(path)?;
         fs::create_dir_all(path.join("peers")).with_context(|| {
-            format!("making the home {} (choose another with --home)", path.display())
+            format!(
+                "making the home {} (choose another with --home)",
+                path.display()
+            )
         })?;
         let lock_path = path.join("lock");
         let lock = OpenOptions::new()
@@ -56,7 +59,10 @@ impl Home {
                 return Err(error).with_context(|| format!("locking {}", lock_path.display()));
             }
         }
-        Ok(Self { path, _lock: Some(lock) })
+        Ok(Self {
+            path,
+            _lock: Some(lock),
+        })
     }
 
     /// A home to look into; `None` if there is none yet. It is not locked.
@@ -67,7 +73,10 @@ impl Home {
         let path = resolve(path)?;
         match fs::metadata(&path) {
             Ok(found) if found.is_dir() => Ok(Some(Self { path, _lock: None })),
-            Ok(_) => bail!("{} is not a folder; choose another with --home", path.display()),
+            Ok(_) => bail!(
+                "{} is not a folder; choose another with --home",
+                path.display()
+            ),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
         }
@@ -101,8 +110,12 @@ impl Home {
         };
         let mut found: Vec<(u16, PathBuf)> = Vec::new();
         for entry in entries {
-            let path = entry.with_context(|| format!("reading {}", root.display()))?.path();
-            let index = path.file_name().and_then(|name| name.to_str()?.parse().ok());
+            let path = entry
+                .with_context(|| format!("reading {}", root.display()))?
+                .path();
+            let index = path
+                .file_name()
+                .and_then(|name| name.to_str()?.parse().ok());
             found.extend(index.map(|index| (index, path)));
         }
         found.sort();
@@ -172,13 +185,18 @@ impl Home {
     pub fn events(&self) -> Result<(File, Option<String>)> {
         let path = self.path.join("events.jsonl");
         let open = || -> io::Result<(File, Option<String>)> {
-            let mut file =
-                OpenOptions::new().create(true).read(true).append(true).open(&path)?;
+            let mut file = OpenOptions::new()
+                .create(true)
+                .read(true)
+                .append(true)
+                .open(&path)?;
             let torn = torn_tail(&mut file)?;
             let notice = if torn > 0 {
                 let whole = file.metadata()?.len() - torn;
                 file.set_len(whole)?;
-                Some(format!("the last {torn} bytes of the event log were torn and are cut off"))
+                Some(format!(
+                    "the last {torn} bytes of the event log were torn and are cut off"
+                ))
             } else {
                 None
             };
@@ -208,7 +226,9 @@ fn torn_tail(file: &mut File) -> io::Result<u64> {
         let start = end.saturating_sub(STEP);
         file.seek(SeekFrom::Start(start))?;
         let mut block = Vec::new();
-        Read::by_ref(file).take(end - start).read_to_end(&mut block)?;
+        Read::by_ref(file)
+            .take(end - start)
+            .read_to_end(&mut block)?;
         if let Some(at) = block.iter().rposition(|byte| *byte == b'\n') {
             return Ok(length - (start + at as u64 + 1));
         }
@@ -240,7 +260,9 @@ fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let name = path.file_name().ok_or_else(|| io::Error::other("not the name of a file"))?;
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::other("not the name of a file"))?;
     let mut beside = name.to_owned();
     beside.push(".new");
     let beside = folder.join(beside);
@@ -249,7 +271,11 @@ fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&beside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&beside, path)?;
@@ -282,7 +308,12 @@ mod tests {
         let home = Home::open(Some(&path)).unwrap();
         assert!(!home.keep_manifest(b"one").unwrap());
         assert!(home.keep_manifest(b"one").unwrap());
-        assert!(home.keep_manifest(b"two").unwrap_err().to_string().contains("another swarm"));
+        assert!(
+            home.keep_manifest(b"two")
+                .unwrap_err()
+                .to_string()
+                .contains("another swarm")
+        );
     }
 
     #[test]
@@ -316,7 +347,10 @@ mod tests {
         fs::write(folder.path().join("key.new"), b"left behind").unwrap();
         write_secret(&path, b"secret").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"secret");
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 
     #[test]

@@ -18,7 +18,9 @@ use swarm_core::ids::PeerId;
 pub fn now_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |elapsed| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+        .map_or(0, |elapsed| {
+            u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+        })
 }
 
 /// A handle that emits; cheap to clone.
@@ -46,7 +48,9 @@ pub struct Writer {
 impl Writer {
     /// Wait until all [`Hub`] handles are gone and everything is written.
     pub fn finish(self) -> Result<()> {
-        self.thread.join().unwrap_or_else(|_| anyhow::bail!("the event writer panicked"))
+        self.thread
+            .join()
+            .unwrap_or_else(|_| anyhow::bail!("the event writer panicked"))
     }
 }
 
@@ -55,32 +59,45 @@ impl Hub {
     pub fn start(file: std::fs::File, listeners: Listeners) -> (Self, Writer) {
         let (records, queue) = channel();
         let thread = std::thread::spawn(move || write_all(&queue, file, &listeners));
-        (Self { records, peer: None }, Writer { thread })
+        (
+            Self {
+                records,
+                peer: None,
+            },
+            Writer { thread },
+        )
     }
 
     /// The same hub, speaking for one local peer.
     pub fn for_peer(&self, peer: PeerId) -> Self {
-        Self { records: self.records.clone(), peer: Some(peer) }
+        Self {
+            records: self.records.clone(),
+            peer: Some(peer),
+        }
     }
 
     /// Tell everyone who listens.
     pub fn emit(&self, event: Event) {
         // The writer outlives every handle; after a failed disk it is gone and
         // the process is already ending with that error.
-        let _ = self.records.send(Record { at_ms: now_ms(), peer: self.peer, event });
+        let _ = self.records.send(Record {
+            at_ms: now_ms(),
+            peer: self.peer,
+            event,
+        });
     }
 
     /// A line for the Logs screen.
     pub fn log(&self, level: LogLevel, target: &str, message: impl Into<String>) {
-        self.emit(Event::Log { level, target: target.to_owned(), message: message.into() });
+        self.emit(Event::Log {
+            level,
+            target: target.to_owned(),
+            message: message.into(),
+        });
     }
 }
 
-fn write_all(
-    queue: &Receiver<Record>,
-    file: std::fs::File,
-    listeners: &Listeners,
-) -> Result<()> {
+fn write_all(queue: &Receiver<Record>, file: std::fs::File, listeners: &Listeners) -> Result<()> {
     let mut file = BufWriter::new(file);
     while let Ok(record) = queue.recv() {
         let mut next = Some(record);
@@ -98,14 +115,20 @@ fn write_all(
             }
             next = queue.try_recv().ok();
         }
-        file.flush().context("writing events.jsonl (is the disk full?)")?;
+        file.flush()
+            .context("writing events.jsonl (is the disk full?)")?;
     }
-    file.into_inner().context("writing events.jsonl")?.sync_all().context("syncing events.jsonl")
+    file.into_inner()
+        .context("writing events.jsonl")?
+        .sync_all()
+        .context("syncing events.jsonl")
 }
 
 /// Who speaks, for a log line.
 fn speaker(record: &Record) -> String {
-    record.peer.map_or_else(|| "swarm".to_owned(), |peer| peer.nickname())
+    record
+        .peer
+        .map_or_else(|| "swarm".to_owned(), |peer| peer.nickname())
 }
 
 fn percent(share: f64) -> String {
@@ -116,26 +139,65 @@ fn percent(share: f64) -> String {
 pub fn line(record: &Record) -> Option<String> {
     let who = speaker(record);
     let text = match &record.event {
-        Event::SwarmStarted { name, swarm, chain, ticket, resumed, .. } => {
+        Event::SwarmStarted {
+            name,
+            swarm,
+            chain,
+            ticket,
+            resumed,
+            ..
+        } => {
             let chain = chain.as_ref().map_or_else(
                 || "offline, rounds will not settle".to_owned(),
                 |chain| {
-                    let kind = if chain.devnet { "embedded devnet" } else { "chain" };
+                    let kind = if chain.devnet {
+                        "embedded devnet"
+                    } else {
+                        "chain"
+                    };
                     format!("{kind} {} at {}", chain.chain_id, chain.rpc)
                 },
             );
             let how = if *resumed { "resumed" } else { "started" };
-            format!("{how} swarm {name} ({swarm}), {chain}\njoin with: murmur run --peers 1 --join {ticket}")
+            format!(
+                "{how} swarm {name} ({swarm}), {chain}\njoin with: murmur run --peers 1 --join {ticket}"
+            )
         }
-        Event::PeerSeen { who: seen, name, local: false, .. } => format!("sees {name} ({seen})"),
-        Event::PeerAbsent { who: absent, round, stage } => {
-            format!("round {round}: {} missed {}", absent.nickname(), stage.name())
+        Event::PeerSeen {
+            who: seen,
+            name,
+            local: false,
+            ..
+        } => format!("sees {name} ({seen})"),
+        Event::PeerAbsent {
+            who: absent,
+            round,
+            stage,
+        } => {
+            format!(
+                "round {round}: {} missed {}",
+                absent.nickname(),
+                stage.name()
+            )
         }
-        Event::Rejected { from, reason, detail } => {
+        Event::Rejected {
+            from,
+            reason,
+            detail,
+        } => {
             let from = from.map_or_else(|| "unknown".to_owned(), |peer| peer.nickname());
             format!("refused from {from}: {reason} ({detail})")
         }
-        Event::Trained { round, step, loss, entropy, reward, local_groups, external_groups, .. } => {
+        Event::Trained {
+            round,
+            step,
+            loss,
+            entropy,
+            reward,
+            local_groups,
+            external_groups,
+            ..
+        } => {
             let external: u32 = external_groups.values().sum();
             format!(
                 "round {round}: step {step}, {local_groups} own + {external} external groups, \
@@ -148,7 +210,13 @@ pub fn line(record: &Record) -> Option<String> {
             percent(report.sampled),
             percent(report.format_rate)
         ),
-        Event::Settled { round, tx, block, gas, .. } => {
+        Event::Settled {
+            round,
+            tx,
+            block,
+            gas,
+            ..
+        } => {
             format!("round {round}: settled in block {block}, tx {tx}, gas {gas}")
         }
         Event::Unsettled { round, why } => format!("round {round}: not settled: {why}"),
@@ -161,7 +229,11 @@ pub fn line(record: &Record) -> Option<String> {
             percent(summary.resolve_accuracy),
             summary.wall_s
         ),
-        Event::Log { level, target, message } => {
+        Event::Log {
+            level,
+            target,
+            message,
+        } => {
             let level = match level {
                 LogLevel::Error => "error: ",
                 LogLevel::Warn => "warning: ",
@@ -174,4 +246,3 @@ pub fn line(record: &Record) -> Option<String> {
     };
     Some(format!("[{who}] {text}"))
 }
-

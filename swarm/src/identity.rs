@@ -28,7 +28,10 @@ impl std::fmt::Debug for Identity {
 impl Identity {
     /// Fresh keys from the operating system.
     pub fn random() -> Self {
-        Self { iroh: hex::encode(rand::random::<[u8; 32]>()), ethereum: ethereum_from(rand::random) }
+        Self {
+            iroh: hex::encode(rand::random::<[u8; 32]>()),
+            ethereum: ethereum_from(rand::random),
+        }
     }
 
     /// The keys of an experiment: whoever knows the seed knows them.
@@ -63,9 +66,12 @@ impl Identity {
                 let identity: Self = serde_json::from_slice(&bytes).with_context(|| {
                     format!("{} is damaged; restore it from a backup, or move it away to start as a new peer", path.display())
                 })?;
-                identity.iroh_secret().and_then(|_| identity.ethereum_secret()).with_context(
-                    || format!("{} does not hold two 32-byte hex keys", path.display()),
-                )?;
+                identity
+                    .iroh_secret()
+                    .and_then(|_| identity.ethereum_secret())
+                    .with_context(|| {
+                        format!("{} does not hold two 32-byte hex keys", path.display())
+                    })?;
                 Ok(identity)
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -143,7 +149,10 @@ mod tests {
         let path = folder.path().join("identity.json");
         std::fs::write(&path, b"{").unwrap();
         let error = Identity::open(folder.path(), Identity::random).unwrap_err();
-        assert!(error.to_string().contains("identity.json is damaged"), "{error}");
+        assert!(
+            error.to_string().contains("identity.json is damaged"),
+            "{error}"
+        );
         assert_eq!(std::fs::read(&path).unwrap(), b"{");
     }
 

@@ -28,21 +28,35 @@ const SAMPLES: usize = 4;
 /// No home, no checkpoint that can be read.
 pub fn eval(args: &EvalArgs) -> Result<String> {
     let registry = Registry::builtin();
-    let home = if args.base { None } else { Home::existing(args.home.as_deref())? };
+    let home = if args.base {
+        None
+    } else {
+        Home::existing(args.home.as_deref())?
+    };
     let manifest = match home.as_ref().map(Home::manifest).transpose()?.flatten() {
         Some(bytes) => Manifest::from_canonical(&bytes, &registry).context("swarm.bin")?,
         None => Manifest::from_toml(LOCAL_PROFILE, &registry).context("the local profile")?,
     };
-    let entries: BTreeSet<_> =
-        manifest.curriculum.iter().map(|course| (course.env, course.level)).collect();
+    let entries: BTreeSet<_> = manifest
+        .curriculum
+        .iter()
+        .map(|course| (course.env, course.level))
+        .collect();
     let plan = EvalPlan {
         entries: entries.into_iter().collect(),
         items: args.items,
         samples: SAMPLES,
         seed: 0,
     };
-    let mut reports = vec![("base".to_owned(), evaluate(&base::load()?, &registry, &plan)?)];
-    for folder in home.map(|home| home.peers()).transpose()?.unwrap_or_default() {
+    let mut reports = vec![(
+        "base".to_owned(),
+        evaluate(&base::load()?, &registry, &plan)?,
+    )];
+    for folder in home
+        .map(|home| home.peers())
+        .transpose()?
+        .unwrap_or_default()
+    {
         let checkpoint = folder.join("checkpoint");
         if !checkpoint.exists() {
             continue;
@@ -64,13 +78,23 @@ pub fn eval(args: &EvalArgs) -> Result<String> {
 }
 
 fn eval_table(reports: &[(String, EvalReport)]) -> String {
-    let mut text = String::from("accuracy on held-out items, per cent (greedy / sampled / well formed)\n\n");
-    let width = reports.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max(20);
+    let mut text =
+        String::from("accuracy on held-out items, per cent (greedy / sampled / well formed)\n\n");
+    let width = reports
+        .iter()
+        .map(|(name, _)| name.len())
+        .max()
+        .unwrap_or(0)
+        .max(20);
     let row = |text: &mut String, name: &str, cells: &[(f64, f64, f64)]| {
         let _ = write!(text, "{name:<12}");
         for (greedy, sampled, formed) in cells {
-            let cell =
-                format!("{:.0} / {:.0} / {:.0}", 100.0 * greedy, 100.0 * sampled, 100.0 * formed);
+            let cell = format!(
+                "{:.0} / {:.0} / {:.0}",
+                100.0 * greedy,
+                100.0 * sampled,
+                100.0 * formed
+            );
             let _ = write!(text, "  {cell:<width$}");
         }
         text.truncate(text.trim_end().len());
@@ -82,16 +106,17 @@ fn eval_table(reports: &[(String, EvalReport)]) -> String {
     }
     text.truncate(text.trim_end().len());
     text.push('\n');
-    let tasks: BTreeSet<&String> =
-        reports.iter().flat_map(|(_, report)| report.tasks.keys()).collect();
+    let tasks: BTreeSet<&String> = reports
+        .iter()
+        .flat_map(|(_, report)| report.tasks.keys())
+        .collect();
     for task in tasks {
         let cells: Vec<_> = reports
             .iter()
             .map(|(_, report)| {
-                report
-                    .tasks
-                    .get(task)
-                    .map_or((0.0, 0.0, 0.0), |eval| (eval.greedy, eval.sampled, eval.format_rate))
+                report.tasks.get(task).map_or((0.0, 0.0, 0.0), |eval| {
+                    (eval.greedy, eval.sampled, eval.format_rate)
+                })
             })
             .collect();
         row(&mut text, task, &cells);
@@ -113,9 +138,13 @@ pub async fn top(args: &RepArgs) -> Result<String> {
         bail!("no swarm has run here yet; start one with `murmur`");
     };
     let registry = Registry::builtin();
-    let bytes = home.manifest()?.context("this home holds no swarm yet; start one with `murmur`")?;
+    let bytes = home
+        .manifest()?
+        .context("this home holds no swarm yet; start one with `murmur`")?;
     let manifest = Manifest::from_canonical(&bytes, &registry).context("swarm.bin")?;
-    let Some(chain) = manifest.chain else { bail!("this swarm settles on no chain") };
+    let Some(chain) = manifest.chain else {
+        bail!("this swarm settles on no chain")
+    };
 
     // A running devnet is asked; one that is stopped is opened for the moment.
     let mut devnet = None;
@@ -146,7 +175,9 @@ pub async fn top(args: &RepArgs) -> Result<String> {
     let ledger = Ledger::connect(&profile, PrivateKeySigner::random())
         .await
         .context("reaching the ledger")?;
-    let swarm = ledger.find_swarm(manifest.id().0, crate::process::terms()).await?;
+    let swarm = ledger
+        .find_swarm(manifest.id().0, crate::process::terms())
+        .await?;
     let rows = standings(&swarm).await?;
     if let Some(devnet) = devnet {
         devnet.shutdown().await;
@@ -170,10 +201,18 @@ fn render(rows: &[Standing], args: &RepArgs) -> Result<String> {
             .collect();
         return Ok(serde_json::to_string_pretty(&all).context("encoding")? + "\n");
     }
-    let mut text = format!("{:>4}  {:<20} {:>7} {:>7}  peer\n", "rank", "name", "score", "rounds");
+    let mut text = format!(
+        "{:>4}  {:<20} {:>7} {:>7}  peer\n",
+        "rank", "name", "score", "rounds"
+    );
     for (index, row) in rows.iter().enumerate() {
         // Names come from peers: what could move the cursor is not printed.
-        let name: String = row.name.chars().filter(|c| !c.is_control()).take(20).collect();
+        let name: String = row
+            .name
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(20)
+            .collect();
         let _ = writeln!(
             text,
             "{:>4}  {name:<20} {:>7.4} {:>7}  {}",

@@ -11,7 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let command = cli.command.unwrap_or_else(|| Command::Run(RunArgs::default()));
+    let command = cli
+        .command
+        .unwrap_or_else(|| Command::Run(RunArgs::default()));
     let result = match command {
         Command::Run(args) => run(args),
         Command::Replay(args) => replay(&args),
@@ -58,7 +60,9 @@ fn run(args: RunArgs) -> Result<()> {
 
 async fn stop_on_signal(stop: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return };
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return;
+    };
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
@@ -70,7 +74,10 @@ async fn stop_on_signal(stop: CancellationToken) {
 fn trace_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 fn replay(args: &ReplayArgs) -> Result<()> {

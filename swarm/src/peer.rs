@@ -115,11 +115,17 @@ enum Finished {
     /// Something for the machine.
     Inputs(Vec<Input>),
     /// What the chain says of rounds.
-    Polled { opened: Vec<Input>, settled: Vec<SettledTx> },
+    Polled {
+        opened: Vec<Input>,
+        settled: Vec<SettledTx>,
+    },
     /// What the outbox sent, and the gas of each.
     Flushed(Result<Vec<(SettledTx, u64)>>),
     /// It failed, and is tried again by whoever cares.
-    Failed { what: &'static str, error: anyhow::Error },
+    Failed {
+        what: &'static str,
+        error: anyhow::Error,
+    },
     /// Nothing to tell.
     Nothing,
 }
@@ -252,14 +258,22 @@ pub async fn start(setup: Setup) -> Result<Ready> {
             hub: setup.hub,
         },
     };
-    Ok(Ready { peer, events, done: finished, first_round })
+    Ok(Ready {
+        peer,
+        events,
+        done: finished,
+        first_round,
+    })
 }
 
 fn read_progress(setup: &Setup) -> Result<Progress> {
     let path = setup.folder.join("progress.json");
     match std::fs::read(&path) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-            let text = format!("{} is damaged ({error}); going by the chain", path.display());
+            let text = format!(
+                "{} is damaged ({error}); going by the chain",
+                path.display()
+            );
             setup.hub.log(LogLevel::Warn, "home", text);
             Progress::default()
         })),
@@ -278,12 +292,25 @@ pub async fn run(
     stop: CancellationToken,
     finished: impl FnOnce(),
 ) -> Result<Outcome> {
-    let Ready { mut peer, mut events, done: mut worker_done, first_round } = ready;
+    let Ready {
+        mut peer,
+        mut events,
+        done: mut worker_done,
+        first_round,
+    } = ready;
     let mut finished = Some(finished);
     peer.measure(first_round.saturating_sub(1))?;
     let before = loop {
-        match worker_done.recv().await.context("the policy's thread is gone")? {
-            Done::Evaluated { round, report, took } => break peer.evaluated(round, report, took),
+        match worker_done
+            .recv()
+            .await
+            .context("the policy's thread is gone")?
+        {
+            Done::Evaluated {
+                round,
+                report,
+                took,
+            } => break peer.evaluated(round, report, took),
             Done::Failed(error) => return Err(error),
             _ => {}
         }
@@ -293,8 +320,11 @@ pub async fn run(
     let expect = peer.setup.expect;
     // What an earlier run could not send.
     peer.flush_outbox(Duration::ZERO);
-    let mut inputs =
-        VecDeque::from([Input::Start { first_round, expect, last_round: peer.last_round }]);
+    let mut inputs = VecDeque::from([Input::Start {
+        first_round,
+        expect,
+        last_round: peer.last_round,
+    }]);
     let mut poll = tokio::time::interval(POLL);
     let mut links = tokio::time::interval(LINKS_EVERY);
     loop {
@@ -366,18 +396,29 @@ impl Peer {
         if self.done {
             self.measure(round)?;
         }
-        let Self { worker, net, mut outcome, setup, .. } = self;
+        let Self {
+            worker,
+            net,
+            mut outcome,
+            setup,
+            ..
+        } = self;
         let ended = tokio::task::spawn_blocking(move || worker.finish());
         net.shutdown().await;
         ended.await.context("joining the policy's thread")??;
         while let Ok(result) = done.try_recv() {
             match result {
                 Done::Evaluated { round, report, .. } => {
-                    setup.hub.emit(Event::Evaluated { round, report: report.clone() });
+                    setup.hub.emit(Event::Evaluated {
+                        round,
+                        report: report.clone(),
+                    });
                     outcome.after = Some(report);
                 }
                 Done::Failed(error) => {
-                    setup.hub.log(LogLevel::Error, "policy", format!("{error:#}"));
+                    setup
+                        .hub
+                        .log(LogLevel::Error, "policy", format!("{error:#}"));
                 }
                 _ => {}
             }

@@ -59,16 +59,18 @@ struct Place {
 /// # Errors
 /// Anything that keeps the swarm from starting, each with what to do about it;
 /// later, a failed disk or a died thread.
-pub async fn run(
-    args: RunArgs,
-    screen: Option<tui::Feed>,
-    stop: CancellationToken,
-) -> Result<()> {
+pub async fn run(args: RunArgs, screen: Option<tui::Feed>, stop: CancellationToken) -> Result<()> {
     let started = Instant::now();
     let home = Home::open(args.home.as_deref())?;
     let (file, notice) = home.events()?;
     let has_screen = screen.is_some();
-    let (hub, writer) = Hub::start(file, Listeners { screen, stderr: !has_screen });
+    let (hub, writer) = Hub::start(
+        file,
+        Listeners {
+            screen,
+            stderr: !has_screen,
+        },
+    );
     if let Some(notice) = notice {
         hub.log(LogLevel::Warn, "home", notice);
     }
@@ -88,7 +90,9 @@ pub async fn run(
 /// # Errors
 /// The home can't be read.
 pub fn history(args: &RunArgs) -> Result<Vec<Record>> {
-    let Some(home) = Home::existing(args.home.as_deref())? else { return Ok(Vec::new()) };
+    let Some(home) = Home::existing(args.home.as_deref())? else {
+        return Ok(Vec::new());
+    };
     let path = home.path().join("events.jsonl");
     match std::fs::File::open(&path) {
         Ok(file) => Ok(tui::read_events(std::io::BufReader::new(file)).0),
@@ -114,17 +118,27 @@ async fn run_in(
     let mut identities = Vec::new();
     for index in 0..args.peers {
         let folder = home.peer(index)?;
-        let make = || args.seed.map_or_else(Identity::random, |s| Identity::from_seed(s, index));
+        let make = || {
+            args.seed
+                .map_or_else(Identity::random, |s| Identity::from_seed(s, index))
+        };
         identities.push((folder.clone(), Identity::open(&folder, make)?));
     }
-    let local: BTreeSet<PeerId> =
-        identities.iter().map(|(_, identity)| identity.peer_id()).collect::<Result<_>>()?;
+    let local: BTreeSet<PeerId> = identities
+        .iter()
+        .map(|(_, identity)| identity.peer_id())
+        .collect::<Result<_>>()?;
     if local.len() < identities.len() {
-        bail!("two peers of {} hold the same key; move one of them away", home.path().display());
+        bail!(
+            "two peers of {} hold the same key; move one of them away",
+            home.path().display()
+        );
     }
 
-    let local_addresses: BTreeSet<Address> =
-        identities.iter().map(|(_, identity)| address_of(identity)).collect::<Result<_>>()?;
+    let local_addresses: BTreeSet<Address> = identities
+        .iter()
+        .map(|(_, identity)| address_of(identity))
+        .collect::<Result<_>>()?;
 
     let mut bootstrap = place.bootstrap.clone();
     let mut ready = Vec::new();
@@ -212,7 +226,10 @@ async fn run_peers(ready: Vec<peer::Ready>, stop: CancellationToken) -> Result<V
     let mut outcomes = Vec::new();
     let mut failure = None;
     while let Some(ended) = running.join_next().await {
-        match ended.context("a peer's task failed").and_then(|outcome| outcome) {
+        match ended
+            .context("a peer's task failed")
+            .and_then(|outcome| outcome)
+        {
             Ok(outcome) => outcomes.push(outcome),
             Err(error) => {
                 // One peer's disk or thread is everybody's in one process.
@@ -249,7 +266,13 @@ async fn place(args: &RunArgs, home: &Home, hub: &Hub, registry: &Registry) -> R
             (None, ..) => None,
         };
         let resumed = home.keep_manifest(&manifest.canonical())?;
-        return Ok(Place { manifest, devnet: None, profile, bootstrap: ticket.peers, resumed });
+        return Ok(Place {
+            manifest,
+            devnet: None,
+            profile,
+            bootstrap: ticket.peers,
+            resumed,
+        });
     }
 
     let (devnet, profile) = match (&args.rpc, args.chain_id) {
@@ -265,7 +288,15 @@ async fn place(args: &RunArgs, home: &Home, hub: &Hub, registry: &Registry) -> R
             .await
             .context("starting the embedded devnet")?;
             if let Some(torn) = devnet.torn_tail() {
-                hub.log(LogLevel::Warn, "devnet", format!("{} bytes at the end of the log were torn; they are kept in {}", torn.bytes, torn.kept_in.display()));
+                hub.log(
+                    LogLevel::Warn,
+                    "devnet",
+                    format!(
+                        "{} bytes at the end of the log were torn; they are kept in {}",
+                        torn.bytes,
+                        torn.kept_in.display()
+                    ),
+                );
             }
             let profile = ChainProfile::new(devnet.url(), devnet.chain_id());
             (Some(devnet), profile)
@@ -275,8 +306,7 @@ async fn place(args: &RunArgs, home: &Home, hub: &Hub, registry: &Registry) -> R
         Some(path) => {
             let text = std::fs::read_to_string(path)
                 .with_context(|| format!("reading {}", path.display()))?;
-            Manifest::from_toml(&text, registry)
-                .with_context(|| format!("{}", path.display()))?
+            Manifest::from_toml(&text, registry).with_context(|| format!("{}", path.display()))?
         }
         None => Manifest::from_toml(LOCAL_PROFILE, registry).context("the local profile")?,
     };
@@ -287,7 +317,13 @@ async fn place(args: &RunArgs, home: &Home, hub: &Hub, registry: &Registry) -> R
         ledger: Address(addresses.ledger.into_array()),
     });
     let resumed = home.keep_manifest(&manifest.canonical())?;
-    Ok(Place { manifest, devnet, profile: Some(profile), bootstrap: Vec::new(), resumed })
+    Ok(Place {
+        manifest,
+        devnet,
+        profile: Some(profile),
+        bootstrap: Vec::new(),
+        resumed,
+    })
 }
 
 /// The terms on chain: an eager swarm's rounds are counted, not clocked.
@@ -299,7 +335,11 @@ fn chain_info(place: &Place, swarm: &Swarm) -> ChainInfo {
     let ledger = swarm.ledger();
     ChainInfo {
         chain_id: ledger.chain_id(),
-        rpc: place.profile.as_ref().map(|profile| without_secrets(&profile.rpc)).unwrap_or_default(),
+        rpc: place
+            .profile
+            .as_ref()
+            .map(|profile| without_secrets(&profile.rpc))
+            .unwrap_or_default(),
         devnet: ledger.chain_id() == DEVNET_CHAIN,
         ledger: Address(ledger.addresses().ledger.into_array()),
     }
@@ -318,15 +358,19 @@ fn signer(secret: &[u8; 32]) -> Result<PrivateKeySigner> {
 }
 
 fn address_of(identity: &Identity) -> Result<Address> {
-    Ok(Address(signer(&identity.ethereum_secret()?)?.address().into_array()))
+    Ok(Address(
+        signer(&identity.ethereum_secret()?)?.address().into_array(),
+    ))
 }
 
 /// The account that deploys and, on a chain with fees, funds the peers.
 fn payer(args: &RunArgs, home: &Home, place: &Place) -> Result<PrivateKeySigner> {
     if let Ok(text) = std::env::var(PAYER_VARIABLE) {
-        return text.trim().parse().ok().with_context(|| {
-            format!("{PAYER_VARIABLE} must hold a private key of 64 hex digits")
-        });
+        return text
+            .trim()
+            .parse()
+            .ok()
+            .with_context(|| format!("{PAYER_VARIABLE} must hold a private key of 64 hex digits"));
     }
     if args.rpc.is_some() && place.devnet.is_none() {
         bail!(
@@ -335,7 +379,10 @@ fn payer(args: &RunArgs, home: &Home, place: &Place) -> Result<PrivateKeySigner>
              missing and funds this process's peers"
         );
     }
-    let make = || args.seed.map_or_else(Identity::random, |seed| Identity::from_seed(seed, u16::MAX));
+    let make = || {
+        args.seed
+            .map_or_else(Identity::random, |seed| Identity::from_seed(seed, u16::MAX))
+    };
     signer(&Identity::open(home.path(), make)?.ethereum_secret()?)
 }
 
@@ -387,7 +434,9 @@ async fn setup(
     let (chain, registration) = match &place.profile {
         Some(profile) => {
             fund(profile, address).await?;
-            let ledger = Ledger::connect(profile, signer).await.context("reaching the ledger")?;
+            let ledger = Ledger::connect(profile, signer)
+                .await
+                .context("reaching the ledger")?;
             let swarm = ledger
                 .create_swarm(place.manifest.id().0, terms())
                 .await
@@ -398,8 +447,12 @@ async fn setup(
         }
         None => (None, EvmSignature([0; 65])),
     };
-    let entries: BTreeSet<_> =
-        place.manifest.curriculum.iter().map(|course| (course.env, course.level)).collect();
+    let entries: BTreeSet<_> = place
+        .manifest
+        .curriculum
+        .iter()
+        .map(|course| (course.env, course.level))
+        .collect();
     Ok(Setup {
         index,
         folder: folder.to_owned(),
@@ -413,7 +466,11 @@ async fn setup(
         manifest: place.manifest.clone(),
         registry: Arc::new(Registry::builtin()),
         policy: model(folder, hub)?,
-        grpo: GrpoSettings { learning_rate: LEARNING_RATE, measure_effect: false, ..Default::default() },
+        grpo: GrpoSettings {
+            learning_rate: LEARNING_RATE,
+            measure_effect: false,
+            ..Default::default()
+        },
         bootstrap: Vec::new(),
         // With a ticket at least one stranger, who was there first.
         expect: (args.peers - 1).max(u16::from(args.join.is_some())),
@@ -434,11 +491,21 @@ async fn fund(profile: &ChainProfile, account: Address) -> Result<()> {
     if profile.chain_id == DEVNET_CHAIN {
         return fund_on_devnet(profile, account.0).await;
     }
-    let Ok(text) = std::env::var(PAYER_VARIABLE) else { return Ok(()) };
-    let payer: PrivateKeySigner =
-        text.trim().parse().ok().with_context(|| format!("{PAYER_VARIABLE} is not a key"))?;
-    let ledger = Ledger::connect(profile, payer).await.context("reaching the ledger")?;
-    ledger.top_up(account.0).await.context("funding a peer's account from the payer's")?;
+    let Ok(text) = std::env::var(PAYER_VARIABLE) else {
+        return Ok(());
+    };
+    let payer: PrivateKeySigner = text
+        .trim()
+        .parse()
+        .ok()
+        .with_context(|| format!("{PAYER_VARIABLE} is not a key"))?;
+    let ledger = Ledger::connect(profile, payer)
+        .await
+        .context("reaching the ledger")?;
+    ledger
+        .top_up(account.0)
+        .await
+        .context("funding a peer's account from the payer's")?;
     Ok(())
 }
 
@@ -453,7 +520,11 @@ fn model(folder: &Path, hub: &Hub) -> Result<Policy> {
             )
         })?;
         for rejected in &resumed.rejected {
-            hub.log(LogLevel::Warn, "checkpoint", format!("{rejected}; an older one is used"));
+            hub.log(
+                LogLevel::Warn,
+                "checkpoint",
+                format!("{rejected}; an older one is used"),
+            );
         }
         return Ok(resumed.policy);
     }
@@ -470,18 +541,30 @@ fn report(outcomes: &[Outcome], reputation: Vec<ReputationRow>, started: Instant
             after.push(last.clone());
             by_peer.insert(
                 outcome.name.clone(),
-                BeforeAfter { before: first.clone(), after: last.clone() },
+                BeforeAfter {
+                    before: first.clone(),
+                    after: last.clone(),
+                },
             );
         }
         for (what, seconds) in &outcome.time_s {
             *time_s.entry(what.clone()).or_default() += seconds;
         }
     }
-    let opened = outcomes.iter().filter_map(|outcome| outcome.first_round).min();
+    let opened = outcomes
+        .iter()
+        .filter_map(|outcome| outcome.first_round)
+        .min();
     Report {
-        rounds: outcomes.first().map(|outcome| outcome.rounds.clone()).unwrap_or_default(),
+        rounds: outcomes
+            .first()
+            .map(|outcome| outcome.rounds.clone())
+            .unwrap_or_default(),
         reputation,
-        eval: BeforeAfter { before: mean(&before), after: mean(&after) },
+        eval: BeforeAfter {
+            before: mean(&before),
+            after: mean(&after),
+        },
         eval_by_peer: by_peer,
         time_s,
         first_round_s: opened.map_or(0.0, |at| (at - started).as_secs_f64()),

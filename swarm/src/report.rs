@@ -51,9 +51,12 @@ pub fn mean(reports: &[EvalReport]) -> EvalReport {
     let average = |read: fn(&EvalReport) -> f64| reports.iter().map(read).sum::<f64>() / count;
     let mut tasks: BTreeMap<String, TaskEval> = BTreeMap::new();
     for (name, eval) in reports.iter().flat_map(|report| &report.tasks) {
-        let entry = tasks
-            .entry(name.clone())
-            .or_insert(TaskEval { greedy: 0.0, sampled: 0.0, format_rate: 0.0, items: eval.items });
+        let entry = tasks.entry(name.clone()).or_insert(TaskEval {
+            greedy: 0.0,
+            sampled: 0.0,
+            format_rate: 0.0,
+            items: eval.items,
+        });
         entry.greedy += eval.greedy / count;
         entry.sampled += eval.sampled / count;
         entry.format_rate += eval.format_rate / count;
@@ -80,7 +83,12 @@ mod tests {
             items: 10,
             tasks: BTreeMap::from([(
                 "add".to_owned(),
-                TaskEval { greedy: share, sampled: 0.0, format_rate: 1.0, items: 10 },
+                TaskEval {
+                    greedy: share,
+                    sampled: 0.0,
+                    format_rate: 1.0,
+                    items: 10,
+                },
             )]),
         };
         let mean = mean(&[report(0.2), report(0.6)]);

@@ -127,7 +127,10 @@ impl Worker {
     /// # Errors
     /// The thread is gone: it panicked.
     pub fn send(&self, job: Job) -> Result<()> {
-        self.jobs.send(job).ok().context("the policy's thread is gone")
+        self.jobs
+            .send(job)
+            .ok()
+            .context("the policy's thread is gone")
     }
 
     /// Finish the jobs already sent, then end.
@@ -136,7 +139,10 @@ impl Worker {
     /// The thread panicked.
     pub fn finish(self) -> Result<()> {
         drop(self.jobs);
-        self.thread.join().ok().context("the policy's thread panicked")
+        self.thread
+            .join()
+            .ok()
+            .context("the policy's thread panicked")
     }
 }
 
@@ -151,21 +157,42 @@ fn run(policy: &mut Policy, registry: &Registry, job: Job) -> Result<Done> {
     Ok(match job {
         Job::Sample { tag, requests } => {
             let groups = policy.sample(&requests).context("sampling")?;
-            Done::Sampled { tag, groups, took: start.elapsed() }
+            Done::Sampled {
+                tag,
+                groups,
+                took: start.elapsed(),
+            }
         }
-        Job::Train { round, groups, settings } => {
+        Job::Train {
+            round,
+            groups,
+            settings,
+        } => {
             let report = policy.train(&groups, &settings).context("training")?;
-            Done::Trained { round, report, step: policy.step(), took: start.elapsed() }
+            Done::Trained {
+                round,
+                report,
+                step: policy.step(),
+                took: start.elapsed(),
+            }
         }
         Job::Save { directory, extra } => {
             let hash = policy
                 .save(&directory, &extra)
                 .with_context(|| format!("saving a checkpoint in {}", directory.display()))?;
-            Done::Saved { hash, step: policy.step(), took: start.elapsed() }
+            Done::Saved {
+                hash,
+                step: policy.step(),
+                took: start.elapsed(),
+            }
         }
         Job::Evaluate { round, plan } => {
             let report = evaluate(policy, registry, &plan)?;
-            Done::Evaluated { round, report, took: start.elapsed() }
+            Done::Evaluated {
+                round,
+                report,
+                took: start.elapsed(),
+            }
         }
     })
 }

@@ -20,7 +20,10 @@ fn check(report: &Value, rounds: u64, peers: u64) {
             assert!((0.0..=1.0).contains(&value), "{share} is {value}");
         }
         for count in ["answers", "critiques", "resolutions"] {
-            assert!(round[count].as_u64().expect(count) > 0, "no {count}: {round:#}");
+            assert!(
+                round[count].as_u64().expect(count) > 0,
+                "no {count}: {round:#}"
+            );
         }
         assert!(round["wall_s"].as_f64().expect("wall_s") > 0.0);
     }
@@ -41,13 +44,28 @@ fn a_headless_run_settles_every_round_and_the_next_one_resumes_it() {
     let run = |rounds: &str| {
         let (home, file) = (path.to_str().unwrap(), report.to_str().unwrap());
         let args = [
-            "run", "--headless", "--peers", "4", "--rounds", rounds, "--seed", "7", "--home", home,
-            "--report", file, "--eval-items", "1",
+            "run",
+            "--headless",
+            "--peers",
+            "4",
+            "--rounds",
+            rounds,
+            "--seed",
+            "7",
+            "--home",
+            home,
+            "--report",
+            file,
+            "--eval-items",
+            "1",
         ];
         let ended = murmur(&args);
         assert!(ended.success, "{}", ended.stderr);
         let bytes = std::fs::read(&report).unwrap();
-        (ended.stderr, serde_json::from_slice::<Value>(&bytes).unwrap())
+        (
+            ended.stderr,
+            serde_json::from_slice::<Value>(&bytes).unwrap(),
+        )
     };
     let (_, first) = run("2");
     check(&first, 2, 4);
@@ -67,10 +85,21 @@ fn a_headless_run_settles_every_round_and_the_next_one_resumes_it() {
     assert_eq!(top.as_array().unwrap().len(), 4);
     assert_eq!(top[0]["rounds"], 3);
 
-    let eval = murmur(&["eval", "--json", "--items", "1", "--home", path.to_str().unwrap()]);
+    let eval = murmur(&[
+        "eval",
+        "--json",
+        "--items",
+        "1",
+        "--home",
+        path.to_str().unwrap(),
+    ]);
     assert!(eval.success, "{}", eval.stderr);
     let eval: Value = serde_json::from_str(&eval.stdout).unwrap();
-    assert_eq!(eval.as_array().unwrap().len(), 5, "the base model and four peers: {eval:#}");
+    assert_eq!(
+        eval.as_array().unwrap().len(),
+        5,
+        "the base model and four peers: {eval:#}"
+    );
 }
 
 #[test]
@@ -78,7 +107,15 @@ fn three_processes_are_one_swarm_while_one_comes_late_and_one_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let home = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (a, b, c) = (home("a"), home("b"), home("c"));
-    let common = ["run", "--headless", "--eval-items", "1", "--peers", "1", "--home"];
+    let common = [
+        "run",
+        "--headless",
+        "--eval-items",
+        "1",
+        "--peers",
+        "1",
+        "--home",
+    ];
     let first = Murmur::start(&[&common[..], &[&a]].concat());
     first.wait_for("join with:");
     let ticket = std::fs::read_to_string(folder.path().join("a/ticket.txt")).unwrap();
@@ -103,7 +140,16 @@ fn kill_9_of_everything_loses_nothing_that_was_settled() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path().join("home");
     let home = home.to_str().unwrap();
-    let args = ["run", "--headless", "--eval-items", "1", "--peers", "3", "--home", home];
+    let args = [
+        "run",
+        "--headless",
+        "--eval-items",
+        "1",
+        "--peers",
+        "3",
+        "--home",
+        home,
+    ];
     let mut settled = 0;
     for round in 1..=3 {
         let process = Murmur::start(&args);
@@ -114,7 +160,10 @@ fn kill_9_of_everything_loses_nothing_that_was_settled() {
         assert!(top.success, "after kill {round}: {}", top.stderr);
         let top: Value = serde_json::from_str(&top.stdout).unwrap();
         for peer in top.as_array().unwrap() {
-            assert!(peer["rounds"].as_u64().unwrap() >= round, "after kill {round}: {top:#}");
+            assert!(
+                peer["rounds"].as_u64().unwrap() >= round,
+                "after kill {round}: {top:#}"
+            );
         }
     }
 }
@@ -126,8 +175,16 @@ fn bad_input_gets_a_clear_message_and_changes_nothing() {
     let refused = |args: &[&str], expected: &str| {
         let ended = murmur(args);
         assert!(!ended.success, "{args:?} should fail");
-        assert!(ended.stderr.contains(expected), "{args:?} said: {}", ended.stderr);
-        assert!(!ended.stderr.contains("panicked"), "{args:?} said: {}", ended.stderr);
+        assert!(
+            ended.stderr.contains(expected),
+            "{args:?} said: {}",
+            ended.stderr
+        );
+        assert!(
+            !ended.stderr.contains("panicked"),
+            "{args:?} said: {}",
+            ended.stderr
+        );
     };
     refused(&["run", "--peers", "0"], "0 is not in 1..=16");
     refused(&["run", "--rpc", "http://127.0.0.1:1"], "--chain-id");
@@ -137,18 +194,51 @@ fn bad_input_gets_a_clear_message_and_changes_nothing() {
     std::fs::write(&file, b"not a folder").unwrap();
     refused(&["run", "--headless", "--home", &file], "a-file");
     refused(&["eval", "--home", &file], "is not a folder");
-    refused(&["rep", "top", "--home", &at("nowhere")], "start one with `murmur`");
-    refused(&["run", "--headless", "--home", &at("h1"), "--join", "murmur1abc"], "ticket");
+    refused(
+        &["rep", "top", "--home", &at("nowhere")],
+        "start one with `murmur`",
+    );
+    refused(
+        &[
+            "run",
+            "--headless",
+            "--home",
+            &at("h1"),
+            "--join",
+            "murmur1abc",
+        ],
+        "ticket",
+    );
     refused(&["replay", &at("missing.jsonl")], "missing.jsonl");
     refused(&["replay", &file], "a-file");
 
     let manifest = at("swarm.toml");
     std::fs::write(&manifest, "rules = 1\nname = \"x\"\nunknown = 3\n").unwrap();
-    refused(&["run", "--headless", "--home", &at("h2"), "--manifest", &manifest], "unknown");
+    refused(
+        &[
+            "run",
+            "--headless",
+            "--home",
+            &at("h2"),
+            "--manifest",
+            &manifest,
+        ],
+        "unknown",
+    );
 
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    refused(&["run", "--headless", "--home", &at("h3"), "--rpc-port", &port], "in use");
+    refused(
+        &[
+            "run",
+            "--headless",
+            "--home",
+            &at("h3"),
+            "--rpc-port",
+            &port,
+        ],
+        "in use",
+    );
 }
 
 #[test]
@@ -157,7 +247,16 @@ fn a_damaged_home_is_said_and_a_torn_log_is_mended() {
     let home = folder.path().join("home");
     let path = home.to_str().unwrap();
     let args = [
-        "run", "--headless", "--eval-items", "1", "--peers", "1", "--rounds", "1", "--home", path,
+        "run",
+        "--headless",
+        "--eval-items",
+        "1",
+        "--peers",
+        "1",
+        "--rounds",
+        "1",
+        "--home",
+        path,
     ];
     assert!(murmur(&args).success);
 
@@ -173,22 +272,43 @@ fn a_damaged_home_is_said_and_a_torn_log_is_mended() {
     let kept = std::fs::read(&identity).unwrap();
     std::fs::write(&identity, b"garbage").unwrap();
     let ended = murmur(&args);
-    assert!(!ended.success && ended.stderr.contains("identity.json is damaged"), "{}", ended.stderr);
+    assert!(
+        !ended.success && ended.stderr.contains("identity.json is damaged"),
+        "{}",
+        ended.stderr
+    );
     std::fs::write(&identity, kept).unwrap();
 
     // A second process in the same home is refused while the first one lives.
     let running = Murmur::start(&["run", "--headless", "--eval-items", "1", "--home", path]);
     running.wait_for("resumed swarm");
     let ended = murmur(&args);
-    assert!(!ended.success && ended.stderr.contains("another murmur"), "{}", ended.stderr);
+    assert!(
+        !ended.success && ended.stderr.contains("another murmur"),
+        "{}",
+        ended.stderr
+    );
     // And a foreign chain id is refused before anything is sent.
     let rpc = std::fs::read_to_string(home.join("rpc.txt")).unwrap();
     let other = folder.path().join("other");
     let ended = support::murmur_with(
-        &["run", "--headless", "--home", other.to_str().unwrap(), "--rpc", &rpc, "--chain-id", "1"],
+        &[
+            "run",
+            "--headless",
+            "--home",
+            other.to_str().unwrap(),
+            "--rpc",
+            &rpc,
+            "--chain-id",
+            "1",
+        ],
         &[("MURMUR_PAYER_KEY", &"11".repeat(32))],
     );
-    assert!(!ended.success && ended.stderr.contains("7700"), "{}", ended.stderr);
+    assert!(
+        !ended.success && ended.stderr.contains("7700"),
+        "{}",
+        ended.stderr
+    );
     assert!(running.stop().success);
 }
 
@@ -197,7 +317,15 @@ fn a_damaged_checkpoint_is_said_and_never_replaced_unasked() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path().join("home");
     let args = [
-        "run", "--headless", "--eval-items", "1", "--peers", "1", "--rounds", "2", "--home",
+        "run",
+        "--headless",
+        "--eval-items",
+        "1",
+        "--peers",
+        "1",
+        "--rounds",
+        "2",
+        "--home",
         home.to_str().unwrap(),
     ];
     assert!(murmur(&args).success);
@@ -208,7 +336,11 @@ fn a_damaged_checkpoint_is_said_and_never_replaced_unasked() {
     }
     let ended = murmur(&args);
     assert!(!ended.success, "{}", ended.stderr);
-    assert!(ended.stderr.contains("move it away to start this peer"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("move it away to start this peer"),
+        "{}",
+        ended.stderr
+    );
     std::fs::rename(home.join("peers/0/checkpoint"), folder.path().join("kept")).unwrap();
     assert!(murmur(&args).success);
 }
@@ -217,7 +349,13 @@ fn files_below(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
     std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] })
+        .flat_map(|path| {
+            if path.is_dir() {
+                files_below(&path)
+            } else {
+                vec![path]
+            }
+        })
         .collect()
 }
 
@@ -227,7 +365,14 @@ fn a_peer_that_sends_garbage_is_refused_visibly_and_holds_nobody_up() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path().join("home");
     let node = Murmur::start(&[
-        "run", "--headless", "--eval-items", "1", "--peers", "2", "--home", home.to_str().unwrap(),
+        "run",
+        "--headless",
+        "--eval-items",
+        "1",
+        "--peers",
+        "2",
+        "--home",
+        home.to_str().unwrap(),
     ]);
     node.wait_for("join with:");
     let ticket = std::fs::read_to_string(home.join("ticket.txt")).unwrap();
@@ -252,7 +397,10 @@ fn a_peer_that_sends_garbage_is_refused_visibly_and_holds_nobody_up() {
     runtime.block_on(net.shutdown());
     assert!(node.stop().success);
     let events = std::fs::read_to_string(home.join("events.jsonl")).unwrap();
-    assert!(events.contains("\"type\":\"rejected\""), "the refusal is on record");
+    assert!(
+        events.contains("\"type\":\"rejected\""),
+        "the refusal is on record"
+    );
 }
 
 #[test]
@@ -269,12 +417,28 @@ fn any_other_evm_chain_serves_as_the_ledger() {
     let report = folder.path().join("report.json");
     let ended = support::murmur_with(
         &[
-            "run", "--headless", "--peers", "3", "--rounds", "2", "--eval-items", "1", "--home",
-            folder.path().join("home").to_str().unwrap(), "--report", report.to_str().unwrap(),
-            "--rpc", &chain.rpc, "--chain-id", "31337",
+            "run",
+            "--headless",
+            "--peers",
+            "3",
+            "--rounds",
+            "2",
+            "--eval-items",
+            "1",
+            "--home",
+            folder.path().join("home").to_str().unwrap(),
+            "--report",
+            report.to_str().unwrap(),
+            "--rpc",
+            &chain.rpc,
+            "--chain-id",
+            "31337",
         ],
         // The first account that anvil funds; everyone knows its key.
-        &[("MURMUR_PAYER_KEY", "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80")],
+        &[(
+            "MURMUR_PAYER_KEY",
+            "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80",
+        )],
     );
     assert!(ended.success, "{}", ended.stderr);
     let report: Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();

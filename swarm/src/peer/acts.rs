@@ -25,7 +25,9 @@ impl Peer {
             Effect::Publish(announcement) => match announcement.sign(&self.key) {
                 Ok(bytes) => {
                     if let Err(error) = self.net.broadcast(bytes).await {
-                        self.setup.hub.log(LogLevel::Warn, "network", error.to_string());
+                        self.setup
+                            .hub
+                            .log(LogLevel::Warn, "network", error.to_string());
                     }
                 }
                 Err(reason) => {
@@ -39,7 +41,12 @@ impl Peer {
             }
             Effect::Fetch { hash, bytes, from } => self.fetch(hash, bytes, &from),
             Effect::Retire { round } => self.retire(round),
-            Effect::Sample { round, kind, requests, .. } => self.sample(round, kind, &requests)?,
+            Effect::Sample {
+                round,
+                kind,
+                requests,
+                ..
+            } => self.sample(round, kind, &requests)?,
             Effect::SignScorecard(request) => {
                 return Ok(self.setup.chain.as_ref().map(|chain| Input::CardSigned {
                     round: request.round,
@@ -53,7 +60,12 @@ impl Peer {
                     self.flush_outbox(Duration::ZERO);
                 }
             }
-            Effect::Train { round, steps, dropped, groups } => {
+            Effect::Train {
+                round,
+                steps,
+                dropped,
+                groups,
+            } => {
                 self.train(round, steps, dropped, groups)?;
             }
             Effect::SetTimer { at_ms } => self.timer = Some(at_ms),
@@ -62,11 +74,7 @@ impl Peer {
         Ok(None)
     }
 
-    fn spawn(
-        &mut self,
-        kind: &'static str,
-        work: impl Future<Output = Finished> + Send + 'static,
-    ) {
+    fn spawn(&mut self, kind: &'static str, work: impl Future<Output = Finished> + Send + 'static) {
         self.tasks.spawn(async move {
             let start = Instant::now();
             let finished = work.await;
@@ -76,11 +84,16 @@ impl Peer {
 
     fn open_round(&mut self, round: u64) {
         // Offline the machine goes on by itself after a while.
-        let Some(chain) = self.setup.chain.clone() else { return };
+        let Some(chain) = self.setup.chain.clone() else {
+            return;
+        };
         self.spawn("chain", async move {
             match chain.open(round).await {
                 Ok(opened) => Finished::Inputs(vec![round_opened(opened)]),
-                Err(error) => Finished::Failed { what: "opening a round", error },
+                Err(error) => Finished::Failed {
+                    what: "opening a round",
+                    error,
+                },
             }
         });
     }
@@ -105,7 +118,9 @@ impl Peer {
 
     /// Send what waits; the outbox has it until the chain does.
     pub(super) fn flush_outbox(&mut self, after: Duration) {
-        let Some(chain) = self.setup.chain.clone() else { return };
+        let Some(chain) = self.setup.chain.clone() else {
+            return;
+        };
         if std::mem::replace(&mut self.flushing, true) {
             self.flush_again = true;
             return;
@@ -123,16 +138,20 @@ impl Peer {
 
     /// Ask the chain what others did.
     pub(super) fn poll_chain(&mut self) {
-        let Some(chain) = self.setup.chain.clone() else { return };
+        let Some(chain) = self.setup.chain.clone() else {
+            return;
+        };
         if std::mem::replace(&mut self.polling, true) {
             return;
         }
         let (known, unsettled) = (self.progress.round, self.unsettled.clone());
         self.spawn("chain", async move {
-            poll(&chain, known, &unsettled).await.unwrap_or_else(|error| Finished::Failed {
-                what: POLLING,
-                error,
-            })
+            poll(&chain, known, &unsettled)
+                .await
+                .unwrap_or_else(|error| Finished::Failed {
+                    what: POLLING,
+                    error,
+                })
         });
     }
 
@@ -160,14 +179,23 @@ impl Peer {
 
     /// Show the chain who was there, so that the silent are not drawn again.
     fn void(&mut self, round: u64) {
-        let Some(chain) = self.setup.chain.clone() else { return };
-        let cards: Vec<_> = self.cards.get(&round).cloned().unwrap_or_default().into_iter().collect();
+        let Some(chain) = self.setup.chain.clone() else {
+            return;
+        };
+        let cards: Vec<_> = self
+            .cards
+            .get(&round)
+            .cloned()
+            .unwrap_or_default()
+            .into_iter()
+            .collect();
         self.spawn("chain", async move {
             match chain.void(round, &cards).await {
                 Ok(()) => Finished::Nothing,
-                Err(error) => {
-                    Finished::Failed { what: "voiding an unsettled round", error }
-                }
+                Err(error) => Finished::Failed {
+                    what: "voiding an unsettled round",
+                    error,
+                },
             }
         });
     }
@@ -180,7 +208,9 @@ impl Peer {
         let (kind, took, finished) = match result {
             Ok(done) => done,
             Err(error) => {
-                self.setup.hub.log(LogLevel::Error, "node", format!("a task failed: {error}"));
+                self.setup
+                    .hub
+                    .log(LogLevel::Error, "node", format!("a task failed: {error}"));
                 return Vec::new();
             }
         };
@@ -198,14 +228,19 @@ impl Peer {
                         }
                         self.tell_standings(by.round);
                     }
-                    inputs.push(Input::Settled { round: by.round, tx: by.tx });
+                    inputs.push(Input::Settled {
+                        round: by.round,
+                        tx: by.tx,
+                    });
                 }
                 inputs
             }
             Finished::Flushed(result) => self.flushed(result),
             Finished::Failed { what, error } => {
                 self.polling &= what != POLLING;
-                self.setup.hub.log(LogLevel::Warn, "chain", format!("{what}: {error:#}"));
+                self.setup
+                    .hub
+                    .log(LogLevel::Warn, "chain", format!("{what}: {error:#}"));
                 Vec::new()
             }
             Finished::Nothing => Vec::new(),
@@ -217,7 +252,9 @@ impl Peer {
         let sent = match result {
             Ok(sent) => sent,
             Err(error) => {
-                self.setup.hub.log(LogLevel::Warn, "chain", format!("{error:#}; trying again"));
+                self.setup
+                    .hub
+                    .log(LogLevel::Warn, "chain", format!("{error:#}; trying again"));
                 self.flush_outbox(SETTLE_RETRY);
                 return Vec::new();
             }
@@ -228,7 +265,12 @@ impl Peer {
         for (by, gas) in &sent {
             self.tell_settled(by, *gas);
         }
-        sent.iter().map(|(by, _)| Input::Settled { round: by.round, tx: by.tx }).collect()
+        sent.iter()
+            .map(|(by, _)| Input::Settled {
+                round: by.round,
+                tx: by.tx,
+            })
+            .collect()
     }
 
     fn is_local(&self, address: Address) -> bool {
@@ -246,7 +288,9 @@ impl Peer {
     }
 
     fn tell_standings(&mut self, round: u64) {
-        let Some(chain) = self.setup.chain.clone() else { return };
+        let Some(chain) = self.setup.chain.clone() else {
+            return;
+        };
         let hub = self.setup.hub.clone();
         self.spawn("chain", async move {
             match chain.standings().await {
@@ -261,9 +305,10 @@ impl Peer {
                     }
                     Finished::Nothing
                 }
-                Err(error) => {
-                    Finished::Failed { what: "reading reputations", error }
-                }
+                Err(error) => Finished::Failed {
+                    what: "reading reputations",
+                    error,
+                },
             }
         });
     }

@@ -23,7 +23,10 @@ impl Peer {
                 });
                 None
             }
-            NetEvent::Refused { from_neighbour, reason } => {
+            NetEvent::Refused {
+                from_neighbour,
+                reason,
+            } => {
                 hub.emit(Event::Rejected {
                     from: Some(PeerId(from_neighbour)),
                     reason: "not a message".to_owned(),
@@ -59,7 +62,9 @@ impl Peer {
         if let Payload::Attestation(card) = &announcement.payload {
             let chain = self.setup.chain.as_ref()?;
             // Not a witness, or of a round not known yet: it is repeated.
-            let witness = self.machine.witness(announcement.round, announcement.peer)?;
+            let witness = self
+                .machine
+                .witness(announcement.round, announcement.peer)?;
             if !chain.verifies(witness, announcement.round, card) {
                 return Some(Input::Refused {
                     from: Some(announcement.peer),

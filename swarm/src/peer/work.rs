@@ -63,7 +63,12 @@ impl Peer {
         dropped: u32,
         groups: Vec<TrainGroup>,
     ) -> Result<()> {
-        let mut training = Training { local: 0, external: BTreeMap::new(), dropped, reward: 0.0 };
+        let mut training = Training {
+            local: 0,
+            external: BTreeMap::new(),
+            dropped,
+            reward: 0.0,
+        };
         let (mut sum, mut count) = (0.0, 0.0);
         for group in &groups {
             if group.owner == self.id {
@@ -71,7 +76,12 @@ impl Peer {
             } else {
                 *training.external.entry(group.owner).or_default() += 1;
             }
-            sum += group.rewards.iter().map(|reward| f64::from(*reward)).sum::<f64>() / 1e6;
+            sum += group
+                .rewards
+                .iter()
+                .map(|reward| f64::from(*reward))
+                .sum::<f64>()
+                / 1e6;
             count += group.rewards.len() as f64;
         }
         training.reward = sum / f64::max(count, 1.0);
@@ -90,22 +100,36 @@ impl Peer {
                         finished: completion.finished,
                     })
                     .collect(),
-                rewards: group.rewards.iter().map(|reward| *reward as f32 / 1e6).collect(),
+                rewards: group
+                    .rewards
+                    .iter()
+                    .map(|reward| *reward as f32 / 1e6)
+                    .collect(),
                 origin: index as u64,
             })
             .collect();
         let mut settings = self.setup.grpo.clone();
         settings.epochs = u32::from(steps);
-        self.worker.send(Job::Train { round, groups, settings })
+        self.worker.send(Job::Train {
+            round,
+            groups,
+            settings,
+        })
     }
 
     pub(super) fn checkpoint(&self, round: u64) -> Result<()> {
         let directory = self.setup.folder.join("checkpoint");
-        self.worker.send(Job::Save { directory, extra: serde_json::json!({ "round": round }) })
+        self.worker.send(Job::Save {
+            directory,
+            extra: serde_json::json!({ "round": round }),
+        })
     }
 
     pub(super) fn measure(&self, round: u64) -> Result<()> {
-        self.worker.send(Job::Evaluate { round, plan: self.setup.eval.clone() })
+        self.worker.send(Job::Evaluate {
+            round,
+            plan: self.setup.eval.clone(),
+        })
     }
 
     /// A job is done.
@@ -113,7 +137,9 @@ impl Peer {
         Ok(match done {
             Done::Sampled { tag, groups, took } => {
                 self.spend("sampling", took);
-                let Some((round, kind)) = self.jobs.samples.remove(&tag) else { return Ok(None) };
+                let Some((round, kind)) = self.jobs.samples.remove(&tag) else {
+                    return Ok(None);
+                };
                 let limit = self.setup.manifest.limits.completion_bytes as usize;
                 let groups = groups
                     .into_iter()
@@ -123,17 +149,31 @@ impl Peer {
                             .map(|completion| {
                                 // Cut where the swarm cuts: a longer text would be refused.
                                 let text = cut(completion.text, limit);
-                                Completion { text, finished: completion.finished }
+                                Completion {
+                                    text,
+                                    finished: completion.finished,
+                                }
                             })
                             .collect()
                     })
                     .collect();
-                Some(Input::Sampled { round, kind, groups })
+                Some(Input::Sampled {
+                    round,
+                    kind,
+                    groups,
+                })
             }
-            Done::Trained { round, report, step, took } => {
+            Done::Trained {
+                round,
+                report,
+                step,
+                took,
+            } => {
                 self.spend("training", took);
                 if let Some(why) = &report.skipped {
-                    self.setup.hub.log(LogLevel::Warn, "policy", format!("update skipped: {why}"));
+                    self.setup
+                        .hub
+                        .log(LogLevel::Warn, "policy", format!("update skipped: {why}"));
                 }
                 if let Some(training) = self.jobs.training.take() {
                     self.setup.hub.emit(Event::Trained {
@@ -161,26 +201,45 @@ impl Peer {
             Done::Saved { hash, step, took } => {
                 self.spend("saving", took);
                 let (round, hash) = (self.progress.round, Hash(hash));
-                self.setup.hub.emit(Event::CheckpointSaved { round, step, hash });
-                Some(Input::Trained { round, checkpoint: Some((hash, step)) })
+                self.setup
+                    .hub
+                    .emit(Event::CheckpointSaved { round, step, hash });
+                Some(Input::Trained {
+                    round,
+                    checkpoint: Some((hash, step)),
+                })
             }
-            Done::Evaluated { round, report, took } => {
+            Done::Evaluated {
+                round,
+                report,
+                took,
+            } => {
                 self.evaluated(round, report, took);
                 None
             }
             Done::Failed(error) => {
-                self.setup.hub.log(LogLevel::Error, "policy", format!("{error:#}"));
-                self.jobs
-                    .training
-                    .take()
-                    .map(|_| Input::Trained { round: self.progress.round, checkpoint: None })
+                self.setup
+                    .hub
+                    .log(LogLevel::Error, "policy", format!("{error:#}"));
+                self.jobs.training.take().map(|_| Input::Trained {
+                    round: self.progress.round,
+                    checkpoint: None,
+                })
             }
         })
     }
 
-    pub(super) fn evaluated(&mut self, round: u64, report: EvalReport, took: Duration) -> EvalReport {
+    pub(super) fn evaluated(
+        &mut self,
+        round: u64,
+        report: EvalReport,
+        took: Duration,
+    ) -> EvalReport {
         self.spend("evaluating", took);
-        self.setup.hub.emit(Event::Evaluated { round, report: report.clone() });
+        self.setup.hub.emit(Event::Evaluated {
+            round,
+            report: report.clone(),
+        });
         report
     }
 }

@@ -1,6 +1,7 @@
 //! Running the binary: to its end, or until it has said something.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -9,27 +10,33 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(240);
 
 /// A process that ended.
-pub struct Ended {
-    pub success: bool,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ended {
+    pub(crate) success: bool,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_murmur"));
-    command.args(args).stdin(Stdio::null()).env_remove("MURMUR_HOME").env_remove("RUST_LOG");
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .env_remove("MURMUR_HOME")
+        .env_remove("RUST_LOG");
     command
 }
 
 /// Run to the end.
-pub fn murmur(args: &[&str]) -> Ended {
+pub(crate) fn murmur(args: &[&str]) -> Ended {
     murmur_with(args, &[])
 }
 
 /// Run to the end, with an environment.
-pub fn murmur_with(args: &[&str], environment: &[(&str, &str)]) -> Ended {
-    let output =
-        command(args).envs(environment.iter().copied()).output().expect("the binary starts");
+pub(crate) fn murmur_with(args: &[&str], environment: &[(&str, &str)]) -> Ended {
+    let output = command(args)
+        .envs(environment.iter().copied())
+        .output()
+        .expect("the binary starts");
     Ended {
         success: output.status.success(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -38,21 +45,28 @@ pub fn murmur_with(args: &[&str], environment: &[(&str, &str)]) -> Ended {
 }
 
 /// The highest round that a log says is settled.
-pub fn last_settled(log: &str) -> u64 {
+pub(crate) fn last_settled(log: &str) -> u64 {
     log.lines()
-        .filter_map(|line| line.split_once(": settled in block")?.0.rsplit_once("round ")?.1.parse().ok())
+        .filter_map(|line| {
+            line.split_once(": settled in block")?
+                .0
+                .rsplit_once("round ")?
+                .1
+                .parse()
+                .ok()
+        })
         .max()
         .unwrap_or(0)
 }
 
 /// A running process, and what it has said so far.
-pub struct Murmur {
+pub(crate) struct Murmur {
     child: Child,
     log: Arc<(Mutex<String>, Condvar)>,
 }
 
 impl Murmur {
-    pub fn start(args: &[&str]) -> Self {
+    pub(crate) fn start(args: &[&str]) -> Self {
         let mut child = command(args)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -74,11 +88,11 @@ impl Murmur {
         self.log.0.lock().unwrap().clone()
     }
 
-    pub fn wait_for(&self, text: &str) {
+    pub(crate) fn wait_for(&self, text: &str) {
         self.wait_until(|log| log.contains(text));
     }
 
-    pub fn wait_until(&self, enough: impl Fn(&str) -> bool) {
+    pub(crate) fn wait_until(&self, enough: impl Fn(&str) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         let mut log = self.log.0.lock().unwrap();
         while !enough(&log) {
@@ -88,23 +102,30 @@ impl Murmur {
         }
     }
 
-    pub fn last_settled(&self) -> u64 {
+    pub(crate) fn last_settled(&self) -> u64 {
         last_settled(&self.said())
     }
 
     /// SIGKILL, as a power cut.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().expect("it still runs");
         self.child.wait().expect("it was started here");
     }
 
     /// SIGTERM, and its end.
-    pub fn stop(mut self) -> Ended {
+    pub(crate) fn stop(mut self) -> Ended {
         let id = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status().expect("kill runs");
+        let sent = Command::new("kill")
+            .args(["-TERM", &id])
+            .status()
+            .expect("kill runs");
         assert!(sent.success());
         let status = self.child.wait().expect("it was started here");
-        Ended { success: status.success(), stdout: String::new(), stderr: self.said() }
+        Ended {
+            success: status.success(),
+            stdout: String::new(),
+            stderr: self.said(),
+        }
     }
 }
 
@@ -117,34 +138,44 @@ impl Drop for Murmur {
 }
 
 /// A chain of somebody else's making.
-pub struct Anvil {
+pub(crate) struct Anvil {
     child: Child,
-    pub rpc: String,
+    pub(crate) rpc: String,
 }
 
 impl Anvil {
-    pub fn start(program: &std::ffi::OsStr) -> Self {
+    pub(crate) fn start(program: &std::ffi::OsStr) -> Self {
         let mut child = Command::new(program)
             .args(["--port", "0", "--chain-id", "31337"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            // npm's `anvil` is a script around the binary: both must end.
+            .process_group(0)
             .spawn()
             .expect("MURMUR_ANVIL runs");
         let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
         let address = lines
             .by_ref()
             .map_while(Result::ok)
-            .find_map(|line| line.strip_prefix("Listening on ").map(|at| at.trim().to_owned()))
+            .find_map(|line| {
+                line.strip_prefix("Listening on ")
+                    .map(|at| at.trim().to_owned())
+            })
             .expect("anvil listens");
         // Its later output must go somewhere, or it would stop when the pipe is full.
         std::thread::spawn(move || lines.for_each(drop));
-        Self { child, rpc: format!("http://{address}") }
+        Self {
+            child,
+            rpc: format!("http://{address}"),
+        }
     }
 }
 
 impl Drop for Anvil {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        let group = format!("-{}", self.child.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
         let _ = self.child.wait();
     }
 }
