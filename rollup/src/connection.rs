@@ -120,7 +120,10 @@ pub(crate) fn provider_of(rpc: &str) -> Result<RootProvider<AnyNetwork>, LedgerE
         .timeout(REQUEST_TIMEOUT)
         .build()
         .map_err(|error| LedgerError::Profile(format!("http client: {error}")))?;
-    Ok(RootProvider::new(RpcClient::new(Http::with_client(client, url), local)))
+    Ok(RootProvider::new(RpcClient::new(
+        Http::with_client(client, url),
+        local,
+    )))
 }
 
 impl Connection {
@@ -183,7 +186,12 @@ impl Connection {
         input: Bytes,
     ) -> Result<Sent, LedgerError> {
         let (done, result) = oneshot::channel();
-        let job = Job { to, value, input, done };
+        let job = Job {
+            to,
+            value,
+            input,
+            done,
+        };
         let gone = || LedgerError::Transport {
             rpc: self.reader.rpc.to_string(),
             message: "the sending task has ended".to_owned(),
@@ -243,7 +251,11 @@ impl Reader {
     }
 
     pub(crate) async fn gas_price(&self) -> Result<U256, LedgerError> {
-        let price = self.provider.get_gas_price().await.map_err(|error| self.error(error))?;
+        let price = self
+            .provider
+            .get_gas_price()
+            .await
+            .map_err(|error| self.error(error))?;
         Ok(U256::from(price))
     }
 
@@ -294,19 +306,20 @@ struct Sender {
 
 impl Sender {
     async fn run(self, mut queue: mpsc::Receiver<Job>) {
-        while let Some(Job { to, value, input, done }) = queue.recv().await {
+        while let Some(Job {
+            to,
+            value,
+            input,
+            done,
+        }) = queue.recv().await
+        {
             let result = self.send(to, value, input).await;
             // Whoever asked may have stopped waiting; the transaction stands.
             let _ = done.send(result);
         }
     }
 
-    async fn send(
-        &self,
-        to: Address,
-        value: U256,
-        input: Bytes,
-    ) -> Result<Sent, LedgerError> {
+    async fn send(&self, to: Address, value: U256, input: Bytes) -> Result<Sent, LedgerError> {
         let mut retries = 0;
         loop {
             match self.attempt(to, value, &input).await {
@@ -323,12 +336,7 @@ impl Sender {
         }
     }
 
-    async fn attempt(
-        &self,
-        to: Address,
-        value: U256,
-        input: &Bytes,
-    ) -> Result<Sent, LedgerError> {
+    async fn attempt(&self, to: Address, value: U256, input: &Bytes) -> Result<Sent, LedgerError> {
         let reader = &self.reader;
         let from = reader.address();
         let mut request = reader.request(to, input.clone());

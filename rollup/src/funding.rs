@@ -22,7 +22,9 @@ impl Ledger {
             return Ok(false);
         }
         let amount = price * U256::from(FULL_GAS) - balance;
-        self.connection().send_value(Address::from(account), amount, Bytes::new()).await?;
+        self.connection()
+            .send_value(Address::from(account), amount, Bytes::new())
+            .await?;
         Ok(true)
     }
 

@@ -268,7 +268,10 @@ impl Ledger {
         manifest_hash: [u8; 32],
         terms: Terms,
     ) -> Result<[u8; 32], LedgerError> {
-        let call = L::swarmIdCall { manifest: manifest_hash.into(), terms: terms.on_chain() };
+        let call = L::swarmIdCall {
+            manifest: manifest_hash.into(),
+            terms: terms.on_chain(),
+        };
         Ok(self.reader().call(self.addresses.ledger, &call).await?.0)
     }
 

@@ -329,7 +329,11 @@ impl Chain {
     }
 
     async fn is_open(&self, round: u64) -> Result<bool> {
-        let opened = self.swarm.round_opened(round).await.context("reading the ledger")?;
+        let opened = self
+            .swarm
+            .round_opened(round)
+            .await
+            .context("reading the ledger")?;
         Ok(opened.is_some_and(|opened| opened.status == RoundStatus::Opened))
     }
 

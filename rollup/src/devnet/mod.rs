@@ -39,9 +39,9 @@ use self::chain::{BASE_FEE, Rejected};
 pub(crate) use self::chain::{Call, CallOutcome};
 pub(crate) use self::log::Genesis;
 pub(crate) use self::log::sync_folder;
-pub use self::remote::{answers, request_funds};
 use self::log::{BlockRecord, Log, Record};
 pub use self::log::{LogError, TornTail};
+pub use self::remote::{answers, request_funds};
 
 /// The devnet's own chain id, when nobody asks for another.
 pub const DEFAULT_CHAIN_ID: u64 = 7700;

@@ -13,7 +13,10 @@ const GIFT: u32 = 69;
 pub async fn request_funds(rpc: &str, account: [u8; 20]) -> Result<(), LedgerError> {
     let provider = provider_of(rpc)?;
     let unreachable = |error| LedgerError::from_rpc(rpc, Address::from(account), error);
-    let balance = provider.get_balance(account.into()).await.map_err(unreachable)?;
+    let balance = provider
+        .get_balance(account.into())
+        .await
+        .map_err(unreachable)?;
     if balance.is_zero() {
         let amount = U256::from(1) << GIFT;
         let _: serde_json::Value = provider
@@ -27,7 +30,10 @@ pub async fn request_funds(rpc: &str, account: [u8; 20]) -> Result<(), LedgerErr
 /// Whether a chain of this id answers there.
 pub async fn answers(rpc: &str, chain_id: u64) -> bool {
     match provider_of(rpc) {
-        Ok(provider) => provider.get_chain_id().await.is_ok_and(|found| found == chain_id),
+        Ok(provider) => provider
+            .get_chain_id()
+            .await
+            .is_ok_and(|found| found == chain_id),
         Err(_) => false,
     }
 }
