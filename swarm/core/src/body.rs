@@ -294,3 +294,6 @@ fn distinct<T: Ord>(keys: impl Iterator<Item = T>) -> Result<(), RejectReason> {
 fn draw_error(slot: Slot, what: &str) -> RejectReason {
     RejectReason::Draw(format!("{slot}: {what}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,3 +35,23 @@ where
 
     deserializer.deserialize_seq(Bounded::<T, N>(PhantomData))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    #[derive(Deserialize, Debug)]
+    struct Three(#[serde(deserialize_with = "super::at_most::<_, _, 3>")] Vec<u8>);
+
+    #[test]
+    fn a_length_that_is_only_claimed_costs_nothing() {
+        // Four billion elements, of which none follows.
+        let claimed = [0xff, 0xff, 0xff, 0xff, 0x0f];
+        assert!(postcard::from_bytes::<Three>(&claimed).is_err());
+        assert_eq!(
+            postcard::from_bytes::<Three>(&[3, 7, 8, 9]).unwrap().0,
+            [7, 8, 9]
+        );
+        assert!(postcard::from_bytes::<Three>(&[4, 7, 8, 9, 9]).is_err());
+    }
+}

@@ -174,3 +174,122 @@ pub fn sampling_seed(beacon: Beacon, peer: PeerId, kind: BodyKind, index: usize)
 pub fn offline_beacon(swarm: SwarmId, round: u64) -> Beacon {
     Beacon(Seed::derive(&[b"offline beacon", &swarm.0, &round.to_le_bytes()]).0)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use crate::sim;
+
+    const BEACON: Beacon = Beacon([5; 32]);
+
+    fn peers(count: u8) -> Vec<PeerId> {
+        (1..=count).map(|index| PeerId([index; 32])).collect()
+    }
+
+    #[test]
+    fn common_items_are_everyones_and_own_items_nobody_elses() {
+        let manifest = sim::manifest();
+        let draw = |peer: u8, slot| item(&manifest, BEACON, PeerId([peer; 32]), slot).unwrap();
+        assert_eq!(draw(1, Slot::Common(0)), draw(2, Slot::Common(0)));
+        assert_ne!(draw(1, Slot::Own(0)), draw(2, Slot::Own(0)));
+        assert_ne!(draw(1, Slot::Own(0)).seed, draw(1, Slot::Own(1)).seed);
+        let outside = [Slot::Own(2), Slot::Common(1)];
+        let none = outside.map(|slot| item(&manifest, BEACON, PeerId([1; 32]), slot));
+        assert_eq!(none, [None, None]);
+    }
+
+    #[test]
+    fn environments_are_drawn_by_their_weight() {
+        let mut manifest = sim::manifest();
+        manifest.curriculum.truncate(2);
+        manifest.curriculum[0].weight = 3;
+        manifest.answer.own = 4_000;
+        let count = (0..4_000)
+            .filter_map(|k| item(&manifest, BEACON, PeerId([1; 32]), Slot::Own(k)))
+            .filter(|drawn| drawn.env == manifest.curriculum[0].env)
+            .count();
+        // 3,000, give or take five sigma.
+        assert!((2_860..3_140).contains(&count), "{count}");
+    }
+
+    #[test]
+    fn critics_read_what_they_may_never_their_own_and_spread_evenly() {
+        let mut manifest = sim::manifest();
+        manifest.answer.own = 4;
+        manifest.answer.common = 2;
+        manifest.critique.groups = 6;
+        let mut read_by: BTreeMap<PeerId, usize> = BTreeMap::new();
+        for round in 0..50 {
+            let beacon = Beacon([round; 32]);
+            let all: Vec<Slot> = slots(&manifest).collect();
+            let answered = || peers(20).into_iter().map(|peer| (peer, all.clone()));
+            for critic in peers(20) {
+                let read = reading(&manifest, beacon, critic, answered());
+                assert_eq!(read.len(), 6);
+                let distinct: BTreeSet<_> = read.iter().collect();
+                assert_eq!(distinct.len(), 6);
+                for exhibit in read {
+                    assert!(may_read(&manifest, beacon, critic, &exhibit));
+                    assert!(matches!(exhibit.slot, Slot::Common(_)), "common ones first");
+                    *read_by.entry(exhibit.peer).or_default() += 1;
+                }
+            }
+        }
+        // 50 rounds x 20 critics x 6 exhibits over 20 peers: 300 each.
+        assert!(
+            read_by.values().all(|count| (200..400).contains(count)),
+            "{read_by:?}"
+        );
+    }
+
+    #[test]
+    fn in_a_small_swarm_every_common_exhibit_is_read_by_every_other_peer() {
+        let mut manifest = sim::manifest();
+        manifest.answer.common = 2;
+        manifest.critique.groups = 6;
+        let all: Vec<Slot> = slots(&manifest).collect();
+        for critic in peers(4) {
+            let answered = peers(4).into_iter().map(|peer| (peer, all.clone()));
+            let read: BTreeSet<(PeerId, Slot)> = reading(&manifest, BEACON, critic, answered)
+                .into_iter()
+                .map(|exhibit| (exhibit.peer, exhibit.slot))
+                .collect();
+            let common = |peer| [(peer, Slot::Common(0)), (peer, Slot::Common(1))];
+            let others = peers(4).into_iter().filter(|peer| *peer != critic);
+            assert_eq!(read, others.flat_map(common).collect());
+        }
+    }
+
+    #[test]
+    fn only_what_is_on_show_may_be_read() {
+        let manifest = sim::manifest();
+        let [one, other] = [PeerId([1; 32]), PeerId([2; 32])];
+        let slot = Slot::Own(1);
+        let shown = exhibit(&manifest, BEACON, other, slot).unwrap();
+        for completion in 0..manifest.answer.size {
+            let target = |peer| Exhibit {
+                peer,
+                slot,
+                completion,
+            };
+            let allowed = may_read(&manifest, BEACON, one, &target(other));
+            assert_eq!(allowed, completion == shown);
+            assert!(!may_read(&manifest, BEACON, one, &target(one)));
+        }
+    }
+
+    #[test]
+    fn a_ranking_is_of_all_and_another_for_each_observer() {
+        let rank = |observer| ranked(b"test", BEACON, observer, peers(10));
+        let sorted = |mut order: Vec<PeerId>| {
+            order.sort_unstable();
+            order
+        };
+        assert_eq!(sorted(rank(None)), peers(10));
+        assert_ne!(rank(None), rank(Some(PeerId([1; 32]))));
+        let reversed = ranked(b"test", BEACON, None, peers(10).into_iter().rev());
+        assert_eq!(rank(None), reversed);
+    }
+}

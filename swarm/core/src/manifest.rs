@@ -401,3 +401,6 @@ fn invalid(key: &str, why: String) -> ManifestError {
         why,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -258,3 +258,6 @@ fn check_shape(payload: &Payload) -> Result<(), RejectReason> {
 fn signed(body: &[u8]) -> Vec<u8> {
     [CONTEXT, body].concat()
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,3 +49,27 @@ pub fn shown(board: &Scoreboard<PeerId>) -> Vec<ScoreRow> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_scores_itself_and_an_address_is_one_voice() {
+        let board = rewards::judge(
+            &tasks::Registry::builtin(),
+            &rewards::Included::default(),
+            &rewards::JudgeSettings::default(),
+        );
+        let [one, other] = [Address([1; 20]), Address([2; 20])];
+        let addresses = BTreeMap::from([
+            (PeerId([1; 32]), one),
+            (PeerId([2; 32]), other),
+            (PeerId([3; 32]), other),
+        ]);
+        let rows = rows(&board, &addresses);
+        assert_eq!(rows, BTreeMap::from([(one, 0), (other, 0)]));
+        assert_eq!(card(&rows, one), [(one, UNSCORED), (other, 0)]);
+        assert_eq!(card(&rows, Address([9; 20])), [(one, 0), (other, 0)]);
+    }
+}

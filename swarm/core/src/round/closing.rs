@@ -37,7 +37,6 @@ impl Machine {
         let Some(judged) = &round.judged else {
             return;
         };
-        // Signed once a round, whatever is learned later.
         if judged.included != Some(included) || round.cards.contains_key(&me) {
             return;
         }

@@ -52,7 +52,7 @@ impl Machine {
             Some(format!(
                 "{} of {} witnesses listed what they saw, and more than two thirds must agree",
                 round.witnesses_in(),
-                opened.committee.len()
+                opened.seats
             ))
         } else if lacking > 0 {
             Some(format!(
@@ -140,11 +140,12 @@ impl Machine {
             .opened
             .as_ref()
             .is_some_and(|opened| opened.source == BeaconSource::Chain);
-        let unsigned = !round.cards.contains_key(&me);
+        let unsigned = !round.closing.signed;
         let witnesses: Vec<PeerId> = round.cards.keys().copied().collect();
         if let (Some(included), Some(address), true) =
             (agreed, self.witness(number, me), chained && unsigned)
         {
+            self.round_mut(number).closing.signed = true;
             self.effects.push(Effect::SignScorecard(ScorecardRequest {
                 round: number,
                 included,

@@ -163,7 +163,8 @@ impl Machine {
                 expect,
             } => self.start(first_round, last_round, expect.into()),
             _ if !self.running => {}
-            Input::Tick => {}
+            // The timer is spent; what is left to wait for is asked for again.
+            Input::Tick => self.timer = None,
             Input::Announcement(announcement) => {
                 let from = announcement.peer;
                 let outcome = self.receive(announcement);
@@ -223,6 +224,7 @@ impl Machine {
         let opened = Opened {
             beacon,
             source: BeaconSource::Chain,
+            seats: committee.len(),
             committee: committee.into_iter().collect(),
         };
         let round = self.round_mut(number);
@@ -428,3 +430,6 @@ fn waits(round: &Round, said: &Said, at: Position) -> bool {
         _ => round.number == at.round && said.phase == at.phase,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -91,3 +91,44 @@ pub(super) fn round_at(manifest: &Manifest, least: u64, now: u64) -> u64 {
     let open = now < deadline(manifest, current, Phase::Answer, now);
     least.max(if open { current } else { current + 1 })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim;
+
+    fn clocked() -> Manifest {
+        let mut manifest = sim::manifest();
+        manifest.pace = Pace::Clock {
+            genesis_ms: 1_000,
+            length_ms: 10_000,
+        };
+        manifest
+    }
+
+    #[test]
+    fn an_eager_stage_is_as_long_as_the_manifest_says() {
+        let manifest = sim::manifest();
+        assert_eq!(deadline(&manifest, 7, Phase::Answer, 500), 5_500);
+        assert_eq!(round_at(&manifest, 7, 500), 7);
+        assert_eq!(start_of(&manifest, 7), None);
+    }
+
+    #[test]
+    fn under_a_clock_the_stages_share_the_round() {
+        let manifest = clocked();
+        let ends = DIVIDED.map(|phase| deadline(&manifest, 2, phase, 0));
+        assert!(ends.is_sorted_by(|a, b| a < b), "{ends:?}");
+        // The last stage ends where the next round begins.
+        assert_eq!(ends[5], 31_000);
+        assert_eq!(start_of(&manifest, 3), Some(31_000));
+    }
+
+    #[test]
+    fn a_round_whose_answers_are_over_is_not_begun() {
+        let manifest = clocked();
+        assert_eq!(round_at(&manifest, 0, 21_001), 2);
+        assert_eq!(round_at(&manifest, 0, 30_000), 3);
+        assert_eq!(round_at(&manifest, 5, 21_001), 5);
+    }
+}

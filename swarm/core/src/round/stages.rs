@@ -1,6 +1,6 @@
 //! The way through a round: which phase follows which, and when.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::state::Opened;
 use super::{Effect, Machine, pace};
@@ -112,7 +112,7 @@ impl Machine {
     /// The beacon and the witnesses of a round that no chain opens.
     fn offline(&self, number: u64) -> Opened {
         let beacon = draw::offline_beacon(self.id, number);
-        let mut addresses: std::collections::BTreeMap<_, _> = self
+        let mut addresses: BTreeMap<_, _> = self
             .roster
             .present()
             .filter_map(|(id, peer)| Some((id, peer.address?)))
@@ -120,10 +120,12 @@ impl Machine {
         addresses.insert(self.config.me, self.config.address);
         let order = draw::ranked(b"committee", beacon, None, addresses.keys().copied());
         let drawn = order.into_iter().take(COMMITTEE);
+        let committee: BTreeMap<_, _> = drawn.map(|peer| (peer, addresses[&peer])).collect();
         Opened {
             beacon,
             source: BeaconSource::Offline,
-            committee: drawn.map(|peer| (peer, addresses[&peer])).collect(),
+            seats: committee.len(),
+            committee,
         }
     }
 

@@ -19,12 +19,15 @@ pub(super) struct Opened {
     pub(super) beacon: Beacon,
     pub(super) source: BeaconSource,
     pub(super) committee: BTreeMap<PeerId, Address>,
+    /// How many witnesses were drawn, those that no peer here stands for
+    /// among them.
+    pub(super) seats: usize,
 }
 
 impl Opened {
     /// More than two thirds.
     pub(super) fn needed(&self) -> usize {
-        2 * self.committee.len() / 3 + 1
+        2 * self.seats / 3 + 1
     }
 }
 
@@ -119,6 +122,9 @@ pub(super) struct Judged {
 /// How far a judged round is from the ledger.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Closing {
+    /// This peer was asked for its card: it signs once a round, whatever it
+    /// learns later.
+    pub(super) signed: bool,
     /// When a quorum was first there.
     pub(super) quorum_ms: Option<u64>,
     /// This peer's turn to relay it, once there is a quorum.
