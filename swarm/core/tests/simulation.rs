@@ -19,7 +19,7 @@ const LIES: [Lie; 8] = [
 ];
 
 /// A scenario in which anything may go wrong, all of it from the seed.
-pub fn mixed(seed: u64) -> Scenario {
+fn mixed(seed: u64) -> Scenario {
     let mut dice = Seed::derive(&[b"mixed", &seed.to_le_bytes()]).draw();
     let peers = 3 + dice.index(5);
     let rounds = 3 + dice.below(2);
@@ -57,7 +57,12 @@ pub fn mixed(seed: u64) -> Scenario {
 }
 
 /// What holds whatever goes wrong.
-fn check(what: &str, report: &Report) {
+fn check(what: &str, scenario: &Scenario, report: &Report) {
+    let crashes = scenario.faults.iter().filter_map(|fault| match fault {
+        Fault::Crash { peer, .. } => Some(*peer),
+        _ => None,
+    });
+    let crashed: BTreeSet<usize> = crashes.collect();
     assert!(report.finished, "{what}: not finished");
     // Who included the same set reached the same scoreboard.
     for ((round, included), boards) in report.scoreboards() {
@@ -79,16 +84,26 @@ fn check(what: &str, report: &Report) {
                 );
             }
         }
-        for (round, times) in ended {
-            assert_eq!(times, 1, "{what}: peer {peer} ended round {round} again");
+        for (round, times) in &ended {
+            assert_eq!(*times, 1, "{what}: peer {peer} ended round {round} again");
+        }
+        // What was begun was ended, unless the process died in between.
+        if !crashed.contains(&peer) {
+            let opened = events.iter().filter_map(|(_, event)| match event {
+                Event::RoundOpened { round, .. } => Some(*round),
+                _ => None,
+            });
+            let opened: BTreeSet<u64> = opened.collect();
+            let ended: BTreeSet<u64> = ended.into_keys().collect();
+            assert_eq!(opened, ended, "{what}: peer {peer}");
         }
     }
 }
 
-fn all_settled(what: &str, report: &Report, rounds: u64) {
-    check(what, report);
+fn all_settled(what: &str, scenario: &Scenario, report: &Report) {
+    check(what, scenario, report);
     let settled: Vec<u64> = report.settled.keys().copied().collect();
-    assert_eq!(settled, (1..=rounds).collect::<Vec<_>>(), "{what}");
+    assert_eq!(settled, (1..=scenario.rounds).collect::<Vec<_>>(), "{what}");
 }
 
 #[test]
@@ -97,7 +112,7 @@ fn a_hundred_swarms_come_through_whatever_goes_wrong() {
     for seed in 0..100 {
         let scenario = mixed(seed);
         let report = run(&scenario);
-        check(&format!("seed {seed}"), &report);
+        check(&format!("seed {seed}"), &scenario, &report);
         settled += report.settled.len() as u64;
         rounds += scenario.rounds;
     }
@@ -119,8 +134,9 @@ fn equal_scenarios_run_equally() {
 fn an_honest_swarm_settles_every_round_and_waits_for_no_deadline() {
     for seed in 0..10 {
         let what = format!("seed {seed}");
-        let report = run(&Scenario::new(seed, 4, 3));
-        all_settled(&what, &report, 3);
+        let scenario = Scenario::new(seed, 4, 3);
+        let report = run(&scenario);
+        all_settled(&what, &scenario, &report);
         for (_, event) in report.events.iter().flatten() {
             match event {
                 Event::StageEnded { ended_by, .. } => assert_eq!(*ended_by, EndedBy::AllIn),
@@ -136,8 +152,9 @@ fn an_honest_swarm_settles_every_round_and_waits_for_no_deadline() {
 
 #[test]
 fn one_peer_alone_is_a_swarm() {
-    let report = run(&Scenario::new(3, 1, 3));
-    all_settled("alone", &report, 3);
+    let scenario = Scenario::new(3, 1, 3);
+    let report = run(&scenario);
+    all_settled("alone", &scenario, &report);
     assert!(report.ended(0).iter().all(|round| round.answers == 12));
 }
 
@@ -147,8 +164,9 @@ fn the_order_in_which_messages_arrive_does_not_matter() {
         let mut slow = Scenario::new(seed, 5, 2);
         slow.link.latency_ms = (1, 900);
         slow.link.twice = 30;
-        let (fast, slow) = (run(&Scenario::new(seed, 5, 2)), run(&slow));
-        all_settled(&format!("seed {seed}"), &slow, 2);
+        let scenario = slow;
+        let (fast, slow) = (run(&Scenario::new(seed, 5, 2)), run(&scenario));
+        all_settled(&format!("seed {seed}"), &scenario, &slow);
         assert_eq!(fast.scoreboards().keys().count(), 2, "seed {seed}");
         assert_eq!(
             fast.scoreboards()
@@ -172,7 +190,7 @@ fn with_one_of_four_gone_rounds_still_settle() {
         // Anywhere in the first three rounds.
         let at_ms = 300 + seed * 200;
         scenario.faults = vec![Fault::Crash { peer: 3, at_ms }];
-        all_settled(&format!("seed {seed}"), &run(&scenario), 5);
+        all_settled(&format!("seed {seed}"), &scenario, &run(&scenario));
     }
 }
 
@@ -190,7 +208,7 @@ fn a_crashed_peer_is_waited_for_once_and_seen_again_when_it_is_back() {
         },
     ];
     let report = run(&scenario);
-    all_settled("back", &report, 8);
+    all_settled("back", &scenario, &report);
     let gone = report.ids[3];
     for peer in 0..3 {
         let of = |wanted: fn(&Event) -> Option<swarm_core::ids::PeerId>| {
@@ -220,7 +238,7 @@ fn a_late_joiner_begins_with_an_answer_stage_and_is_counted() {
         let at_ms = 2_500 + seed * 250;
         scenario.faults = vec![Fault::Start { peer: 3, at_ms }];
         let report = run(&scenario);
-        all_settled(&format!("seed {seed}"), &report, 6);
+        all_settled(&format!("seed {seed}"), &scenario, &report);
         let stages: Vec<(u64, Stage)> = report.events[3]
             .iter()
             .filter_map(|(_, event)| match event {
@@ -250,7 +268,7 @@ fn everyone_killed_and_started_again_goes_on() {
             scenario.faults.push(Fault::Start { peer, at_ms });
         }
         let report = run(&scenario);
-        check(&format!("seed {seed}"), &report);
+        check(&format!("seed {seed}"), &scenario, &report);
         // The round under way is lost, nothing else.
         assert!(
             report.settled.len() >= 5,
@@ -270,7 +288,7 @@ fn without_the_chain_rounds_go_on_unsettled_and_settle_again_later() {
             peers: BTreeSet::new(),
         }];
         let report = run(&scenario);
-        check(&format!("seed {seed}"), &report);
+        check(&format!("seed {seed}"), &scenario, &report);
         let mut sources: BTreeMap<u64, BTreeSet<bool>> = BTreeMap::new();
         for (_, event) in report.events.iter().flatten() {
             if let Event::RoundOpened { round, source, .. } = event {
@@ -302,7 +320,7 @@ fn a_peer_without_the_chain_is_not_called_a_liar() {
         peers: BTreeSet::from([2]),
     }];
     let report = run(&scenario);
-    all_settled("one without chain", &report, 4);
+    all_settled("one without chain", &scenario, &report);
     for peer in 0..4 {
         assert!(
             report.refusals(peer).is_empty(),
@@ -322,7 +340,7 @@ fn a_network_split_in_two_comes_together_again() {
             group: BTreeSet::from([0, 1]),
         }];
         let report = run(&scenario);
-        check(&format!("seed {seed}"), &report);
+        check(&format!("seed {seed}"), &scenario, &report);
         let last = report.settled.keys().next_back().copied();
         assert_eq!(last, Some(16), "seed {seed}: {:?}", report.settled.keys());
         let summary = report.ended(0).pop().cloned().unwrap();
@@ -337,7 +355,7 @@ fn a_liar_neither_stops_the_swarm_nor_gains() {
         let mut scenario = Scenario::new(seed, 6, 4);
         scenario.faults = vec![Fault::Liar { peer: 5, lie }];
         let report = run(&scenario);
-        all_settled(&what, &report, 4);
+        all_settled(&what, &scenario, &report);
         let (liar, address) = (report.ids[5], report.addresses[5]);
         let scored = report.scoreboards();
         for ((round, included), boards) in &scored {
@@ -394,7 +412,7 @@ fn under_a_clock_rounds_begin_on_time() {
         },
     ];
     let report = run(&scenario);
-    check("clock", &report);
+    check("clock", &scenario, &report);
     assert!(report.settled.len() >= 4, "{:?}", report.settled.keys());
     for (at, event) in report.events.iter().flatten() {
         if let Event::RoundOpened { round, .. } = event {
@@ -409,8 +427,9 @@ fn under_a_clock_rounds_begin_on_time() {
 
 #[test]
 fn a_swarm_of_forty_settles_with_sixteen_witnesses() {
-    let report = run(&Scenario::new(2, 40, 2));
-    all_settled("forty", &report, 2);
+    let scenario = Scenario::new(2, 40, 2);
+    let report = run(&scenario);
+    all_settled("forty", &scenario, &report);
     for settled in report.settled.values() {
         assert!((11..=16).contains(&settled.witnesses.len()));
         assert_eq!(settled.scores.len(), 40);

@@ -26,7 +26,10 @@ impl Machine {
                     return self.open(swarm.round);
                 }
                 // Under way and past its answers: begin with the next.
-                self.join(swarm.round + 1, pace::longest(&self.config.manifest));
+                self.join(
+                    swarm.round.saturating_add(1),
+                    pace::longest(&self.config.manifest),
+                );
                 false
             }
             Some(_) if !clocked => {
@@ -71,7 +74,7 @@ impl Machine {
         );
         let lag = if sampling { 1 } else { 2 };
         let joining = matches!(self.at.phase, Phase::Join | Phase::Rest);
-        if self.clocked() || joining || swarm.round < self.at.round + lag {
+        if self.clocked() || joining || swarm.round < self.at.round.saturating_add(lag) {
             return;
         }
         let left = self.at.round;

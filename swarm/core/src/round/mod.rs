@@ -11,7 +11,7 @@
 //! | what goes in | what comes out |
 //! | --- | --- |
 //! | `Start` | `Publish(Hello)`, `SetTimer`; the node listens for peers |
-//! | `Announcement`s, then `Tick` | `OpenRound { round }`: ask the chain to open the round, or to tell its beacon if it is open |
+//! | `Announcement`s, then `Tick` | `Publish(Hello)`, `OpenRound { round }`: ask the chain to open the round, or to tell its beacon if it is open |
 //! | `RoundOpened` | `Emit(RoundOpened)`, `Emit(StageStarted)`, `Sample { kind: Answer }` |
 //! | `Sampled { kind: Answer }` | `Serve` the batch, `Publish(Have)` |
 //! | `Announcement(Have)` of a peer | `Fetch` |
@@ -19,28 +19,45 @@
 //! | `Sampled { kind: Critique }` | `Publish(Commit)`; when all have committed: `Serve`, `Publish(Have)` |
 //! | `Body`s of critiques | when all are in: `Sample { kind: Resolve }` |
 //! | `Sampled { kind: Resolve }` | `Serve`, `Publish(Have)`; when all are in, a witness does `Publish(Inclusion)` |
-//! | `Announcement(Inclusion)`s | when the witnesses have spoken: `Emit(Judged)`, `SignScorecard` (a witness), `Train` |
+//! | `Announcement(Inclusion)`s | when the witnesses have spoken: `Emit(Judged)`, `SignScorecard` (a witness), `Emit(GroupJudged)`, `Train` |
 //! | `CardSigned` | `Publish(Attestation)` |
 //! | `Announcement(Attestation)`s | with a quorum, in a drawn order: `Settle` |
 //! | `Trained` | `Publish(Checkpoint)`, then the next `OpenRound` |
-//! | `Settled` (may come rounds later) | `Emit(RoundEnded)`, `Retire` |
+//! | `Settled` (may come rounds later) | `Emit(RoundEnded)` |
+//!
+//! A stage with nothing to sample asks for nothing; an empty body says so. At
+//! any time: `Fetch` again, `Publish` again, `SetTimer`, `Emit`. `Retire` comes
+//! when a round begins whose predecessors' bodies nobody needs any more.
 //!
 //! # What the shell promises
 //! - Announcements were [verified](crate::message::verify), and those that
 //!   carry an attestation also against [`Machine::witness`]; what fails goes
-//!   in as [`Input::Refused`], to be counted.
+//!   in as [`Input::Refused`], to be counted. An attestation for which
+//!   `witness` knows nobody is dropped: it is repeated.
 //! - Every `Sample` is answered by one `Sampled`, every `Train` by one
 //!   `Trained`, in the order asked. Late is fine; the machine does not wait
 //!   past its deadline.
 //! - One timer: a `SetTimer` replaces the one before. Early or extra `Tick`s do
-//!   no harm.
-//! - `RoundOpened` goes in for every round the chain opens, asked for or not.
+//!   no harm: each is answered by the time that is left to wait for.
+//! - `RoundOpened` goes in for every round the chain opens, asked for or not;
+//!   a round that can no longer be opened is answered by the last that was.
+//!   `OpenRound` and `Settle` are tried until they succeed or are overtaken.
+//! - It ends when [`Machine::is_done`], which is after the last round's
+//!   `RoundEnded`, and also when the last round went on without this peer.
 //!
 //! # What the machine promises
-//! - A round always ends, whatever peers and chain do.
+//! - A round always ends, whatever peers and chain do; every round that was
+//!   opened here gets one `RoundEnded`.
 //! - Equal inputs at equal times give equal effects.
 //! - What a round comes to depends on the set of bodies that a quorum of
 //!   witnesses listed, not on the order in which anything arrived.
+//! - It signs one scorecard a round, and answers each item once.
+//!
+//! # Where things are
+//! `api` is what goes in and out; `join` begins and catches up,
+//! `stages` goes from phase to phase, `pace` says when; `receive` takes in what
+//! peers say, `sampling` what the policy wrote; `gallery` is what is on show;
+//! `judging`, `training` and `closing` are the end of a round.
 
 mod api;
 mod closing;
@@ -343,7 +360,7 @@ impl Machine {
             }
             return;
         }
-        if behind >= at || behind.round + 1 < at.round {
+        if behind >= at || behind.round.saturating_add(1) < at.round {
             return;
         }
         let Some(round) = self.rounds.get_mut(&behind.round) else {
@@ -415,7 +432,7 @@ impl Machine {
             .filter(|(_, peer)| match peer.at.phase {
                 Phase::Join => peer.at.round == number,
                 Phase::Rest if !clocked => peer.at.round >= number && peer.since <= number,
-                _ => peer.at.round + 1 >= number && peer.since <= number,
+                _ => peer.at.round.saturating_add(1) >= number && peer.since <= number,
             })
             .map(|(id, _)| id)
             .collect()

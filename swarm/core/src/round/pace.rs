@@ -89,7 +89,11 @@ pub(super) fn round_at(manifest: &Manifest, least: u64, now: u64) -> u64 {
     };
     let current = now.saturating_sub(genesis_ms) / length_ms;
     let open = now < deadline(manifest, current, Phase::Answer, now);
-    least.max(if open { current } else { current + 1 })
+    least.max(if open {
+        current
+    } else {
+        current.saturating_add(1)
+    })
 }
 
 #[cfg(test)]

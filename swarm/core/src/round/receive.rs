@@ -93,7 +93,7 @@ impl Machine {
 
     fn apply(&mut self, number: u64, peer: PeerId, payload: Payload) -> Outcome {
         let kept = self.rounds.contains_key(&number);
-        let near = number == self.at.round || number == self.at.round + 1;
+        let near = number == self.at.round || number == self.at.round.saturating_add(1);
         match payload {
             Payload::Hello { .. } | Payload::Leave | Payload::Checkpoint { .. } => {
                 return Outcome::Applied;
@@ -272,7 +272,7 @@ impl Machine {
         let Some(round) = self.rounds.get(&number) else {
             return wanted;
         };
-        let past = number + 1 < self.at.round;
+        let past = number.saturating_add(1) < self.at.round;
         if round.opened.is_none() || round.closing.tx.is_some() || past {
             return wanted;
         }

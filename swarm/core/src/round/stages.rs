@@ -30,7 +30,7 @@ impl Machine {
     fn step(&mut self) -> bool {
         match self.at.phase {
             Phase::Join => self.step_join(),
-            Phase::Rest => self.now >= self.deadline && self.open(self.at.round + 1),
+            Phase::Rest => self.now >= self.deadline && self.open(self.at.round.saturating_add(1)),
             Phase::Open => self.step_open(),
             Phase::Train => {
                 let over = self.round().is_none_or(|round| round.over);
@@ -57,7 +57,7 @@ impl Machine {
         if let Some(start) = pace::start_of(&self.config.manifest, number)
             && self.now < start
         {
-            self.rest(number - 1, start);
+            self.rest(number.saturating_sub(1), start);
             return false;
         }
         self.roster.renew_budgets();
@@ -296,7 +296,7 @@ impl Machine {
         if let Some(summary) = &mut self.round_mut(number).summary {
             summary.wall_s = wall_ms as f64 / 1000.0;
         }
-        self.open(number + 1)
+        self.open(number.saturating_add(1))
     }
 
     /// Lets go of what no later round needs.

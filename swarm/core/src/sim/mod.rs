@@ -11,6 +11,7 @@
 //! ```
 
 mod chain;
+mod lies;
 mod policy;
 mod world;
 

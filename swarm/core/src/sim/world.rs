@@ -8,10 +8,9 @@ use tasks::{Draw, Registry, Seed};
 use super::chain::{Ledger, sign};
 use super::policy::AnswerBook;
 use super::{Fault, Lie, Report, Scenario};
-use crate::body::{self, Body};
 use crate::event::Event;
 use crate::ids::{Address, Beacon, Hash, PeerId};
-use crate::message::{Announcement, BodyKind, BodyRef, Card, EvmSignature, Payload};
+use crate::message::{Announcement, BodyKind, EvmSignature, Payload};
 use crate::round::{Config, Effect, Input, Machine, SampleRequest, Settlement};
 
 /// Nothing takes longer, unless something never ends.
@@ -33,16 +32,16 @@ enum Happening {
     Settle(Settlement),
 }
 
-struct Node {
+pub(super) struct Node {
     machine: Option<Machine>,
     /// Counts lives: what was sent to an earlier one is lost.
     life: u32,
     timer: Option<u64>,
-    store: BTreeMap<Hash, Vec<u8>>,
+    pub(super) store: BTreeMap<Hash, Vec<u8>>,
     /// The last round it opened, which is all a restart knows.
     opened: u64,
     beacons: BTreeMap<u64, Beacon>,
-    lie: Option<Lie>,
+    pub(super) lie: Option<Lie>,
     /// When its policy is free.
     busy_until: u64,
 }
@@ -51,8 +50,8 @@ pub(super) struct World<'a> {
     scenario: &'a Scenario,
     registry: Registry,
     ids: Vec<PeerId>,
-    addresses: Vec<Address>,
-    nodes: Vec<Node>,
+    pub(super) addresses: Vec<Address>,
+    pub(super) nodes: Vec<Node>,
     ledger: Ledger,
     book: AnswerBook,
     dice: Draw,
@@ -326,12 +325,7 @@ impl<'a> World<'a> {
                 requests,
                 ..
             } => self.sample(peer, round, kind, &requests),
-            Effect::SignScorecard(mut request) => {
-                if self.nodes[peer].lie == Some(Lie::FalseScores) {
-                    for (_, score) in &mut request.scores {
-                        *score = (*score).max(999_999);
-                    }
-                }
+            Effect::SignScorecard(request) => {
                 let signature = sign(self.addresses[peer], request.included, &request.scores);
                 let input = Input::CardSigned {
                     round: request.round,
@@ -415,58 +409,6 @@ impl<'a> World<'a> {
                 }
             }
         }
-    }
-
-    /// What one peer tells another: the truth, unless it lies.
-    fn told(&mut self, peer: usize, to: usize, mut said: Announcement) -> Option<Announcement> {
-        let Some(lie) = self.nodes[peer].lie else {
-            return Some(said);
-        };
-        match (lie, &mut said.payload) {
-            (Lie::TwoFaced, Payload::Have { body, .. }) => body.hash.0[0] ^= to as u8,
-            (Lie::Withhold, Payload::Have { kind, .. }) if *kind == BodyKind::Critique => {
-                return None;
-            }
-            (Lie::OnlyMine, Payload::Inclusion { entries }) => {
-                entries.retain(|hash| self.nodes[peer].store.contains_key(hash));
-            }
-            (Lie::FarAhead, _) => said.at.round += 1_000,
-            (Lie::FalseScores, Payload::Attestation(card)) => {
-                self.falsify(peer, card);
-            }
-            (Lie::EasierItems, Payload::Have { body, kind }) if *kind == BodyKind::Answer => {
-                *body = self.easier(peer, *body);
-            }
-            _ => {}
-        }
-        Some(said)
-    }
-
-    fn falsify(&self, peer: usize, card: &mut Card) {
-        for (address, score) in &mut card.scores {
-            if *address != self.addresses[peer] {
-                *score = 999_999;
-            }
-        }
-        card.signature = sign(self.addresses[peer], card.included, &card.scores);
-    }
-
-    /// The same batch, said to be of another level.
-    fn easier(&mut self, peer: usize, body: BodyRef) -> BodyRef {
-        let store = &mut self.nodes[peer].store;
-        let Some(Ok(Body::Answer(mut batch))) = store
-            .get(&body.hash)
-            .map(|bytes| body::decode(bytes, u32::MAX))
-        else {
-            return body;
-        };
-        for group in &mut batch.groups {
-            group.level += 1;
-        }
-        let (hash, bytes) = Body::Answer(batch).encode();
-        let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        store.insert(hash, bytes);
-        BodyRef { hash, bytes: size }
     }
 
     fn fetch(&mut self, peer: usize, hash: Hash, size: u32, from: &[PeerId]) {
