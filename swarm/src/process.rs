@@ -536,17 +536,15 @@ fn report(outcomes: &[Outcome], reputation: Vec<ReputationRow>, started: Instant
     let (mut before, mut after) = (Vec::new(), Vec::new());
     let mut time_s: BTreeMap<String, f64> = BTreeMap::new();
     for outcome in outcomes {
-        if let (Some(first), Some(last)) = (&outcome.before, &outcome.after) {
-            before.push(first.clone());
-            after.push(last.clone());
-            by_peer.insert(
-                outcome.name.clone(),
-                BeforeAfter {
-                    before: first.clone(),
-                    after: last.clone(),
-                },
-            );
-        }
+        before.extend(outcome.before.clone());
+        after.extend(outcome.after.clone());
+        by_peer.insert(
+            outcome.name.clone(),
+            BeforeAfter {
+                before: outcome.before.clone(),
+                after: outcome.after.clone(),
+            },
+        );
         for (what, seconds) in &outcome.time_s {
             *time_s.entry(what.clone()).or_default() += seconds;
         }

@@ -13,10 +13,11 @@ pub struct Report {
     pub rounds: Vec<RoundSummary>,
     /// The ledger at the end, highest first.
     pub reputation: Vec<ReputationRow>,
-    /// Held-out accuracy, the mean over this process's peers.
-    pub eval: BeforeAfter<EvalReport>,
+    /// Held-out accuracy, the mean over this process's peers; null where a run
+    /// that was stopped early did not get to it.
+    pub eval: BeforeAfter<Option<EvalReport>>,
     /// The same for each peer.
-    pub eval_by_peer: BTreeMap<String, BeforeAfter<EvalReport>>,
+    pub eval_by_peer: BTreeMap<String, BeforeAfter<Option<EvalReport>>>,
     /// Where the time went, in seconds, summed over this process's peers.
     pub time_s: BTreeMap<String, f64>,
     /// Seconds from the start of the process to the first round's opening.
@@ -45,9 +46,10 @@ pub struct BeforeAfter<T> {
     pub after: T,
 }
 
-/// The mean of several peers' reports on the same items.
-pub fn mean(reports: &[EvalReport]) -> EvalReport {
-    let count = reports.len().max(1) as f64;
+/// The mean of several peers' reports on the same items; `None` without any.
+pub fn mean(reports: &[EvalReport]) -> Option<EvalReport> {
+    let items = reports.first()?.items;
+    let count = reports.len() as f64;
     let average = |read: fn(&EvalReport) -> f64| reports.iter().map(read).sum::<f64>() / count;
     let mut tasks: BTreeMap<String, TaskEval> = BTreeMap::new();
     for (name, eval) in reports.iter().flat_map(|report| &report.tasks) {
@@ -61,13 +63,13 @@ pub fn mean(reports: &[EvalReport]) -> EvalReport {
         entry.sampled += eval.sampled / count;
         entry.format_rate += eval.format_rate / count;
     }
-    EvalReport {
+    Some(EvalReport {
         greedy: average(|report| report.greedy),
         sampled: average(|report| report.sampled),
         format_rate: average(|report| report.format_rate),
-        items: reports.first().map_or(0, |report| report.items),
+        items,
         tasks,
-    }
+    })
 }
 
 #[cfg(test)]
@@ -91,7 +93,8 @@ mod tests {
                 },
             )]),
         };
-        let mean = mean(&[report(0.2), report(0.6)]);
+        assert_eq!(mean(&[]), None);
+        let mean = mean(&[report(0.2), report(0.6)]).unwrap();
         assert!((mean.greedy - 0.4).abs() < 1e-12);
         assert!((mean.sampled - 0.2).abs() < 1e-12);
         assert!((mean.tasks["add"].greedy - 0.4).abs() < 1e-12);
