@@ -25,7 +25,7 @@ use corpus::{Corpus, Example, Mix};
 use policy::kernel::{Sequence, differentiate};
 use policy::{AdamW, Decoder, Gradients, Muon, Optimizer, Rates, Schedule, Tokenizer, clip_factor};
 use serde::Serialize;
-use tasks::Registry;
+use tasks::{Registry, SPECIAL_TOKENS};
 
 /// Pre-train the embedded base model.
 #[derive(Debug, Clone, Parser, Serialize)]
@@ -74,6 +74,9 @@ fn main() -> Result<()> {
     let mut corpus = Corpus::new(&registry, mix.clone(), arguments.seed ^ 0x746f_6b65_6e73);
     let tokenizer_json = tokens::train((0..20_000).map(|_| corpus.draw()))?;
     let tokenizer = Tokenizer::from_bytes(&tokenizer_json)?;
+    for tag in SPECIAL_TOKENS {
+        anyhow::ensure!(tokenizer.encode(tag)?.len() == 1, "{tag} is not one token");
+    }
     let config = tokens::config(tokenizer.vocab_size());
     let decoder = Decoder::random(config.clone(), arguments.seed, &Device::Cpu)?;
     let parameters: usize = decoder

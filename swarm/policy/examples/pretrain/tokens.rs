@@ -71,6 +71,13 @@ pub(crate) fn train(examples: impl Iterator<Item = Example>) -> Result<Vec<u8>> 
     tokenizer
         .train(&mut trainer, texts.iter())
         .map_err(|error| anyhow!("training the tokenizer: {error}"))?;
+    // The trainer reserves ids only for special tokens. But to the policy a
+    // special token is one that no message may write, while tags are written
+    // by messages: there each must stay one token.
+    let tags = SPECIAL_TOKENS.map(|tag| AddedToken::from(tag, false).normalized(false));
+    tokenizer
+        .add_tokens(tags)
+        .map_err(|error| anyhow!("adding the tags: {error}"))?;
     Ok(tokenizer
         .to_string(true)
         .map_err(|error| anyhow!("writing the tokenizer: {error}"))?
