@@ -39,7 +39,7 @@ const MINING_PATIENCE: Duration = Duration::from_secs(45);
 /// How often a fee is raised before giving up.
 const FEE_RAISES: u32 = 4;
 /// How often a number that somebody else has used is replaced by a fresh one.
-const NONCE_RETRIES: u32 = 5;
+const NONCE_RETRIES: u32 = 32;
 
 /// A chain, by name: what a manifest or a command line says of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

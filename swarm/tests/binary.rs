@@ -1,7 +1,10 @@
 //! The binary as a user runs it: headless, resumed, killed, joined by other
 //! processes, and given bad input.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic; its helpers are not test functions")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may panic; its helpers are not test functions"
+)]
 
 mod support;
 
