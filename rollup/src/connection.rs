@@ -105,25 +105,31 @@ struct Job {
 
 /// A chain's JSON-RPC; nothing is asked yet.
 pub(crate) fn provider_of(rpc: &str) -> Result<RootProvider<AnyNetwork>, LedgerError> {
-    let url: reqwest::Url = rpc
-        .parse()
-        .map_err(|error| LedgerError::Profile(format!("rpc = {rpc:?}: {error}")))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(LedgerError::Profile(format!(
-            "rpc = {rpc:?}: only http and https can be used"
-        )));
-    }
+    let wrong = |what: String| LedgerError::Profile(format!("rpc = {rpc:?}: {what}"));
+    let url: reqwest::Url = rpc.parse().map_err(|error| wrong(format!("{error}")))?;
     // Without one, reqwest panics. Fails only if there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut client = reqwest::Client::builder().timeout(REQUEST_TIMEOUT);
+    match url.scheme() {
+        "https" => {}
+        // A bare machine has no certificates, and needs none to reach its own devnet.
+        "http" => client = client.tls_certs_only([]),
+        other => {
+            return Err(wrong(format!(
+                "only http and https can be used, not {other}"
+            )));
+        }
+    }
     let local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
-    let client = reqwest::Client::builder()
-        .timeout(REQUEST_TIMEOUT)
+    if local {
+        // A proxy cannot know what is on this machine.
+        client = client.no_proxy();
+    }
+    let client = client
         .build()
-        .map_err(|error| LedgerError::Profile(format!("http client: {error}")))?;
-    Ok(RootProvider::new(RpcClient::new(
-        Http::with_client(client, url),
-        local,
-    )))
+        .map_err(|error| wrong(format!("no http client: {error:?}")))?;
+    let client = RpcClient::new(Http::with_client(client, url), local);
+    Ok(RootProvider::new(client))
 }
 
 impl Connection {
