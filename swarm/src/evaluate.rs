@@ -1,11 +1,12 @@
 //! Held-out accuracy: items whose questions neither pre-training nor any round
 //! ever draws (`tasks::held_out`), so a rise is learning and not memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use policy::{ChatMessage, Policy, Request};
 use swarm_core::event::{EvalReport, TaskEval};
+use swarm_core::manifest::Manifest;
 use tasks::{EnvId, Environment, Item, Registry, Seed};
 
 /// Longest completion, in tokens: what the rounds allow.
@@ -22,6 +23,26 @@ pub struct EvalPlan {
     pub samples: usize,
     /// Which items, and which draws: the same number measures the same items.
     pub seed: u64,
+}
+
+/// Completions sampled for each held-out item.
+const SAMPLES: usize = 4;
+
+impl EvalPlan {
+    /// The whole curriculum of a swarm, always on the same items.
+    pub fn of(manifest: &Manifest, items: u32) -> Self {
+        let entries: BTreeSet<_> = manifest
+            .curriculum
+            .iter()
+            .map(|course| (course.env, course.level))
+            .collect();
+        Self {
+            entries: entries.into_iter().collect(),
+            items,
+            samples: SAMPLES,
+            seed: 0,
+        }
+    }
 }
 
 #[derive(Default, Clone, Copy)]

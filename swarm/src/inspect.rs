@@ -19,9 +19,6 @@ use crate::evaluate::{EvalPlan, evaluate};
 use crate::home::Home;
 use crate::process::{DEVNET_CHAIN, LOCAL_PROFILE};
 
-/// Completions sampled for each held-out item.
-const SAMPLES: usize = 4;
-
 /// `murmur eval`: a table or JSON.
 ///
 /// # Errors
@@ -37,17 +34,7 @@ pub fn eval(args: &EvalArgs) -> Result<String> {
         Some(bytes) => Manifest::from_canonical(&bytes, &registry).context("swarm.bin")?,
         None => Manifest::from_toml(LOCAL_PROFILE, &registry).context("the local profile")?,
     };
-    let entries: BTreeSet<_> = manifest
-        .curriculum
-        .iter()
-        .map(|course| (course.env, course.level))
-        .collect();
-    let plan = EvalPlan {
-        entries: entries.into_iter().collect(),
-        items: args.items,
-        samples: SAMPLES,
-        seed: 0,
-    };
+    let plan = EvalPlan::of(&manifest, args.items);
     let mut reports = vec![(
         "base".to_owned(),
         evaluate(&base::load()?, &registry, &plan)?,

@@ -41,8 +41,6 @@ const PAYER_VARIABLE: &str = "MURMUR_PAYER_KEY";
 const SCREEN_EVAL_EVERY: u64 = 5;
 /// The highest rate at which small models were found to train steadily.
 const LEARNING_RATE: f32 = 4e-4;
-/// Held-out completions sampled for each item.
-const EVAL_SAMPLES: usize = 4;
 
 /// A swarm's place in the home, made or resumed.
 struct Place {
@@ -140,25 +138,27 @@ async fn run_in(
         .map(|(_, identity)| address_of(identity))
         .collect::<Result<_>>()?;
 
-    let mut bootstrap = place.bootstrap.clone();
+    let mut shared = Shared {
+        args,
+        place: &place,
+        payer: std::env::var_os(PAYER_VARIABLE).and(swarm.as_ref().map(Swarm::ledger)),
+        registry: &registry,
+        local,
+        local_addresses,
+        bootstrap: place.bootstrap.clone(),
+        has_screen,
+        hub,
+    };
     let mut ready = Vec::new();
     for (index, (folder, identity)) in identities.iter().enumerate() {
         let index = u16::try_from(index).context("too many peers")?;
-        let setup = setup(args, &place, folder, identity, index, has_screen, hub).await?;
-        let setup = Setup {
-            local: local.clone(),
-            local_addresses: local_addresses.clone(),
-            registry: Arc::clone(&registry),
-            bootstrap: bootstrap.clone(),
-            ..setup
-        };
-        let peer = peer::start(setup).await?;
-        bootstrap.push(peer.address());
+        let peer = peer::start(setup(&shared, folder, identity, index).await?).await?;
+        shared.bootstrap.push(peer.address());
         ready.push(peer);
     }
     let ticket = Ticket {
         manifest: place.manifest.canonical(),
-        peers: bootstrap.clone(),
+        peers: shared.bootstrap,
         rpc: place.profile.as_ref().map(|profile| profile.rpc.clone()),
     };
     home.write("ticket.txt", ticket.to_string().as_bytes())?;
@@ -416,15 +416,30 @@ async fn fund_on_devnet(profile: &ChainProfile, account: [u8; 20]) -> Result<()>
     Ok(())
 }
 
+/// What the peers of a process have in common.
+struct Shared<'a> {
+    args: &'a RunArgs,
+    place: &'a Place,
+    /// Pays for peers on a chain with fees, where the user named an account.
+    payer: Option<&'a Ledger>,
+    registry: &'a Arc<Registry>,
+    local: BTreeSet<PeerId>,
+    local_addresses: BTreeSet<Address>,
+    /// Grows with every peer that is up.
+    bootstrap: Vec<PeerAddr>,
+    has_screen: bool,
+    hub: &'a Hub,
+}
+
 async fn setup(
-    args: &RunArgs,
-    place: &Place,
+    shared: &Shared<'_>,
     folder: &Path,
     identity: &Identity,
     index: u16,
-    has_screen: bool,
-    hub: &Hub,
 ) -> Result<Setup> {
+    let Shared {
+        args, place, hub, ..
+    } = shared;
     let iroh_secret = identity.iroh_secret()?;
     let key = SigningKey::from_bytes(&iroh_secret);
     let id = identity.peer_id()?;
@@ -433,7 +448,7 @@ async fn setup(
     let address = Address(signer.address().into_array());
     let (chain, registration) = match &place.profile {
         Some(profile) => {
-            fund(profile, address).await?;
+            fund(profile, shared.payer, address).await?;
             let ledger = Ledger::connect(profile, signer)
                 .await
                 .context("reaching the ledger")?;
@@ -447,12 +462,6 @@ async fn setup(
         }
         None => (None, EvmSignature([0; 65])),
     };
-    let entries: BTreeSet<_> = place
-        .manifest
-        .curriculum
-        .iter()
-        .map(|course| (course.env, course.level))
-        .collect();
     Ok(Setup {
         index,
         folder: folder.to_owned(),
@@ -461,51 +470,41 @@ async fn setup(
         address,
         chain,
         registration,
-        local: BTreeSet::new(),
-        local_addresses: BTreeSet::new(),
+        local: shared.local.clone(),
+        local_addresses: shared.local_addresses.clone(),
         manifest: place.manifest.clone(),
-        registry: Arc::new(Registry::builtin()),
+        registry: Arc::clone(shared.registry),
         policy: model(folder, hub)?,
         grpo: GrpoSettings {
             learning_rate: LEARNING_RATE,
             measure_effect: false,
             ..Default::default()
         },
-        bootstrap: Vec::new(),
+        bootstrap: shared.bootstrap.clone(),
         // With a ticket at least one stranger, who was there first.
         expect: (args.peers - 1).max(u16::from(args.join.is_some())),
         rounds: args.rounds,
-        eval: EvalPlan {
-            entries: entries.into_iter().collect(),
-            items: args.eval_items,
-            samples: EVAL_SAMPLES,
-            seed: 0,
+        eval: EvalPlan::of(&place.manifest, args.eval_items),
+        eval_every: if shared.has_screen {
+            SCREEN_EVAL_EVERY
+        } else {
+            0
         },
-        eval_every: if has_screen { SCREEN_EVAL_EVERY } else { 0 },
         hub: hub.for_peer(id),
     })
 }
 
 /// The peer's account needs gas: from the devnet, or from the payer.
-async fn fund(profile: &ChainProfile, account: Address) -> Result<()> {
+async fn fund(profile: &ChainProfile, payer: Option<&Ledger>, account: Address) -> Result<()> {
     if profile.chain_id == DEVNET_CHAIN {
         return fund_on_devnet(profile, account.0).await;
     }
-    let Ok(text) = std::env::var(PAYER_VARIABLE) else {
-        return Ok(());
-    };
-    let payer: PrivateKeySigner = text
-        .trim()
-        .parse()
-        .ok()
-        .with_context(|| format!("{PAYER_VARIABLE} is not a key"))?;
-    let ledger = Ledger::connect(profile, payer)
-        .await
-        .context("reaching the ledger")?;
-    ledger
-        .top_up(account.0)
-        .await
-        .context("funding a peer's account from the payer's")?;
+    if let Some(payer) = payer {
+        payer
+            .top_up(account.0)
+            .await
+            .context("funding a peer's account from the payer's")?;
+    }
     Ok(())
 }
 
