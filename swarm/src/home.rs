@@ -181,7 +181,7 @@ impl Home {
     /// it, is cut off; the second value then says so.
     ///
     /// # Errors
-    /// It can't be opened or repaired.
+    /// It can't be opened or repaired, or is some other file: that is left as it is.
     pub fn events(&self) -> Result<(File, Option<String>)> {
         let path = self.path.join("events.jsonl");
         let open = || -> io::Result<(File, Option<String>)> {
@@ -190,6 +190,11 @@ impl Home {
                 .read(true)
                 .append(true)
                 .open(&path)?;
+            if !begins_as_log(&mut file)? {
+                return Err(io::Error::other(
+                    "this is not an event log; move it away to start a new one",
+                ));
+            }
             let torn = torn_tail(&mut file)?;
             let notice = if torn > 0 {
                 let whole = file.metadata()?.len() - torn;
@@ -215,6 +220,14 @@ fn resolve(path: Option<&Path>) -> Result<PathBuf> {
     }
     let user = std::env::home_dir().context("no home directory; say where with --home")?;
     Ok(user.join(".murmur"))
+}
+
+/// Whether a file is empty or begins as an object does, or as the zeros that a
+/// power cut leaves in a file just made.
+fn begins_as_log(file: &mut File) -> io::Result<bool> {
+    let mut first = Vec::new();
+    Read::by_ref(file).take(1).read_to_end(&mut first)?;
+    Ok(matches!(first[..], [] | [b'{' | 0]))
 }
 
 /// How many bytes follow the last line break.
@@ -334,9 +347,24 @@ mod tests {
     fn a_log_of_one_torn_line_is_emptied() {
         let (_folder, path) = home();
         let home = Home::open(Some(&path)).unwrap();
-        fs::write(path.join("events.jsonl"), vec![b'x'; 200_000]).unwrap();
-        assert!(home.events().unwrap().1.unwrap().contains("200000 bytes"));
-        assert_eq!(fs::metadata(path.join("events.jsonl")).unwrap().len(), 0);
+        for byte in *b"{\0" {
+            fs::write(path.join("events.jsonl"), vec![byte; 200_000]).unwrap();
+            assert!(home.events().unwrap().1.unwrap().contains("200000 bytes"));
+            assert_eq!(fs::metadata(path.join("events.jsonl")).unwrap().len(), 0);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_log_is_left_alone() {
+        let (_folder, path) = home();
+        let home = Home::open(Some(&path)).unwrap();
+        let log = path.join("events.jsonl");
+        for text in ["dear diary", "dear diary,\n{\"a\":1}\n"] {
+            fs::write(&log, text).unwrap();
+            let error = format!("{:#}", home.events().unwrap_err());
+            assert!(error.contains("not an event log"), "{error}");
+            assert_eq!(fs::read_to_string(&log).unwrap(), text);
+        }
     }
 
     #[test]

@@ -333,6 +333,7 @@ pub async fn run(
                 inputs.extend(peer.act(effect).await?);
             }
         }
+        peer.done = peer.last_round.is_some() && peer.machine.is_done();
         if peer.done
             && let Some(finished) = finished.take()
         {

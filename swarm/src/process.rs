@@ -159,7 +159,11 @@ async fn run_in(
     let ticket = Ticket {
         manifest: place.manifest.canonical(),
         peers: shared.bootstrap,
-        rpc: place.profile.as_ref().map(|profile| profile.rpc.clone()),
+        rpc: place
+            .profile
+            .as_ref()
+            .map(|profile| profile.rpc.clone())
+            .filter(|rpc| holds_no_secret(rpc)),
     };
     home.write("ticket.txt", ticket.to_string().as_bytes())?;
     if let Some(profile) = &place.profile {
@@ -351,6 +355,11 @@ fn without_secrets(url: &str) -> String {
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let host = host.rsplit('@').next().unwrap_or_default();
     format!("{scheme}://{host}")
+}
+
+/// Whether a URL may go into a ticket; whoever joins names another with `--rpc`.
+fn holds_no_secret(url: &str) -> bool {
+    url.trim_end_matches('/') == without_secrets(url)
 }
 
 fn signer(secret: &[u8; 32]) -> Result<PrivateKeySigner> {
@@ -570,11 +579,14 @@ fn report(outcomes: &[Outcome], reputation: Vec<ReputationRow>, started: Instant
 
 #[cfg(test)]
 mod tests {
-    use super::without_secrets;
+    use super::{holds_no_secret, without_secrets};
 
     #[test]
     fn a_url_is_shown_without_what_may_be_a_key() {
         let shown = without_secrets("https://me:key@rpc.example.org:8545/v2/secret?k=1");
         assert_eq!(shown, "https://rpc.example.org:8545");
+        assert!(holds_no_secret("http://127.0.0.1:8545/"));
+        assert!(!holds_no_secret("https://rpc.example.org/v2/key"));
+        assert!(!holds_no_secret("https://key@rpc.example.org"));
     }
 }

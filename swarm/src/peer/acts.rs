@@ -169,7 +169,6 @@ impl Peer {
             Event::Unsettled { round, .. } => self.void(*round),
             Event::RoundEnded(summary) => {
                 self.outcome.rounds.push(summary.clone());
-                self.done |= self.last_round.is_some_and(|last| summary.round >= last);
             }
             _ => {}
         }

@@ -7,6 +7,7 @@
 )]
 
 mod support;
+mod terminal;
 
 use serde_json::Value;
 use support::{Murmur, murmur};
