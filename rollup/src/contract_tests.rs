@@ -142,8 +142,8 @@ impl World {
             .chain
             .execute(&envelope.encoded_2718(), self.now, randomness)
             .unwrap();
-        self.chain.commit(candidate);
-        let mined = self.chain.head().mined.clone().unwrap();
+        self.chain.commit(&candidate.record, 0);
+        let mined = candidate.block.mined.unwrap();
         assert!(mined.success);
         Ok(Done {
             gas: mined.gas_used,

@@ -1,4 +1,48 @@
-//! The reputation ledger: contracts, their client, the embedded devnet.
+//! The reputation ledger: who the peers are, which witnesses a round has, which scores
+//! they signed, and what reputation follows; on any EVM chain named by an RPC URL and a
+//! chain id, or on the devnet inside this process.
+//!
+//! - [`Ledger`] is a chain's ledger as one account sees it; [`Swarm`] is one swarm on it:
+//!   rounds opened, settled, voided, read back
+//! - [`Scorecard`] is what a witness signs; no network needed
+//! - [`Outbox`] keeps signed rounds until the chain has them, [`Keystore`] the key
+//! - [`devnet`] is the chain for those who have no other
+//!
+//! Invariants: everything several peers may do at once is idempotent, by (swarm, round);
+//! nothing is sent but by one task for each key; no block's transactions are read, since
+//! rollups have types of their own; what a contract refuses is told in its own words,
+//! with what to do.
+//!
+//! ```no_run
+//! # async fn tour() -> anyhow::Result<()> {
+//! use rollup::devnet::{DEFAULT_CHAIN_ID, Devnet, DevnetConfig};
+//! use rollup::{ChainProfile, Keystore, Ledger, Scorecard, SignedScorecard, Terms};
+//!
+//! let signer = Keystore::at("home/eth.key").load_or_create(None)?;
+//! let devnet = Devnet::start(DevnetConfig {
+//!     home: "home/devnet".into(),
+//!     port: 0,
+//!     chain_id: DEFAULT_CHAIN_ID,
+//!     prefund: vec![signer.address()],
+//!     seed: None,
+//! })
+//! .await?;
+//! let profile = ChainProfile::new(devnet.url(), devnet.chain_id());
+//! let ledger = Ledger::deploy(&profile, signer).await?;
+//! # let (iroh_key, iroh_signature) = ([1; 32], [2; 64]);
+//! ledger.register(iroh_key, iroh_signature, "starling").await?;
+//! let swarm = ledger.create_swarm([7; 32], Terms::LOCAL).await?;
+//! swarm.join().await?;
+//!
+//! let opened = swarm.open_round(1).await?;
+//! assert!(opened.committee.contains(&ledger.address()));
+//! let scores = [([9; 20], 800_000)];
+//! let card = Scorecard::new(ledger.address(), swarm.id(), 1, [3; 32], scores);
+//! let signed = SignedScorecard::sign(ledger.signer(), &ledger.domain(), card);
+//! swarm.settle(1, [3; 32], &[signed]).await?;
+//! # Ok(()) }
+//! ```
+
 mod connection;
 #[cfg(test)]
 mod contract_tests;

@@ -1,8 +1,8 @@
-//! The chain itself: blocks of one transaction, executed by revm, kept in memory.
+//! The chain itself: blocks of one transaction, executed by revm.
 //!
-//! Pure: it reads no clock and draws no randomness; each block's timestamp and
-//! randomness are passed in. The same genesis and records give the same chain,
-//! block hash for block hash.
+//! Pure: it reads no clock, draws no randomness and touches no disk. Each block's
+//! timestamp and randomness are passed in, and of old blocks it keeps no more than an
+//! index; the same genesis and records give the same chain, block hash for block hash.
 
 use std::collections::HashMap;
 
@@ -10,15 +10,17 @@ use alloy::consensus::proofs::{calculate_receipt_root, calculate_transaction_roo
 use alloy::consensus::transaction::SignerRecoverable;
 use alloy::consensus::{Header, Receipt, ReceiptEnvelope, Transaction as _, TxEnvelope, TxType};
 use alloy::eips::eip2718::Decodable2718;
-use alloy::primitives::{Address, B256, Bytes, Log, TxKind, U256, b256, keccak256, logs_bloom};
+use alloy::primitives::{
+    Address, B256, Bloom, Bytes, Log, TxKind, U256, b256, keccak256, logs_bloom,
+};
 use revm::context::result::{EVMError, ExecutionResult, HaltReason};
 use revm::context::{BlockEnv, TxEnv};
 use revm::database::{CacheDB, EmptyDB};
 use revm::primitives::hardfork::SpecId;
 use revm::state::{AccountInfo, Bytecode, EvmState};
-use revm::{Context, DatabaseCommit, DatabaseRef, ExecuteEvm, MainBuilder, MainContext};
+use revm::{Context, DatabaseRef, ExecuteEvm, MainBuilder, MainContext};
 
-use super::log::{BlockRecord, Genesis};
+use super::log::{BlockRecord, Change, Genesis};
 
 /// Gas one block, and so one transaction, may use.
 pub(crate) const BLOCK_GAS_LIMIT: u64 = 30_000_000;
@@ -86,12 +88,23 @@ pub(crate) struct Mined {
     pub(crate) logs: Vec<Log>,
 }
 
-/// A block that has been executed and not yet committed: it can still be dropped,
-/// as when the log cannot take it.
+/// A block that has been executed and is not yet part of the chain: it can still be
+/// dropped, as when the log cannot take it.
+#[derive(Debug)]
 pub(crate) struct Candidate {
-    block: Block,
-    state: EvmState,
+    pub(crate) block: Block,
     pub(crate) record: BlockRecord,
+}
+
+/// What is kept of a block in memory; the rest is in its record.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) hash: B256,
+    pub(crate) timestamp: u64,
+    pub(crate) gas_used: u64,
+    pub(crate) bloom: Bloom,
+    /// Where its record is; nowhere for genesis.
+    pub(crate) place: Option<u64>,
 }
 
 /// A message call, as `eth_call` has it.
@@ -108,7 +121,8 @@ pub(crate) struct Chain {
     chain_id: u64,
     seed: Option<u64>,
     db: CacheDB<EmptyDB>,
-    blocks: Vec<Block>,
+    genesis: Header,
+    entries: Vec<Entry>,
     by_hash: HashMap<B256, u64>,
     by_transaction: HashMap<B256, u64>,
 }
@@ -128,31 +142,33 @@ impl Chain {
                 ..AccountInfo::default().with_code(code)
             },
         );
+        let origin = serde_json::to_vec(genesis).expect("plain data");
         let header = Header {
             ommers_hash: NO_OMMERS,
             gas_limit: BLOCK_GAS_LIMIT,
             timestamp: genesis.timestamp,
             // Ties the chain's hashes to what it started from.
-            extra_data: Bytes::copy_from_slice(
-                &keccak256(serde_json::to_vec(genesis).expect("plain data"))[..],
-            ),
+            extra_data: Bytes::copy_from_slice(keccak256(origin).as_slice()),
             base_fee_per_gas: Some(BASE_FEE),
             ..Header::default()
+        };
+        let entry = Entry {
+            hash: header.hash_slow(),
+            timestamp: header.timestamp,
+            gas_used: 0,
+            bloom: Bloom::ZERO,
+            place: None,
         };
         let mut chain = Self {
             chain_id: genesis.chain_id,
             seed: genesis.seed,
             db,
-            blocks: Vec::new(),
+            genesis: header,
+            entries: Vec::new(),
             by_hash: HashMap::new(),
             by_transaction: HashMap::new(),
         };
-        let hash = header.hash_slow();
-        chain.push(Block {
-            header,
-            hash,
-            mined: None,
-        });
+        chain.push(entry);
         chain
     }
 
@@ -164,24 +180,40 @@ impl Chain {
         self.seed
     }
 
-    pub(crate) fn head(&self) -> &Block {
-        self.blocks.last().expect("genesis is never removed")
+    pub(crate) fn head(&self) -> &Entry {
+        self.entries.last().expect("genesis is never removed")
     }
 
     pub(crate) fn height(&self) -> u64 {
-        self.head().header.number
+        self.entries.len() as u64 - 1
     }
 
-    pub(crate) fn block(&self, number: u64) -> Option<&Block> {
-        self.blocks.get(usize::try_from(number).ok()?)
+    pub(crate) fn entry(&self, number: u64) -> Option<&Entry> {
+        self.entries.get(usize::try_from(number).ok()?)
     }
 
-    pub(crate) fn block_by_hash(&self, hash: &B256) -> Option<&Block> {
-        self.block(*self.by_hash.get(hash)?)
+    pub(crate) fn number_of_block(&self, hash: &B256) -> Option<u64> {
+        self.by_hash.get(hash).copied()
     }
 
-    pub(crate) fn block_of_transaction(&self, hash: &B256) -> Option<&Block> {
-        self.block(*self.by_transaction.get(hash)?)
+    pub(crate) fn number_of_transaction(&self, hash: &B256) -> Option<u64> {
+        self.by_transaction.get(hash).copied()
+    }
+
+    /// The block before all others.
+    pub(crate) fn genesis(&self) -> Block {
+        Block {
+            header: self.genesis.clone(),
+            hash: self.entries[0].hash,
+            mined: None,
+        }
+    }
+
+    /// A block from its record, as it was when it was made.
+    pub(crate) fn rebuild(&self, number: u64, record: BlockRecord) -> Option<Block> {
+        let parent = self.entry(number.checked_sub(1)?)?;
+        let envelope = TxEnvelope::decode_2718(&mut record.raw.as_ref()).ok()?;
+        Some(seal(number, parent.hash, envelope, &record))
     }
 
     pub(crate) fn account(&self, address: Address) -> AccountInfo {
@@ -237,8 +269,6 @@ impl Chain {
             return Err(Rejected::NonceTooHigh { expected, given });
         }
 
-        let parent = self.head();
-        let number = parent.header.number + 1;
         let environment = TxEnv {
             tx_type: tx_type as u8,
             caller: sender,
@@ -258,74 +288,53 @@ impl Chain {
             .transact(block, environment, false)
             .map_err(Rejected::Invalid)?;
 
-        let gas_used = result.tx_gas_used();
-        let success = result.is_success();
-        let created = match envelope.kind() {
-            TxKind::Create if success => Some(sender.create(given)),
-            _ => None,
-        };
-        let logs = result.into_logs();
-        let gas_price = envelope.effective_gas_price(Some(BASE_FEE));
-        let bloom = logs_bloom(&logs);
-        let receipt = ReceiptEnvelope::from_typed(
-            tx_type,
-            Receipt {
-                status: success.into(),
-                cumulative_gas_used: gas_used,
-                logs: logs.clone(),
-            },
-        );
-        let header = Header {
-            parent_hash: parent.hash,
-            ommers_hash: NO_OMMERS,
-            // The state is not kept as a trie, so there is no root to tell.
-            state_root: B256::ZERO,
-            transactions_root: calculate_transaction_root(std::slice::from_ref(&envelope)),
-            receipts_root: calculate_receipt_root(&[receipt]),
-            logs_bloom: bloom,
-            number,
-            gas_limit: BLOCK_GAS_LIMIT,
-            gas_used,
+        let mut record = BlockRecord {
+            hash: B256::ZERO,
             timestamp,
-            mix_hash: prevrandao,
-            base_fee_per_gas: Some(BASE_FEE),
-            ..Header::default()
-        };
-        let mined = Mined {
-            envelope,
-            hash,
+            prevrandao,
+            raw: Bytes::copy_from_slice(raw),
             sender,
-            success,
-            gas_used,
-            gas_price,
-            created,
-            logs,
+            success: result.is_success(),
+            gas_used: result.tx_gas_used(),
+            logs: result.into_logs(),
+            changes: changes(state),
         };
-        Ok(Candidate {
-            block: Block {
-                hash: header.hash_slow(),
-                header,
-                mined: Some(mined),
-            },
-            state,
-            record: BlockRecord {
-                timestamp,
-                prevrandao,
-                raw: Bytes::copy_from_slice(raw),
-            },
-        })
+        let block = seal(self.height() + 1, self.head().hash, envelope, &record);
+        record.hash = block.hash;
+        Ok(Candidate { block, record })
     }
 
-    /// Makes an executed block part of the chain.
-    pub(crate) fn commit(&mut self, candidate: Candidate) -> B256 {
-        self.db.commit(candidate.state);
-        let hash = candidate
-            .block
-            .mined
-            .as_ref()
-            .map_or(B256::ZERO, |mined| mined.hash);
-        self.push(candidate.block);
-        hash
+    /// Makes an executed block part of the chain; its record is at `place`.
+    pub(crate) fn commit(&mut self, record: &BlockRecord, place: u64) {
+        for change in &record.changes {
+            self.apply(change);
+        }
+        let number = self.height() + 1;
+        // Of every type that is taken, the hash is that of the bytes on the wire.
+        self.by_transaction.insert(keccak256(&record.raw), number);
+        self.push(Entry {
+            hash: record.hash,
+            timestamp: record.timestamp,
+            gas_used: record.gas_used,
+            bloom: logs_bloom(&record.logs),
+            place: Some(place),
+        });
+    }
+
+    fn apply(&mut self, change: &Change) {
+        let mut info = self.account(change.address);
+        (info.balance, info.nonce) = (change.balance, change.nonce);
+        if change.destroyed {
+            self.db.cache.accounts.remove(&change.address);
+            return;
+        }
+        if let Some(code) = &change.code {
+            info = info.with_code(Bytecode::new_raw(code.clone()));
+        }
+        self.db.insert_account_info(change.address, info);
+        for &(slot, value) in &change.storage {
+            let Ok(()) = self.db.insert_account_storage(change.address, slot, value);
+        }
     }
 
     /// Runs a message call on top of the head, as part of the block that would come
@@ -437,18 +446,98 @@ impl Chain {
         Ok((done.result, done.state))
     }
 
-    fn push(&mut self, block: Block) {
-        let number = block.header.number;
+    fn push(&mut self, entry: Entry) {
+        let number = self.entries.len() as u64;
         self.db
             .cache
             .block_hashes
-            .insert(U256::from(number), block.hash);
-        self.by_hash.insert(block.hash, number);
-        if let Some(mined) = &block.mined {
-            self.by_transaction.insert(mined.hash, number);
-        }
-        self.blocks.push(block);
+            .insert(U256::from(number), entry.hash);
+        self.by_hash.insert(entry.hash, number);
+        self.entries.push(entry);
     }
+}
+
+/// Puts a block together from what came of its transaction.
+fn seal(number: u64, parent_hash: B256, envelope: TxEnvelope, record: &BlockRecord) -> Block {
+    let BlockRecord {
+        success,
+        gas_used,
+        logs,
+        ..
+    } = record.clone();
+    let receipt = Receipt {
+        status: success.into(),
+        cumulative_gas_used: gas_used,
+        logs,
+    };
+    let receipt: ReceiptEnvelope = ReceiptEnvelope::from_typed(envelope.tx_type(), receipt);
+    let header = Header {
+        parent_hash,
+        ommers_hash: NO_OMMERS,
+        // The state is not kept as a trie, so there is no root to tell.
+        state_root: B256::ZERO,
+        transactions_root: calculate_transaction_root(std::slice::from_ref(&envelope)),
+        receipts_root: calculate_receipt_root(std::slice::from_ref(&receipt)),
+        logs_bloom: *receipt.logs_bloom(),
+        number,
+        gas_limit: BLOCK_GAS_LIMIT,
+        gas_used,
+        timestamp: record.timestamp,
+        mix_hash: record.prevrandao,
+        base_fee_per_gas: Some(BASE_FEE),
+        ..Header::default()
+    };
+    let created = match envelope.kind() {
+        TxKind::Create if success => Some(record.sender.create(envelope.nonce())),
+        _ => None,
+    };
+    let mined = Mined {
+        hash: *envelope.tx_hash(),
+        sender: record.sender,
+        success,
+        gas_used,
+        gas_price: envelope.effective_gas_price(Some(BASE_FEE)),
+        created,
+        logs: record.logs.clone(),
+        envelope,
+    };
+    Block {
+        hash: header.hash_slow(),
+        header,
+        mined: Some(mined),
+    }
+}
+
+/// What a transaction changed, by address, so that a record is the same each time.
+fn changes(state: EvmState) -> Vec<Change> {
+    let mut changes: Vec<_> = state
+        .into_iter()
+        .filter(|(_, account)| account.is_touched())
+        .map(|(address, account)| {
+            let mut storage: Vec<_> = account
+                .storage
+                .iter()
+                .filter(|(_, slot)| slot.is_changed())
+                .map(|(&key, slot)| (key, slot.present_value()))
+                .collect();
+            storage.sort_unstable();
+            let code = account
+                .info
+                .code
+                .as_ref()
+                .filter(|code| account.is_created() && !code.is_empty());
+            Change {
+                address,
+                balance: account.info.balance,
+                nonce: account.info.nonce,
+                code: code.map(Bytecode::original_bytes),
+                destroyed: account.is_selfdestructed(),
+                storage,
+            }
+        })
+        .collect();
+    changes.sort_unstable_by_key(|change| change.address);
+    changes
 }
 
 /// What `eth_estimateGas` found.
@@ -457,4 +546,195 @@ pub(crate) enum Estimate {
     Gas(u64),
     Reverted(Bytes),
     Halted(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::consensus::{SignableTransaction, TxEip1559, TxLegacy};
+    use alloy::eips::eip2718::Encodable2718;
+    use alloy::signers::SignerSync;
+    use alloy::signers::local::PrivateKeySigner;
+
+    use super::*;
+
+    const CHAIN: u64 = 7700;
+    /// Stores its call's first word in slot 0, or reverts if that is zero: `PUSH0
+    /// CALLDATALOAD DUP1 PUSH1 9 JUMPI PUSH0 DUP1 REVERT JUMPDEST PUSH0 SSTORE STOP`.
+    const STORES: &[u8] = &[
+        0x5f, 0x35, 0x80, 0x60, 0x09, 0x57, 0x5f, 0x80, 0xfd, 0x5b, 0x5f, 0x55, 0x00,
+    ];
+
+    fn signer() -> PrivateKeySigner {
+        PrivateKeySigner::from_bytes(&B256::with_last_byte(1)).unwrap()
+    }
+
+    fn chain() -> Chain {
+        Chain::new(&Genesis {
+            chain_id: CHAIN,
+            timestamp: 100,
+            seed: None,
+            balances: vec![(signer().address(), U256::from(10).pow(U256::from(18)))],
+        })
+    }
+
+    fn signed(nonce: u64, to: TxKind, input: Bytes, gas_limit: u64) -> Vec<u8> {
+        let transaction = TxEip1559 {
+            chain_id: CHAIN,
+            nonce,
+            gas_limit,
+            max_fee_per_gas: u128::from(BASE_FEE),
+            to,
+            input,
+            ..TxEip1559::default()
+        };
+        let signature = signer()
+            .sign_hash_sync(&transaction.signature_hash())
+            .unwrap();
+        TxEnvelope::from(transaction.into_signed(signature)).encoded_2718()
+    }
+
+    /// Code that returns `STORES` as a new contract's.
+    fn init_code() -> Bytes {
+        let size = STORES.len() as u8;
+        // PUSH1 size, DUP1, PUSH1 offset, PUSH0, CODECOPY, PUSH0, RETURN
+        let mut code = vec![0x60, size, 0x80, 0x60, 0x09, 0x5f, 0x39, 0x5f, 0xf3];
+        code.extend_from_slice(STORES);
+        code.into()
+    }
+
+    fn mine(chain: &mut Chain, raw: &[u8], time: u64) -> (Block, BlockRecord) {
+        let Candidate { block, record } = chain.execute(raw, time, B256::repeat_byte(9)).unwrap();
+        chain.commit(&record, 0);
+        (block, record)
+    }
+
+    #[test]
+    fn a_chain_made_of_records_is_the_chain_that_made_them() {
+        let mut made = chain();
+        let contract = signer().address().create(0);
+        let word = |value: u8| Bytes::from(B256::with_last_byte(value));
+        let mut records = Vec::new();
+        for (nonce, to, input, success) in [
+            (0, TxKind::Create, init_code(), true),
+            (1, TxKind::Call(contract), word(5), true),
+            (2, TxKind::Call(contract), word(0), false),
+            (3, TxKind::Call(contract), word(7), true),
+        ] {
+            let (block, record) = mine(&mut made, &signed(nonce, to, input, 200_000), 100 + nonce);
+            let mined = block.mined.as_ref().unwrap();
+            assert_eq!(mined.success, success, "nonce {nonce}");
+            assert_eq!(mined.created, (nonce == 0).then_some(contract));
+            records.push((block, record));
+        }
+        assert_eq!(made.code(contract), Bytes::from_static(STORES));
+        assert_eq!(made.storage(contract, U256::ZERO), U256::from(7));
+
+        let mut again = chain();
+        for (number, (block, record)) in (1..).zip(&records) {
+            again.commit(record, 0);
+            let rebuilt = again.rebuild(number, record.clone()).unwrap();
+            assert_eq!((&rebuilt.header, rebuilt.hash), (&block.header, block.hash));
+            assert_eq!(rebuilt.header.hash_slow(), record.hash);
+            let (ours, theirs) = (rebuilt.mined.unwrap(), block.mined.as_ref().unwrap());
+            assert_eq!((ours.hash, ours.sender), (theirs.hash, theirs.sender));
+            assert_eq!(again.number_of_transaction(&ours.hash), Some(number));
+        }
+        assert_eq!(again.head().hash, made.head().hash);
+        for address in [contract, signer().address(), CREATE2_FACTORY] {
+            assert_eq!(again.account(address), made.account(address));
+            assert_eq!(again.code(address), made.code(address));
+        }
+        assert_eq!(again.storage(contract, U256::ZERO), U256::from(7));
+        // Both go on alike.
+        let next = signed(4, TxKind::Call(contract), word(9), 200_000);
+        let one = mine(&mut made, &next, 200).0;
+        assert_eq!(one.hash, mine(&mut again, &next, 200).0.hash);
+    }
+
+    #[test]
+    fn what_cannot_be_mined_is_refused_and_changes_nothing() {
+        let mut chain = chain();
+        let to = TxKind::Call(Address::ZERO);
+        let good = signed(0, to, Bytes::new(), 21_000);
+        let refusal = |chain: &Chain, raw: &[u8]| chain.execute(raw, 100, B256::ZERO).unwrap_err();
+        assert!(matches!(refusal(&chain, &[]), Rejected::Undecodable(_)));
+        assert!(matches!(
+            refusal(&chain, &good[..good.len() - 1]),
+            Rejected::Undecodable(_)
+        ));
+        let longer = [good.as_slice(), &[0]].concat();
+        assert!(matches!(refusal(&chain, &longer), Rejected::Undecodable(_)));
+        let early = signed(1, to, Bytes::new(), 21_000);
+        assert_eq!(
+            refusal(&chain, &early),
+            Rejected::NonceTooHigh {
+                expected: 0,
+                given: 1
+            }
+        );
+        let short = signed(0, to, Bytes::new(), 20_999);
+        assert!(matches!(refusal(&chain, &short), Rejected::Invalid(_)));
+        let huge = signed(0, to, Bytes::new(), BLOCK_GAS_LIMIT + 1);
+        assert!(matches!(refusal(&chain, &huge), Rejected::Invalid(_)));
+        // Without a chain id a transaction could be replayed from elsewhere.
+        let legacy = TxLegacy {
+            gas_price: 1_000_000,
+            gas_limit: 21_000,
+            to,
+            ..TxLegacy::default()
+        };
+        let signature = signer().sign_hash_sync(&legacy.signature_hash()).unwrap();
+        let legacy = TxEnvelope::from(legacy.into_signed(signature)).encoded_2718();
+        assert_eq!(refusal(&chain, &legacy), Rejected::Unprotected(CHAIN));
+        assert_eq!(
+            (chain.height(), chain.account(signer().address()).nonce),
+            (0, 0)
+        );
+
+        mine(&mut chain, &good, 100);
+        assert_eq!(refusal(&chain, &good), Rejected::AlreadyKnown);
+        let other = signed(0, to, Bytes::from_static(&[1]), 30_000);
+        assert_eq!(
+            refusal(&chain, &other),
+            Rejected::NonceTooLow {
+                expected: 1,
+                given: 0
+            }
+        );
+    }
+
+    #[test]
+    fn an_estimate_is_enough_and_little_more() {
+        let mut chain = chain();
+        mine(
+            &mut chain,
+            &signed(0, TxKind::Create, init_code(), 200_000),
+            100,
+        );
+        let contract = signer().address().create(0);
+        let call = |value: u8| Call {
+            from: signer().address(),
+            to: Some(contract),
+            input: Bytes::from(B256::with_last_byte(value)),
+            ..Call::default()
+        };
+        let Estimate::Gas(gas) = chain.estimate(&call(3), 100).unwrap() else {
+            panic!()
+        };
+        let exact = |limit| {
+            let raw = signed(1, TxKind::Call(contract), call(3).input, limit);
+            chain
+                .execute(&raw, 100, B256::ZERO)
+                .unwrap()
+                .block
+                .mined
+                .unwrap()
+                .success
+        };
+        assert!(exact(gas) && !exact(gas - gas / 32), "{gas}");
+        assert_eq!(
+            chain.estimate(&call(0), 100).unwrap(),
+            Estimate::Reverted(Bytes::new())
+        );
+    }
 }

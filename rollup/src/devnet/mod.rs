@@ -9,8 +9,8 @@
 //! - [`rpc`]: what it answers
 //! - this file: the server, the clock and the randomness, at the edge
 //!
-//! A block is on disk before its transaction's hash is told, and the log is replayed
-//! at start, so that kill -9 loses nothing anybody was told of.
+//! A block is on disk before its transaction's hash is told, and the log is read back at
+//! start, so that kill -9 loses nothing anybody was told of.
 
 mod chain;
 mod log;
@@ -32,14 +32,15 @@ use alloy::signers::local::PrivateKeySigner;
 use jsonrpsee::RpcModule;
 use jsonrpsee::server::middleware::http::HostFilterLayer;
 use jsonrpsee::server::{BatchRequestConfig, Server, ServerConfig, ServerHandle};
+use jsonrpsee::types::ErrorObjectOwned;
 
 pub(crate) use self::chain::Chain;
-use self::chain::{BASE_FEE, Rejected};
+use self::chain::{BASE_FEE, Block, Entry, Rejected};
 #[cfg(test)]
 pub(crate) use self::chain::{Call, CallOutcome};
 pub(crate) use self::log::Genesis;
 pub(crate) use self::log::sync_folder;
-use self::log::{BlockRecord, Log, Record};
+use self::log::{Log, LogReader, Nonsense, Record};
 pub use self::log::{LogError, TornTail};
 pub use self::remote::{answers, request_funds};
 
@@ -124,20 +125,16 @@ pub enum DevnetError {
     /// The log could not be read or written.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The log holds a block that does not follow from the ones before.
-    #[error("devnet log, block {block}: {why}; was it written by another version?")]
-    Replay {
-        /// The block's number.
-        block: u64,
-        /// Why it was refused.
-        why: String,
-    },
+    /// The devnet was stopped.
+    #[error("the devnet is stopped")]
+    Stopped,
     /// A transaction was refused.
     #[error("{0}")]
     Rejected(String),
 }
 
-/// A running devnet. Dropping it stops the server; nothing is lost.
+/// A running devnet. Dropping it stops it; nothing is lost, and its home can be opened
+/// again at once.
 #[derive(Debug)]
 pub struct Devnet {
     address: SocketAddr,
@@ -203,7 +200,16 @@ impl Devnet {
     pub async fn shutdown(self) {
         // Fails only if it has stopped already.
         let _ = self.server.stop();
-        self.server.stopped().await;
+        self.server.clone().stopped().await;
+    }
+}
+
+impl Drop for Devnet {
+    fn drop(&mut self) {
+        // Fails only if it has stopped already.
+        let _ = self.server.stop();
+        // The server's tasks may outlive this; they must not write any more.
+        self.state.close();
     }
 }
 
@@ -211,11 +217,45 @@ impl Devnet {
 #[derive(Debug)]
 pub(crate) struct State {
     chain: RwLock<Chain>,
-    /// Held while a block is made, so that one is made at a time.
-    log: Mutex<Log>,
+    reader: LogReader,
+    /// Held while a block is made, so that one is made at a time; empty once stopped.
+    writer: Mutex<Option<Writer>>,
     faucet: PrivateKeySigner,
-    /// Held as long as this lives: the log has one writer.
+}
+
+/// The right to write.
+#[derive(Debug)]
+struct Writer {
+    log: Log,
+    /// The file whose lock says that this process is the one writer.
     _lock: File,
+}
+
+/// The chain as it stands, with its old blocks.
+pub(crate) struct View<'a> {
+    pub(crate) chain: RwLockReadGuard<'a, Chain>,
+    reader: &'a LogReader,
+}
+
+impl View<'_> {
+    /// A block, in full.
+    pub(crate) fn block(&self, number: u64) -> Result<Option<Block>, DevnetError> {
+        match self.chain.entry(number) {
+            None => Ok(None),
+            Some(Entry { place: None, .. }) => Ok(Some(self.chain.genesis())),
+            Some(Entry {
+                place: Some(place), ..
+            }) => Ok(self.chain.rebuild(number, self.reader.block(*place)?)),
+        }
+    }
+
+    /// The block a transaction is in.
+    pub(crate) fn block_of_transaction(&self, hash: &B256) -> Result<Option<Block>, DevnetError> {
+        match self.chain.number_of_transaction(hash) {
+            Some(number) => self.block(number),
+            None => Ok(None),
+        }
+    }
 }
 
 impl State {
@@ -226,56 +266,36 @@ impl State {
         };
         std::fs::create_dir_all(&config.home).map_err(home)?;
         let lock = lock(&config.home)?;
-        let (mut log, records, torn) = Log::open(&config.home.join("devnet.log"))?;
-        let faucet = faucet(config.chain_id);
-
-        let mut records = records.into_iter();
-        let genesis = match records.next() {
-            Some(Record::Genesis(genesis)) => genesis,
-            Some(Record::Block(_)) => {
-                return Err(DevnetError::Replay {
-                    block: 0,
-                    why: "no genesis".to_owned(),
-                });
+        let mut chain = None;
+        let (mut log, torn) = Log::open(&config.home.join("devnet.log"), |record, place| {
+            match (record, &mut chain) {
+                (Record::Genesis(genesis), None) => chain = Some(Chain::new(&genesis)),
+                (Record::Block(block), Some(chain)) => chain.commit(&block, place),
+                _ => return Err(Nonsense),
             }
+            Ok(())
+        })?;
+        let faucet = faucet(config.chain_id);
+        let chain = match chain {
+            Some(chain) => chain,
             None => {
-                let genesis = Genesis {
-                    chain_id: config.chain_id,
-                    timestamp: if config.seed.is_some() {
-                        SEEDED_EPOCH
-                    } else {
-                        now()
-                    },
-                    seed: config.seed,
-                    balances: std::iter::once((faucet.address(), FAUCET_BALANCE))
-                        .chain(
-                            config
-                                .prefund
-                                .iter()
-                                .map(|&account| (account, FUND_DEFAULT)),
-                        )
-                        .collect(),
-                };
+                let genesis = genesis(config, faucet.address());
                 log.append(&Record::Genesis(genesis.clone()))?;
-                genesis
+                Chain::new(&genesis)
             }
         };
-        if genesis.chain_id != config.chain_id {
+        if chain.chain_id() != config.chain_id {
             return Err(DevnetError::OtherChain {
                 home: config.home.clone(),
-                found: genesis.chain_id,
+                found: chain.chain_id(),
                 asked: config.chain_id,
             });
         }
-        let mut chain = Chain::new(&genesis);
-        for record in records {
-            replay(&mut chain, record)?;
-        }
         let state = Self {
             chain: RwLock::new(chain),
-            log: Mutex::new(log),
+            reader: log.reader()?,
+            writer: Mutex::new(Some(Writer { log, _lock: lock })),
             faucet,
-            _lock: lock,
         };
         for &account in &config.prefund {
             if state.chain().account(account).balance.is_zero() {
@@ -285,14 +305,26 @@ impl State {
         Ok((state, torn))
     }
 
+    /// Gives up the right to write.
+    fn close(&self) {
+        *self.writer() = None;
+    }
+
+    pub(crate) fn view(&self) -> View<'_> {
+        View {
+            chain: self.chain(),
+            reader: &self.reader,
+        }
+    }
+
     /// A panic in another thread cannot have left the chain half changed: blocks are
     /// made on the side and put in whole.
     pub(crate) fn chain(&self) -> RwLockReadGuard<'_, Chain> {
         self.chain.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn log(&self) -> MutexGuard<'_, Log> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    fn writer(&self) -> MutexGuard<'_, Option<Writer>> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// When the next block would be made, were it made now.
@@ -300,16 +332,16 @@ impl State {
         match chain.seed() {
             Some(_) => SEEDED_EPOCH + chain.height() + 1,
             // A clock set back must not run the chain's time backwards.
-            None => now().max(chain.head().header.timestamp),
+            None => now().max(chain.head().timestamp),
         }
     }
 
     /// Makes a block of a raw transaction; when this returns, it survives a crash.
     pub(crate) fn submit(&self, raw: &[u8]) -> Result<B256, DevnetError> {
-        self.append(&mut self.log(), raw)
+        self.append(self.writer().as_mut().ok_or(DevnetError::Stopped)?, raw)
     }
 
-    fn append(&self, log: &mut Log, raw: &[u8]) -> Result<B256, DevnetError> {
+    fn append(&self, writer: &mut Writer, raw: &[u8]) -> Result<B256, DevnetError> {
         let candidate = {
             let chain = self.chain();
             let prevrandao = match chain.seed() {
@@ -318,15 +350,20 @@ impl State {
             };
             chain.execute(raw, self.next_timestamp(&chain), prevrandao)?
         };
-        log.append(&Record::Block(candidate.record.clone()))?;
-        let mut chain = self.chain.write().unwrap_or_else(PoisonError::into_inner);
-        Ok(chain.commit(candidate))
+        let record = Record::Block(candidate.record);
+        let place = writer.log.append(&record)?;
+        if let Record::Block(record) = &record {
+            let mut chain = self.chain.write().unwrap_or_else(PoisonError::into_inner);
+            chain.commit(record, place);
+        }
+        Ok(candidate.block.mined.map_or(B256::ZERO, |mined| mined.hash))
     }
 
     /// Sends funds from the faucet: an ordinary transaction, so an ordinary block.
     pub(crate) fn fund(&self, account: Address, amount: U256) -> Result<B256, DevnetError> {
         // Taken first, so that no other transfer gets the same nonce.
-        let mut log = self.log();
+        let mut writer = self.writer();
+        let writer = writer.as_mut().ok_or(DevnetError::Stopped)?;
         let (chain_id, nonce) = {
             let chain = self.chain();
             (chain.chain_id(), chain.account(self.faucet.address()).nonce)
@@ -348,7 +385,7 @@ impl State {
             .sign_hash_sync(&transfer.signature_hash())
             .map_err(|error| DevnetError::Rejected(error.to_string()))?;
         let envelope = TxEnvelope::from(transfer.into_signed(signature));
-        self.append(&mut log, &envelope.encoded_2718())
+        self.append(writer, &envelope.encoded_2718())
     }
 }
 
@@ -369,27 +406,29 @@ impl From<Rejected> for DevnetError {
     }
 }
 
-fn replay(chain: &mut Chain, record: Record) -> Result<(), DevnetError> {
-    let block = chain.height() + 1;
-    let Record::Block(BlockRecord {
-        timestamp,
-        prevrandao,
-        raw,
-    }) = record
-    else {
-        return Err(DevnetError::Replay {
-            block,
-            why: "a second genesis".to_owned(),
-        });
-    };
-    let candidate = chain
-        .execute(&raw, timestamp, prevrandao)
-        .map_err(|rejected| DevnetError::Replay {
-            block,
-            why: rejected.to_string(),
-        })?;
-    chain.commit(candidate);
-    Ok(())
+impl From<DevnetError> for ErrorObjectOwned {
+    fn from(error: DevnetError) -> Self {
+        rpc::declined(error.to_string())
+    }
+}
+
+fn genesis(config: &DevnetConfig, faucet: Address) -> Genesis {
+    let accounts = config
+        .prefund
+        .iter()
+        .map(|&account| (account, FUND_DEFAULT));
+    Genesis {
+        chain_id: config.chain_id,
+        timestamp: if config.seed.is_some() {
+            SEEDED_EPOCH
+        } else {
+            now()
+        },
+        seed: config.seed,
+        balances: std::iter::once((faucet, FAUCET_BALANCE))
+            .chain(accounts)
+            .collect(),
+    }
 }
 
 fn lock(home: &Path) -> Result<File, DevnetError> {

@@ -16,8 +16,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::State;
 use super::chain::{BASE_FEE, BLOCK_GAS_LIMIT, Block, Call, CallOutcome, Chain, Estimate, Mined};
+use super::{State, View};
 
 /// Logs one answer may hold; a narrower range gets the rest.
 const LOGS_LIMIT: usize = 10_000;
@@ -77,6 +77,7 @@ pub(crate) fn answer(state: &State, method: &str, parameters: Vec<Value>) -> Ans
         taken: 0,
     };
     let chain = || state.chain();
+    let view = || state.view();
     match method {
         "web3_clientVersion" => to_json(concat!(
             "murmuration-devnet/",
@@ -131,46 +132,56 @@ pub(crate) fn answer(state: &State, method: &str, parameters: Vec<Value>) -> Ans
         }
         "eth_getTransactionByHash" => {
             let hash = given.required("hash")?;
-            let chain = chain();
-            to_json(chain.block_of_transaction(&hash).and_then(transaction))
+            to_json(
+                view()
+                    .block_of_transaction(&hash)?
+                    .as_ref()
+                    .and_then(transaction),
+            )
         }
         "eth_getRawTransactionByHash" => {
             let hash = given.required("hash")?;
-            let chain = chain();
-            let mined = chain
-                .block_of_transaction(&hash)
-                .and_then(|block| block.mined.as_ref());
+            let mined = view()
+                .block_of_transaction(&hash)?
+                .and_then(|block| block.mined);
             to_json(mined.map(|mined| Bytes::from(mined.envelope.encoded_2718())))
         }
         "eth_getTransactionByBlockNumberAndIndex" | "eth_getTransactionByBlockHashAndIndex" => {
-            let chain = chain();
-            let block = given.block(&chain, method.contains("Hash"))?;
+            let block = given.block(&view(), method.contains("Hash"))?;
             let index: U64 = given.required("index")?;
-            to_json(block.filter(|_| index.is_zero()).and_then(transaction))
+            to_json(
+                block
+                    .filter(|_| index.is_zero())
+                    .as_ref()
+                    .and_then(transaction),
+            )
         }
         "eth_getTransactionReceipt" => {
             let hash = given.required("hash")?;
-            let chain = chain();
-            to_json(chain.block_of_transaction(&hash).and_then(receipt))
+            to_json(
+                view()
+                    .block_of_transaction(&hash)?
+                    .as_ref()
+                    .and_then(receipt),
+            )
         }
         "eth_getBlockByNumber" | "eth_getBlockByHash" => {
-            let chain = chain();
-            let block = given.block(&chain, method.contains("Hash"))?;
+            let block = given.block(&view(), method.contains("Hash"))?;
             let full = given.optional::<bool>("full")?.unwrap_or(false);
-            to_json(block.map(|block| block_view(block, full)))
+            to_json(block.map(|block| block_view(&block, full)))
         }
         "eth_getBlockReceipts" => {
             let id: BlockId = given.required("block")?;
-            let chain = chain();
-            let block = find(&chain, id);
-            to_json(block.map(|block| receipt(block).into_iter().collect::<Vec<_>>()))
+            let view = view();
+            let block = number_by_id(&view.chain, id).map(|number| view.block(number));
+            let block = block.transpose()?.flatten();
+            to_json(block.map(|block| receipt(&block).into_iter().collect::<Vec<_>>()))
         }
         "eth_getBlockTransactionCountByNumber" | "eth_getBlockTransactionCountByHash" => {
-            let chain = chain();
-            let block = given.block(&chain, method.contains("Hash"))?;
+            let block = given.block(&view(), method.contains("Hash"))?;
             to_json(block.map(|block| U64::from(u64::from(block.mined.is_some()))))
         }
-        "eth_getLogs" => logs(&chain(), &given.required("filter")?),
+        "eth_getLogs" => logs(&view(), &given.required("filter")?),
         "murmur_fund" => {
             let address = given.required("address")?;
             let amount = given
@@ -192,7 +203,7 @@ pub(crate) fn answer(state: &State, method: &str, parameters: Vec<Value>) -> Ans
                 "chainId": chain.chain_id(),
                 "blocks": chain.height(),
                 "seed": chain.seed(),
-                "genesis": chain.block(0).map(|genesis| genesis.hash),
+                "genesis": chain.genesis().hash,
             }))
         }
         other => Err(declined(format!("the devnet has no method {other}"))),
@@ -258,7 +269,7 @@ fn fee_history(chain: &Chain, given: &mut Parameters) -> Answer {
         .min(newest + 1);
     let oldest = newest + 1 - count;
     let used = (oldest..=newest).map(|number| {
-        let gas = chain.block(number).map_or(0, |block| block.header.gas_used);
+        let gas = chain.entry(number).map_or(0, |entry| entry.gas_used);
         gas as f64 / BLOCK_GAS_LIMIT as f64
     });
     to_json(rpc::FeeHistory {
@@ -272,10 +283,11 @@ fn fee_history(chain: &Chain, given: &mut Parameters) -> Answer {
     })
 }
 
-fn logs(chain: &Chain, filter: &rpc::Filter) -> Answer {
+fn logs(view: &View<'_>, filter: &rpc::Filter) -> Answer {
+    let chain = &view.chain;
     let (from, to) = match filter.block_option {
-        rpc::FilterBlockOption::AtBlockHash(hash) => match chain.block_by_hash(&hash) {
-            Some(block) => (block.header.number, block.header.number),
+        rpc::FilterBlockOption::AtBlockHash(hash) => match chain.number_of_block(&hash) {
+            Some(number) => (number, number),
             None => return Err(declined("unknown block")),
         },
         rpc::FilterBlockOption::Range {
@@ -287,7 +299,7 @@ fn logs(chain: &Chain, filter: &rpc::Filter) -> Answer {
             let to = to_block
                 .map_or(height, |tag| number_of(chain, tag))
                 .min(height);
-            if from_block.is_some() && to_block.is_some() && from > to && from <= height {
+            if from > to && from <= height {
                 return Err(invalid("the range ends before it starts"));
             }
             (from, to)
@@ -295,18 +307,17 @@ fn logs(chain: &Chain, filter: &rpc::Filter) -> Answer {
     };
     let mut found = Vec::new();
     for number in from..=to {
-        let Some(block) = chain.block(number) else {
-            break;
-        };
-        if !filter.matches_bloom(block.header.logs_bloom) {
+        let may_match = chain
+            .entry(number)
+            .is_some_and(|entry| filter.matches_bloom(entry.bloom));
+        if !may_match {
             continue;
         }
-        let Some(mined) = &block.mined else { continue };
-        found.extend(
-            rpc_logs(block, mined)
-                .into_iter()
-                .filter(|log| filter.rpc_matches(log)),
-        );
+        let Some(block) = view.block(number)? else {
+            continue;
+        };
+        let logs = block.mined.iter().flat_map(|mined| rpc_logs(&block, mined));
+        found.extend(logs.filter(|log| filter.rpc_matches(log)));
         if found.len() > LOGS_LIMIT {
             return Err(declined(format!(
                 "more than {LOGS_LIMIT} logs in blocks {from} to {to}: ask for fewer blocks"
@@ -325,11 +336,12 @@ fn number_of(chain: &Chain, tag: BlockNumberOrTag) -> u64 {
     }
 }
 
-fn find(chain: &Chain, id: BlockId) -> Option<&Block> {
-    match id {
-        BlockId::Hash(hash) => chain.block_by_hash(&hash.block_hash),
-        BlockId::Number(tag) => chain.block(number_of(chain, tag)),
-    }
+fn number_by_id(chain: &Chain, id: BlockId) -> Option<u64> {
+    let number = match id {
+        BlockId::Hash(hash) => chain.number_of_block(&hash.block_hash)?,
+        BlockId::Number(tag) => number_of(chain, tag),
+    };
+    (number <= chain.height()).then_some(number)
 }
 
 fn block_view(block: &Block, full: bool) -> rpc::Block {
@@ -417,23 +429,23 @@ impl Parameters {
             .ok_or_else(|| invalid(format!("parameter {} ({name}) is missing", self.taken)))
     }
 
-    fn block<'a>(
-        &mut self,
-        chain: &'a Chain,
-        by_hash: bool,
-    ) -> Result<Option<&'a Block>, ErrorObjectOwned> {
-        Ok(if by_hash {
-            chain.block_by_hash(&self.required("block hash")?)
+    fn block(&mut self, view: &View<'_>, by_hash: bool) -> Result<Option<Block>, ErrorObjectOwned> {
+        let number = if by_hash {
+            view.chain.number_of_block(&self.required("block hash")?)
         } else {
-            chain.block(number_of(chain, self.required("block number")?))
-        })
+            Some(number_of(&view.chain, self.required("block number")?))
+        };
+        Ok(number
+            .map(|number| view.block(number))
+            .transpose()?
+            .flatten())
     }
 
     /// Takes the block a state is asked of, and refuses all but the latest.
     fn latest_state(&mut self, chain: &Chain) -> Result<(), ErrorObjectOwned> {
         let id = self.optional::<BlockId>("block")?.unwrap_or_default();
-        match find(chain, id) {
-            Some(block) if block.header.number == chain.height() => Ok(()),
+        match number_by_id(chain, id) {
+            Some(number) if number == chain.height() => Ok(()),
             Some(_) => Err(declined(
                 "the devnet keeps the state of its latest block only",
             )),
@@ -459,7 +471,7 @@ fn invalid(message: impl Into<String>) -> ErrorObjectOwned {
     ErrorObjectOwned::owned(INVALID_PARAMS_CODE, message, None::<()>)
 }
 
-fn declined(message: impl Into<String>) -> ErrorObjectOwned {
+pub(super) fn declined(message: impl Into<String>) -> ErrorObjectOwned {
     ErrorObjectOwned::owned(DECLINED, message, None::<()>)
 }
 

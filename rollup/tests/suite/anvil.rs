@@ -6,10 +6,11 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use rollup::{ChainProfile, Ledger, U256};
+use rollup::{ChainProfile, Delivery, Ledger, Outbox, RoundStatus, U256};
 use serde_json::json;
 
-use crate::support::{ask, key};
+use crate::client::signed_round;
+use crate::support::{ask, key, swarm_of};
 
 struct Anvil {
     profile: ChainProfile,
@@ -95,4 +96,38 @@ async fn a_chain_that_takes_its_time_is_waited_for() {
         second.register([2; 32], [0; 64], "two"),
     );
     assert_ne!(one.unwrap().tx, two.unwrap().tx);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_settled_round_that_the_chain_undoes_is_settled_again() {
+    // The two newest blocks are not final yet.
+    let Some(anvil) = Anvil::start(&["--slots-in-an-epoch", "1"]).await else {
+        return;
+    };
+    let swarms = swarm_of(&anvil.profile, 4).await;
+    swarms[0].open_round(1).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(folder.path()).unwrap();
+    outbox.put(&signed_round(&swarms, 1)).unwrap();
+    let flush = async || {
+        let mut report = outbox.flush(swarms[0].ledger()).await.unwrap();
+        match report.remove(0).1 {
+            Delivery::Settled { settled, finalized } => (settled.already, finalized),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(flush().await, (false, false));
+    assert_eq!(flush().await, (true, false));
+
+    let answer = ask(&anvil.profile.rpc, "anvil_reorg", json!([1, []])).await;
+    assert!(answer.get("error").is_none(), "{answer}");
+    let status = swarms[0].round_opened(1).await.unwrap().unwrap().status;
+    assert_eq!(status, RoundStatus::Opened);
+    assert_eq!(swarms[0].history(0).await.unwrap(), []);
+    assert_eq!(flush().await, (false, false));
+
+    ask(&anvil.profile.rpc, "anvil_mine", json!(["0x4"])).await;
+    assert_eq!(flush().await, (true, true));
+    assert!(outbox.waiting().unwrap().is_empty());
+    assert_eq!(swarms[0].history(0).await.unwrap().len(), 1);
 }

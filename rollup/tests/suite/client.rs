@@ -197,6 +197,16 @@ async fn a_profile_that_leads_nowhere_is_a_clear_error() {
         matches!(error, LedgerError::Transport { .. }) && error.is_transient(),
         "{error}"
     );
+    // Over TLS too: a missing provider of cryptography would panic here.
+    let profile = ChainProfile::new(format!("https://{closed}"), 1);
+    let error = Ledger::connect(&profile, key(0)).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            LedgerError::Transport { .. } | LedgerError::Profile(_)
+        ),
+        "{error}"
+    );
     for rpc in ["", "nonsense", "ftp://host", "ws://host"] {
         let error = Ledger::connect(&ChainProfile::new(rpc, 1), key(0))
             .await
@@ -277,7 +287,7 @@ async fn many_transactions_of_one_account_all_arrive() {
     assert_eq!(sent.unwrap().len(), 24);
 }
 
-fn signed_round(swarms: &[Swarm], round: u64) -> SignedRound {
+pub(crate) fn signed_round(swarms: &[Swarm], round: u64) -> SignedRound {
     let included = [round as u8; 32];
     SignedRound {
         swarm: swarms[0].id(),
@@ -380,6 +390,30 @@ async fn the_outbox_sets_aside_what_can_never_be_settled() {
             1
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_of_another_process_asks_the_devnet_for_funds() {
+    let (_home, devnet) = start(1).await;
+    let ledger = Ledger::deploy(&profile(&devnet), key(0)).await.unwrap();
+    let joiner = Ledger::connect(&profile(&devnet), key(9)).await.unwrap();
+    rollup::devnet::request_funds(&devnet.url(), joiner.address())
+        .await
+        .unwrap();
+    let height = devnet.height();
+    rollup::devnet::request_funds(&devnet.url(), joiner.address())
+        .await
+        .unwrap();
+    assert_eq!(devnet.height(), height, "it has funds already");
+    assert!(rollup::devnet::answers(&devnet.url(), devnet.chain_id()).await);
+    assert!(!rollup::devnet::answers(&devnet.url(), 1).await);
+    joiner.register([1; 32], [0; 64], "joiner").await.unwrap();
+    assert!(ledger.peer(joiner.address()).await.unwrap().is_some());
+    // Elsewhere one account of the user's pays for the others.
+    let poor = Ledger::connect(&profile(&devnet), key(10)).await.unwrap();
+    assert!(ledger.top_up(poor.address()).await.unwrap());
+    assert!(!ledger.top_up(poor.address()).await.unwrap());
+    poor.register([2; 32], [0; 64], "poor").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,6 +31,9 @@ async fn a_restart_keeps_every_block_and_what_was_settled() {
 
     let devnet = Devnet::start(config(&home, 3)).await.unwrap();
     assert_eq!(devnet.torn_tail(), None);
+    assert_eq!(ask(&devnet.url(), "eth_getLogs", all).await, logs);
+    let same = ask(&devnet.url(), "eth_getBlockByNumber", json!(["0x3", true])).await;
+    assert_eq!(same, early);
     assert_eq!(
         ask(
             &devnet.url(),
@@ -45,6 +48,16 @@ async fn a_restart_keeps_every_block_and_what_was_settled() {
     assert_eq!(swarm.history(0).await.unwrap(), history);
     assert_eq!(swarm.reputations().await.unwrap(), reputations);
     swarm.open_round(2).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropped_without_a_word_it_can_be_opened_again_at_once() {
+    let home = tempfile::tempdir().unwrap();
+    for height in 0..20 {
+        let devnet = Devnet::start(config(&home, 1)).await.unwrap();
+        assert_eq!(devnet.height(), height);
+        devnet.fund(key(50).address(), U256::from(1)).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -224,11 +237,13 @@ async fn garbage_is_answered_with_an_error_and_harms_nothing() {
         "{{\"jsonrpc\":\"2.0\",\"pad\":\"{}\"}}",
         "x".repeat(3 << 20)
     );
-    let (status, answer) = post(&devnet.url(), large).await;
-    assert!(
-        status == 413 || answer.contains("\"error\""),
-        "{status} {answer}"
-    );
+    // The server may hang up before all of it is sent.
+    let request = http()
+        .post(devnet.url())
+        .header("content-type", "application/json");
+    if let Ok(response) = request.body(large).send().await {
+        assert_eq!(response.status().as_u16(), 413);
+    }
 
     let zeros = format!("0x{}", "00".repeat(20));
     let transaction = json!({ "to": zeros, "data": "0x" });
