@@ -21,6 +21,9 @@ async fn a_restart_keeps_every_block_and_what_was_settled() {
         .unwrap();
     let history = swarms[0].history(0).await.unwrap();
     let reputations = swarms[0].reputations().await.unwrap();
+    let all = json!([{ "fromBlock": "earliest", "toBlock": "latest" }]);
+    let logs = ask(&devnet.url(), "eth_getLogs", all.clone()).await;
+    let early = ask(&devnet.url(), "eth_getBlockByNumber", json!(["0x3", true])).await;
     let head = ask(
         &devnet.url(),
         "eth_getBlockByNumber",
