@@ -37,7 +37,7 @@ pub(crate) struct Mix {
 impl Default for Mix {
     fn default() -> Self {
         Self {
-            critique: 45,
+            critique: 52,
             resolve: 12,
             think: 50,
             untagged: 20,

@@ -37,7 +37,7 @@ struct Arguments {
     #[arg(long, default_value_t = 7)]
     seed: u64,
     /// Optimizer steps
-    #[arg(long, default_value_t = 3000)]
+    #[arg(long, default_value_t = 4800)]
     steps: u64,
     /// Conversations a step
     #[arg(long, default_value_t = 64)]
