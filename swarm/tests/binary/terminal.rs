@@ -1,20 +1,19 @@
 //! The screens on a real (pseudo-)terminal, which must be given back as it was.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
-
-use rustix::fs::OFlags;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{InputModes, LocalModes, OutputModes, Winsize, tcgetattr, tcsetwinsize};
 
 use crate::support::{PATIENCE, command};
 
 const ALTERNATE_SCREEN: &str = "\u{1b}[?1049h";
 const MAIN_SCREEN: &str = "\u{1b}[?1049l";
 const SHOW_CURSOR: &str = "\u{1b}[?25h";
+
+type Modes = [libc::tcflag_t; 3];
 
 /// A terminal of 120 by 40 cells, and all that was ever written to it.
 struct Terminal {
@@ -25,25 +24,21 @@ struct Terminal {
 
 impl Terminal {
     fn open() -> Self {
-        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-        let keyboard = openpt(flags).unwrap();
-        grantpt(&keyboard).unwrap();
-        unlockpt(&keyboard).unwrap();
-        let name = ptsname(&keyboard, Vec::new()).unwrap();
-        let line = rustix::fs::open(
-            name.as_c_str(),
-            OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC,
-            rustix::fs::Mode::empty(),
-        )
-        .unwrap();
-        let size = Winsize {
-            ws_col: 120,
+        let (mut keyboard, mut line) = (-1, -1);
+        let mut size = libc::winsize {
             ws_row: 40,
+            ws_col: 120,
             ws_xpixel: 0,
             ws_ypixel: 0,
         };
-        tcsetwinsize(&line, size).unwrap();
-        let keyboard = File::from(keyboard);
+        // SAFETY: the pointers are to locals, or null where the call allows it; the two
+        // descriptors that it makes belong to nobody else.
+        let (keyboard, line) = unsafe {
+            let (name, modes) = (std::ptr::null_mut(), std::ptr::null_mut());
+            let opened = libc::openpty(&mut keyboard, &mut line, name, modes, &mut size);
+            assert_eq!(opened, 0, "{}", std::io::Error::last_os_error());
+            (File::from_raw_fd(keyboard), File::from_raw_fd(line))
+        };
         let shown = Arc::new((Mutex::new(String::new()), Condvar::new()));
         let (mut from, write) = (keyboard.try_clone().unwrap(), Arc::clone(&shown));
         std::thread::spawn(move || {
@@ -56,7 +51,7 @@ impl Terminal {
         });
         Self {
             keyboard,
-            line: File::from(line),
+            line,
             shown,
         }
     }
@@ -85,13 +80,19 @@ impl Terminal {
     }
 
     /// Whatever a program in raw mode changes.
-    fn modes(&self) -> (InputModes, OutputModes, LocalModes) {
-        let set = tcgetattr(&self.line).unwrap();
-        (set.input_modes, set.output_modes, set.local_modes)
+    fn modes(&self) -> Modes {
+        // SAFETY: all zeros is a value of this plain struct, and the call fills it in.
+        let set = unsafe {
+            let mut set: libc::termios = std::mem::zeroed();
+            let read = libc::tcgetattr(self.line.as_raw_fd(), &mut set);
+            assert_eq!(read, 0, "{}", std::io::Error::last_os_error());
+            set
+        };
+        [set.c_iflag, set.c_oflag, set.c_lflag]
     }
 
     /// Waits for the end, and checks that the terminal is given back.
-    fn end(&self, mut child: Child, before: (InputModes, OutputModes, LocalModes)) -> ExitStatus {
+    fn end(&self, mut child: Child, before: Modes) -> ExitStatus {
         let status = child.wait().unwrap();
         assert_eq!(self.modes(), before, "still in raw mode");
         self.wait_for(MAIN_SCREEN);
