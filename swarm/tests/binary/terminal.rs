@@ -135,7 +135,7 @@ fn q_leaves_cleanly_and_the_next_start_goes_on() {
     let modes = replayed.modes();
     let log = home.join("events.jsonl");
     let child = replayed.run(command(&["replay", log.to_str().unwrap()]));
-    replayed.wait_for("replay");
+    replayed.wait_for("Rollouts");
     replayed.press("q");
     assert!(replayed.end(child, modes).success());
     assert_eq!(std::fs::read_to_string(log).unwrap(), events);
