@@ -35,7 +35,8 @@ impl Terminal {
         // descriptors that it makes belong to nobody else.
         let (keyboard, line) = unsafe {
             let (name, modes) = (std::ptr::null_mut(), std::ptr::null_mut());
-            let opened = libc::openpty(&mut keyboard, &mut line, name, modes, &mut size);
+            let size = std::ptr::from_mut(&mut size);
+            let opened = libc::openpty(&mut keyboard, &mut line, name, modes, size);
             assert_eq!(opened, 0, "{}", std::io::Error::last_os_error());
             (File::from_raw_fd(keyboard), File::from_raw_fd(line))
         };
