@@ -106,6 +106,7 @@ pub fn evaluate(policy: &Policy, registry: &Registry, plan: &EvalPlan) -> Result
                 ]);
                 environment.generate_held_out(&seed, *level)
             })
+            .filter(|item| item.fault().is_none())
             .collect();
         let tally = measure(policy, environment, &items, plan)?;
         tallies

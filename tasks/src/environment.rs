@@ -1,6 +1,6 @@
 //! The interface of an environment, and the line between training and evaluation.
 
-use crate::{Item, Manifest, Score, Seed};
+use crate::{Item, Manifest, Score, Seed, builtin::distract, dialogue::Message};
 
 /// How a reference completion is written. The styles are mixed in pre-training
 /// so that reinforcement has something to find.
@@ -27,6 +27,24 @@ pub fn held_out(question: &str) -> bool {
     hasher.finalize().as_bytes()[0].is_multiple_of(HELD_OUT_SLICES)
 }
 
+/// Draws tried before a level is said to have nothing on the wanted side. Where
+/// it has its eighth, they miss it once in 10^15.
+const ATTEMPTS: u64 = 256;
+
+/// What one turn of an episode leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The environment answers, and the policy speaks again.
+    Continue {
+        /// All that the environment needs to go on; nothing is kept elsewhere.
+        state: Vec<u8>,
+        /// What it says, in addition to what was said before.
+        messages: Vec<Message>,
+    },
+    /// The episode is over.
+    Done(Score),
+}
+
 /// A family of questions with an exact answer.
 ///
 /// Implementations are pure: the same arguments give the same result on every
@@ -44,10 +62,27 @@ pub trait Environment: Send + Sync {
     fn score(&self, item: &Item, completion: &str) -> Score;
 
     /// A reference completion.
-    fn demonstrate(&self, item: &Item, style: Style) -> String;
+    fn demonstrate(&self, item: &Item, style: Style) -> String {
+        let answer = &item.reference;
+        match style {
+            Style::Direct => format!("<answer>{answer}</answer>"),
+            Style::Think => format!("<think>{}</think><answer>{answer}</answer>", item.working()),
+            Style::Untagged => answer.clone(),
+        }
+    }
 
     /// A wrong answer of the same kind as the right one, never equal to it.
-    fn distractor(&self, item: &Item, seed: &Seed) -> String;
+    fn distractor(&self, item: &Item, seed: &Seed) -> String {
+        let named = Seed::derive(&[b"distractor", &item.env.0, &seed.0]);
+        distract(item, &mut named.draw())
+    }
+
+    /// One turn of an episode: what the policy wrote, and the state that the
+    /// turn before left (empty at first). An environment of one turn scores it.
+    fn step(&self, item: &Item, state: &[u8], completion: &str) -> Step {
+        let _ = state;
+        Step::Done(self.score(item, completion))
+    }
 
     /// Whether an extracted answer is right, whatever it was wrapped in. This
     /// is the truth that a verdict on the answer is held against.
@@ -76,17 +111,23 @@ pub trait Environment: Send + Sync {
     }
 
     /// The first item on the chain of seeds that begins here and whose question
-    /// is on the wanted side. Every level must have questions on both sides.
+    /// is on the wanted side; a [faulty](Item::faulty) one where there is none.
     #[doc(hidden)]
     fn draw_where(&self, seed: &Seed, level: u8, wanted: bool) -> Item {
-        let mut attempt = 0u64;
-        loop {
+        for attempt in 0..ATTEMPTS {
             let here = Seed::derive(&[b"attempt", &seed.0, &attempt.to_le_bytes()]);
             let item = self.draw(&here, level);
-            if held_out(&item.question) == wanted {
+            if item.fault().is_some() || held_out(&item.question) == wanted {
                 return item;
             }
-            attempt += 1;
         }
+        let side = if wanted { "held out" } else { "to train on" };
+        let manifest = self.manifest();
+        let level = manifest.clamp(level);
+        Item::faulty(
+            manifest,
+            level,
+            format!("{ATTEMPTS} draws at level {level} gave no question {side}"),
+        )
     }
 }

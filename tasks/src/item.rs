@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use crate::{EnvId, Manifest};
+use crate::{EnvId, Manifest, dialogue::Message};
 
 /// One question of an environment.
 ///
@@ -17,7 +17,11 @@ pub struct Item {
     pub env: EnvId,
     /// The level it was drawn at.
     pub level: u8,
-    /// What is asked.
+    /// What is said before the question: instructions, or earlier turns. The
+    /// built-in environments need none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub context: Vec<Message>,
+    /// What is asked. It is what tells one item from another of its kind.
     pub question: String,
     /// The right answer.
     #[serde(skip)]
@@ -33,6 +37,11 @@ pub struct Item {
     /// The characters an answer is made of, from the manifest.
     #[serde(skip)]
     pub(crate) alphabet: String,
+    /// What else the scorer needs, in a form only it knows.
+    #[serde(skip)]
+    pub(crate) hidden: Vec<u8>,
+    /// Why there is nothing to ask.
+    fault: Option<String>,
 }
 
 impl Item {
@@ -53,13 +62,46 @@ impl Item {
         Item {
             env,
             level,
+            context: Vec::new(),
             question,
             reference,
             metadata: BTreeMap::from([("task".to_owned(), manifest.name.clone())]),
             working: String::new(),
             decoys: Vec::new(),
             alphabet: manifest.alphabet.clone(),
+            hidden: Vec::new(),
+            fault: None,
         }
+    }
+
+    /// What stands for an item that the environment failed to make. There is
+    /// nothing to ask, and no completion of it can be scored.
+    #[must_use]
+    pub fn faulty(manifest: &Manifest, level: u8, why: String) -> Item {
+        Item {
+            fault: Some(why),
+            ..Item::new(manifest, level, String::new(), String::new())
+        }
+    }
+
+    /// Why there is nothing to ask, if there is not.
+    #[must_use]
+    pub fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
+    }
+
+    /// The same item with something said before its question.
+    #[must_use]
+    pub fn with_context(mut self, context: Vec<Message>) -> Item {
+        self.context = context;
+        self
+    }
+
+    /// The same item with what its scorer needs beside the answer.
+    #[must_use]
+    pub fn with_hidden(mut self, hidden: Vec<u8>) -> Item {
+        self.hidden = hidden;
+        self
     }
 
     /// The same item with the steps that lead to its answer.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Ppm, bytes::bytes32};
+use crate::{Package, Ppm, bytes::bytes32};
 
 /// The name of an environment: the hash of its canonical manifest. A change
 /// of what it asks or how it scores is a change of version, and so of name.
@@ -72,12 +72,22 @@ pub struct Manifest {
     pub alphabet: String,
     /// From which end answers are compared.
     pub reading: Reading,
+    /// What it consists of, where it is not part of the program.
+    pub package: Option<Package>,
 }
 
+/// How the canonical bytes of a package's manifest begin.
+const PACKAGE_MARK: &[u8] = b"murmuration package v1\n";
+
 impl Manifest {
-    /// The name of this manifest.
+    /// The name of this manifest. A package's is the plain hash of its
+    /// [bytes](Manifest::package_bytes), so that whoever has the name can ask
+    /// for them.
     #[must_use]
     pub fn id(&self) -> EnvId {
+        if self.package.is_some() {
+            return EnvId(*blake3::hash(&self.package_bytes()).as_bytes());
+        }
         let mut hasher = blake3::Hasher::new_derive_key("murmuration environment v1");
         hasher.update(&self.canonical());
         EnvId(*hasher.finalize().as_bytes())
@@ -99,7 +109,24 @@ impl Manifest {
             .map_or(Ppm::ZERO, |part| part.weight)
     }
 
-    /// Every field in a fixed order, each list and text after its length.
+    /// The bytes of a package's manifest, as they travel.
+    #[must_use]
+    pub fn package_bytes(&self) -> Vec<u8> {
+        postcard::to_extend(self, PACKAGE_MARK.to_vec())
+            .expect("a manifest is plain data and a vector takes any length")
+    }
+
+    /// Reads what [`package_bytes`](Manifest::package_bytes) wrote; nothing
+    /// else is taken for a package's manifest.
+    #[must_use]
+    pub fn from_package_bytes(bytes: &[u8]) -> Option<Manifest> {
+        let manifest: Manifest = postcard::from_bytes(bytes.strip_prefix(PACKAGE_MARK)?).ok()?;
+        let canonical = manifest.package.is_some() && manifest.package_bytes() == bytes;
+        canonical.then_some(manifest)
+    }
+
+    /// Every field of a built-in environment's manifest in a fixed order, each
+    /// list and text after its length.
     fn canonical(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let number = |out: &mut Vec<u8>, value: u64| out.extend(value.to_le_bytes());

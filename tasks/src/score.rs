@@ -16,12 +16,14 @@ pub enum Status {
     NoAnswer,
     /// Something was, but not in the agreed form.
     Invalid,
+    /// The environment failed: nobody knows what the answer is worth.
+    Unscored,
 }
 
 /// One component of a score.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// `format`, `correct` or `brevity`.
+    /// As in the manifest: `format`, `correct`, `brevity`, or the author's own.
     pub name: String,
     /// Its value, before weighing.
     pub value: Ppm,
@@ -50,6 +52,19 @@ impl Score {
             .iter()
             .find(|part| part.name == name)
             .map_or(Ppm::ZERO, |part| part.value)
+    }
+
+    /// What is said where the environment failed on a completion. It earns
+    /// nothing, and nobody may take it for wrong.
+    #[must_use]
+    pub fn unscored(why: &str) -> Score {
+        Score {
+            status: Status::Unscored,
+            reward: Ppm::ZERO,
+            parts: Vec::new(),
+            answer: None,
+            why: format!("could not be scored: {why}"),
+        }
     }
 
     /// Whether the completion passed the gate.

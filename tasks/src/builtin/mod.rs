@@ -9,11 +9,13 @@ mod arithmetic;
 mod distract;
 mod lists;
 
+pub(crate) use distract::distract;
+
 use std::sync::Arc;
 
 use crate::{
     Draw, EnvId, Environment, Item, Level, Limits, Manifest, PartWeight, Ppm, Reading, Score, Seed,
-    Style, score,
+    score,
 };
 
 /// All built-in environments, in the order of the registry.
@@ -87,6 +89,7 @@ impl From<Recipe> for Builtin {
             },
             alphabet: recipe.alphabet.to_owned(),
             reading: recipe.reading,
+            package: None,
         };
         Builtin {
             id: manifest.id(),
@@ -113,21 +116,5 @@ impl Environment for Builtin {
 
     fn score(&self, item: &Item, completion: &str) -> Score {
         score::exact(&self.manifest, item, completion)
-    }
-
-    fn demonstrate(&self, item: &Item, style: Style) -> String {
-        let answer = &item.reference;
-        match style {
-            Style::Direct => format!("<answer>{answer}</answer>"),
-            Style::Think => {
-                format!("<think>{}</think><answer>{answer}</answer>", item.working)
-            }
-            Style::Untagged => answer.clone(),
-        }
-    }
-
-    fn distractor(&self, item: &Item, seed: &Seed) -> String {
-        let named = Seed::derive(&[b"distractor", &self.id.0, &seed.0]);
-        distract::distract(item, &mut named.draw())
     }
 }

@@ -60,13 +60,14 @@ pub struct Message {
     pub content: String,
 }
 
-impl Message {
-    fn user(content: String) -> Vec<Message> {
-        vec![Message {
-            role: Role::User,
-            content,
-        }]
-    }
+/// What was said before, then the question with what a stage adds to it.
+fn ask(item: &Item, content: String) -> Vec<Message> {
+    let mut messages = item.context.clone();
+    messages.push(Message {
+        role: Role::User,
+        content,
+    });
+    messages
 }
 
 /// An answer of the peers, and how many verdicts held it right or wrong. Who
@@ -93,14 +94,14 @@ pub const BLANK: char = '_';
 /// The prompt of the answer stage.
 #[must_use]
 pub fn answer_prompt(item: &Item) -> Vec<Message> {
-    Message::user(item.question.clone())
+    ask(item, item.question.clone())
 }
 
 /// The prompt of the critique stage, for one extracted answer.
 #[must_use]
 pub fn critique_prompt(item: &Item, proposal: &str) -> Vec<Message> {
     let proposal = sanitise(item, proposal);
-    Message::user(format!("{}\ncheck {proposal}", item.question))
+    ask(item, format!("{}\ncheck {proposal}", item.question))
 }
 
 /// The prompt of the resolve stage.
@@ -118,7 +119,7 @@ pub fn resolve_prompt(item: &Item, peers: &[PeerAnswer]) -> Vec<Message> {
     } else {
         shown.join(" ")
     };
-    Message::user(format!("{}\npeers {shown}", item.question))
+    ask(item, format!("{}\npeers {shown}", item.question))
 }
 
 /// The peers' answers as a prompt shows them: sanitised, equal ones added up,

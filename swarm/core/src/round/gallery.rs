@@ -64,11 +64,13 @@ impl<'a> Gallery<'a> {
         gallery
     }
 
-    /// The item in a peer's slot, made again from the beacon.
+    /// The item in a peer's slot, made again from the beacon; `None` where its
+    /// environment has nothing to ask.
     pub(super) fn item(&self, peer: PeerId, slot: Slot) -> Option<(Item, &'a dyn Environment)> {
         let drawn = draw::item(self.manifest, self.beacon, peer, slot)?;
         let environment = self.registry.get(&drawn.env)?;
-        Some((environment.generate(&drawn.seed, drawn.level), environment))
+        let item = environment.generate(&drawn.seed, drawn.level);
+        item.fault().is_none().then_some((item, environment))
     }
 
     pub(super) fn answer_group(&self, peer: PeerId, slot: Slot) -> Option<&'a AnswerGroup> {
