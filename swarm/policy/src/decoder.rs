@@ -7,11 +7,12 @@
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::log_probs;
+use crate::rope::Rotary;
 use candle_core::{D, DType, Device, Tensor, Var};
 use candle_nn::ops;
 use std::collections::BTreeMap;
 
-/// A Qwen2 decoder: named variables in f32, and the forward pass over them.
+/// A decoder: named variables in f32, and the forward pass over them.
 ///
 /// The variables are shared, not copied: whoever writes one in place
 /// ([`Var::set`]) changes what this decoder computes next.
@@ -23,17 +24,16 @@ pub struct Decoder {
     embedding: Tensor,  // [vocab, hidden]
     final_norm: Tensor, // [hidden]
     output: Tensor,     // [vocab, hidden]; the embedding itself when tied
-    cosines: Tensor,    // [positions, head_dim / 2]
-    sines: Tensor,      // [positions, head_dim / 2]
 }
 
 /// The variables of one layer, in the order in which they are used.
 struct Layer {
     input_norm: Tensor,
-    query: (Tensor, Tensor), // ([hidden, hidden], [hidden])
-    key: (Tensor, Tensor),   // ([key_value, hidden], [key_value])
-    value: (Tensor, Tensor), // ([key_value, hidden], [key_value])
-    attention_out: Tensor,   // [hidden, hidden]
+    query: (Tensor, Option<Tensor>), // ([query, hidden], [query])
+    key: (Tensor, Option<Tensor>),   // ([key_value, hidden], [key_value])
+    value: (Tensor, Option<Tensor>), // ([key_value, hidden], [key_value])
+    head_norms: Option<(Tensor, Tensor)>, // of queries and keys, [head_dim]
+    attention_out: Tensor,           // [hidden, query]
     feed_forward_norm: Tensor,
     gate: Tensor, // [inner, hidden]
     up: Tensor,   // [inner, hidden]
@@ -57,17 +57,26 @@ impl Decoder {
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         for index in 0..config.num_hidden_layers {
             let part = |name: &str| var(&format!("model.layers.{index}.{name}"));
-            let biased = |name: &str| -> Result<(Tensor, Tensor)> {
-                Ok((
-                    part(&format!("{name}.weight"))?,
-                    part(&format!("{name}.bias"))?,
-                ))
+            let biased = |name: &str| -> Result<(Tensor, Option<Tensor>)> {
+                let bias = config
+                    .has_biases()
+                    .then(|| part(&format!("{name}.bias")))
+                    .transpose()?;
+                Ok((part(&format!("{name}.weight"))?, bias))
+            };
+            let head_norms = match config.has_head_norms() {
+                true => Some((
+                    part("self_attn.q_norm.weight")?,
+                    part("self_attn.k_norm.weight")?,
+                )),
+                false => None,
             };
             layers.push(Layer {
                 input_norm: part("input_layernorm.weight")?,
                 query: biased("self_attn.q_proj")?,
                 key: biased("self_attn.k_proj")?,
                 value: biased("self_attn.v_proj")?,
+                head_norms,
                 attention_out: part("self_attn.o_proj.weight")?,
                 feed_forward_norm: part("post_attention_layernorm.weight")?,
                 gate: part("mlp.gate_proj.weight")?,
@@ -81,15 +90,12 @@ impl Decoder {
             false => var("lm_head.weight")?,
         };
         let final_norm = var("model.norm.weight")?;
-        let (cosines, sines) = rotary_tables(&config, device)?;
         Ok(Self {
             device: device.clone(),
             layers,
             embedding,
             final_norm,
             output,
-            cosines,
-            sines,
             vars,
             config,
         })
@@ -115,11 +121,6 @@ impl Decoder {
         &self.output
     }
 
-    /// Cosines and sines of each position's angles, `[positions, head_dim / 2]`.
-    pub(crate) fn rotary(&self) -> (&Tensor, &Tensor) {
-        (&self.cosines, &self.sines)
-    }
-
     /// The last hidden states, after the final norm: `[batch, tokens, hidden]`.
     ///
     /// `tokens` is `[batch, tokens]` of u32. Attention is causal, so rows
@@ -129,10 +130,7 @@ impl Decoder {
         let (batch, length) = self.check_tokens(tokens)?;
         let hidden_size = self.config.hidden_size;
         let mask = causal_mask(length, &self.device)?;
-        let rotary = (
-            self.cosines.narrow(0, 0, length)?,
-            self.sines.narrow(0, 0, length)?,
-        );
+        let rotary = rotary_tables(&self.config, length, &self.device)?;
         let mut stream = self.embedding.index_select(&tokens.flatten_all()?, 0)?; // [batch * tokens, hidden]
         for layer in &self.layers {
             let normed = self.norm(&stream, &layer.input_norm)?;
@@ -172,17 +170,23 @@ impl Decoder {
             config.head_dim(),
         );
         // [batch * tokens, heads * width] -> [batch, heads, tokens, width]
-        let project = |(weight, bias): &(Tensor, Tensor), heads: usize| -> Result<Tensor> {
-            Ok(normed
-                .matmul(&weight.t()?)?
-                .broadcast_add(bias)?
+        let project = |(weight, bias): &(Tensor, Option<Tensor>), heads: usize| -> Result<Tensor> {
+            let mut projected = normed.matmul(&weight.t()?)?;
+            if let Some(bias) = bias {
+                projected = projected.broadcast_add(bias)?;
+            }
+            Ok(projected
                 .reshape((batch, length, heads, width))?
                 .transpose(1, 2)?
                 .contiguous()?)
         };
+        let (mut query, mut key) = (project(&layer.query, heads)?, project(&layer.key, shared)?);
+        if let Some((query_norm, key_norm)) = &layer.head_norms {
+            query = self.norm(&query, query_norm)?;
+            key = self.norm(&key, key_norm)?;
+        }
         let rotate = |x: &Tensor| candle_nn::rotary_emb::rope_slow(x, cosines, sines);
-        let query = rotate(&project(&layer.query, heads)?)?;
-        let key = rotate(&project(&layer.key, shared)?)?;
+        let (query, key) = (rotate(&query)?, rotate(&key)?);
         let value = project(&layer.value, shared)?;
         // The query heads that share a key head are stacked along the tokens,
         // so that keys and values are never repeated.
@@ -274,25 +278,15 @@ impl Decoder {
     }
 }
 
-/// Cosines and sines of each position's angles, `[positions, head_dim / 2]`.
-fn rotary_tables(config: &Config, device: &Device) -> Result<(Tensor, Tensor)> {
-    let (width, positions) = (config.head_dim(), config.max_position_embeddings);
-    // Rounded to f32 where Hugging Face rounds, so that angles agree with it.
-    let frequencies: Vec<f32> = (0..width)
-        .step_by(2)
-        .map(|index| 1.0 / config.rope_theta.powf(index as f64 / width as f64) as f32)
-        .collect();
-    let angles = || {
-        (0..positions).flat_map(|position| {
-            frequencies
-                .iter()
-                .map(move |frequency| position as f32 * frequency)
-        })
-    };
-    let shape = (positions, width / 2);
+/// Cosines and sines of the first positions' angles, `[positions, head_dim / 2]`.
+fn rotary_tables(config: &Config, positions: usize, device: &Device) -> Result<(Tensor, Tensor)> {
+    let mut rotary = Rotary::new(config);
+    rotary.reach(positions);
+    let (cosines, sines) = rotary.into_tables();
+    let shape = (positions, config.head_dim() / 2);
     Ok((
-        Tensor::from_iter(angles().map(f32::cos), device)?.reshape(shape)?,
-        Tensor::from_iter(angles().map(f32::sin), device)?.reshape(shape)?,
+        Tensor::from_vec(cosines, shape, device)?,
+        Tensor::from_vec(sines, shape, device)?,
     ))
 }
 

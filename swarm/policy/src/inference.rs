@@ -12,7 +12,10 @@
 use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::error::Result;
-use crate::slices::{add_scaled, exponentiate, rms_norm, rotate, swiglu, vectorized};
+use crate::rope::Rotary;
+use crate::slices::{
+    add_scaled, exponentiate, rms_norm, rms_norm_in_place, rotate, swiglu, vectorized,
+};
 use candle_core::Tensor;
 use gemm::Parallelism;
 
@@ -75,9 +78,10 @@ pub(crate) struct Row {
 
 struct Layer {
     input_norm: Vec<f32>,
-    projections: Vec<f32>,   // [hidden, query + key + value]
-    biases: Vec<f32>,        // [query + key + value]
-    attention_out: Vec<f32>, // [hidden, hidden]
+    projections: Vec<f32>,                    // [hidden, query + key + value]
+    biases: Option<Vec<f32>>,                 // [query + key + value]
+    head_norms: Option<(Vec<f32>, Vec<f32>)>, // of queries and keys, [head_dim]
+    attention_out: Vec<f32>,                  // [query, hidden]
     feed_forward_norm: Vec<f32>,
     gate_up: Vec<f32>, // [hidden, gate + up]
     down: Vec<f32>,    // [inner, hidden]
@@ -90,12 +94,11 @@ pub(crate) struct Inference {
     embedding: Vec<f32>, // [vocab, hidden]
     layers: Vec<Layer>,
     final_norm: Vec<f32>,
-    output: Vec<f32>,  // [hidden, vocab]
-    cosines: Vec<f32>, // [positions, head_dim / 2]
-    sines: Vec<f32>,
+    output: Vec<f32>, // [hidden, vocab]
+    rotary: Rotary,
     stream: Vec<f32>,    // [rows, hidden]
     normed: Vec<f32>,    // [rows, hidden]
-    mixed: Vec<f32>,     // [rows, hidden]
+    mixed: Vec<f32>,     // [rows, query]
     projected: Vec<f32>, // [rows, query + key + value]
     inner: Vec<f32>,     // [rows, gate + up]
     scores: Vec<f32>,    // [positions]
@@ -123,18 +126,30 @@ impl Inference {
             let projections = ["q_proj", "k_proj", "v_proj"];
             let weights = projections.map(|part| format!("self_attn.{part}.weight"));
             let biases = projections.map(|part| format!("self_attn.{part}.bias"));
+            let biases = match config.has_biases() {
+                true => Some(
+                    Tensor::cat(&several(&biases.each_ref().map(String::as_str)), 0)?.to_vec1()?,
+                ),
+                false => None,
+            };
+            let head_norms = match config.has_head_norms() {
+                true => Some((
+                    flat(&name("self_attn.q_norm.weight"))?,
+                    flat(&name("self_attn.k_norm.weight"))?,
+                )),
+                false => None,
+            };
             layers.push(Layer {
                 input_norm: flat(&name("input_layernorm.weight"))?,
                 projections: beside(&several(&weights.each_ref().map(String::as_str)))?,
-                biases: Tensor::cat(&several(&biases.each_ref().map(String::as_str)), 0)?
-                    .to_vec1()?,
+                biases,
+                head_norms,
                 attention_out: beside(&several(&["self_attn.o_proj.weight"]))?,
                 feed_forward_norm: flat(&name("post_attention_layernorm.weight"))?,
                 gate_up: beside(&several(&["mlp.gate_proj.weight", "mlp.up_proj.weight"]))?,
                 down: beside(&several(&["mlp.down_proj.weight"]))?,
             });
         }
-        let (cosines, sines) = decoder.rotary();
         Ok(Self {
             parallelism: match threads {
                 0 | 1 => Parallelism::None,
@@ -144,8 +159,7 @@ impl Inference {
             layers,
             final_norm: flat("model.norm.weight")?,
             output: beside(&[decoder.output().detach()])?,
-            cosines: cosines.flatten_all()?.to_vec1()?,
-            sines: sines.flatten_all()?.to_vec1()?,
+            rotary: Rotary::new(&config),
             stream: Vec::new(),
             normed: Vec::new(),
             mixed: Vec::new(),
@@ -161,13 +175,14 @@ impl Inference {
     pub(crate) fn forward(&mut self, rows: &[Row], spans: &mut [Span]) {
         let hidden = self.config.hidden_size;
         let count = rows.len().max(LEAST_ROWS);
-        let projected = hidden + 2 * self.config.key_value_size();
+        let query = self.config.query_size();
+        let projected = query + 2 * self.config.key_value_size();
         let inner = self.config.intermediate_size;
         // What padding rows hold does not matter, but it must be finite.
         self.stream.clear();
         self.stream.resize(count * hidden, 0.0);
         self.normed.resize(count * hidden, 0.0);
-        self.mixed.resize(count * hidden, 0.0);
+        self.mixed.resize(count * query, 0.0);
         self.projected.resize(count * projected, 0.0);
         self.inner.resize(count * 2 * inner, 0.0);
         for (stream, row) in self.stream.chunks_exact_mut(hidden).zip(rows) {
@@ -179,17 +194,21 @@ impl Inference {
             debug_assert_eq!(row.position, span.end(), "rows of a sequence are in order");
             span.length += 1;
         }
+        let positions = rows.iter().map(|row| row.position + 1).max();
+        self.rotary.reach(positions.unwrap_or(0));
         let layers = std::mem::take(&mut self.layers);
         for (index, layer) in layers.iter().enumerate() {
             self.norm_rows(&layer.input_norm);
-            for row in self.projected.chunks_exact_mut(projected) {
-                row.copy_from_slice(&layer.biases);
-            }
             let parallelism = self.parallelism;
             let into = Into::Sum;
+            if let Some(biases) = &layer.biases {
+                for row in self.projected.chunks_exact_mut(projected) {
+                    row.copy_from_slice(biases);
+                }
+            }
             product(
                 &mut self.projected,
-                into,
+                layer.biases.as_ref().map_or(Into::Place, |_| Into::Sum),
                 &self.normed,
                 hidden,
                 &layer.projections,
@@ -198,13 +217,13 @@ impl Inference {
             );
             vectorized(
                 #[inline(always)]
-                || self.attend(index, rows, spans),
+                || self.attend(index, layer, rows, spans),
             );
             product(
                 &mut self.stream,
                 into,
                 &self.mixed,
-                hidden,
+                query,
                 &layer.attention_out,
                 hidden,
                 parallelism,
@@ -290,36 +309,44 @@ impl Inference {
     /// Rotates queries and keys, stores keys and values, and attends: from
     /// `projected` to `mixed`.
     #[inline(always)]
-    fn attend(&mut self, layer: usize, rows: &[Row], spans: &mut [Span]) {
+    fn attend(&mut self, index: usize, layer: &Layer, rows: &[Row], spans: &mut [Span]) {
         let config = &self.config;
-        let (hidden, width) = (config.hidden_size, config.head_dim());
+        let (queries, width) = (config.query_size(), config.head_dim());
+        let epsilon = config.rms_norm_eps as f32;
         let (heads, shared) = (config.num_attention_heads, config.num_key_value_heads);
         let narrow = config.key_value_size();
-        let stride = hidden + 2 * narrow;
+        let stride = queries + 2 * narrow;
         let scale = 1.0 / (width as f32).sqrt();
         for (row, projected) in rows.iter().zip(self.projected.chunks_exact_mut(stride)) {
-            let angles = row.position * width / 2..(row.position + 1) * width / 2;
-            let (cosines, sines) = (&self.cosines[angles.clone()], &self.sines[angles]);
-            let (rotated, values) = projected.split_at_mut(hidden + narrow);
+            let (cosines, sines) = self.rotary.at(row.position);
+            let (rotated, values) = projected.split_at_mut(queries + narrow);
+            if let Some((query_norm, key_norm)) = &layer.head_norms {
+                let (queries, keys) = rotated.split_at_mut(queries);
+                for (heads, norm) in [(queries, query_norm), (keys, key_norm)] {
+                    for head in heads.chunks_exact_mut(width) {
+                        rms_norm_in_place(head, norm, epsilon);
+                    }
+                }
+            }
             for head in rotated.chunks_exact_mut(width) {
                 rotate(head, cosines, sines);
             }
-            for query in &mut rotated[..hidden] {
+            for query in &mut rotated[..queries] {
                 *query *= scale;
             }
             let span = &mut spans[row.span];
             let (capacity, at) = (span.capacity, row.position - span.first);
-            let keys = &mut span.keys[layer * narrow * capacity..][..narrow * capacity];
+            let keys = &mut span.keys[index * narrow * capacity..][..narrow * capacity];
             for (keys, key) in keys
                 .chunks_exact_mut(capacity * width)
-                .zip(rotated[hidden..].chunks_exact(width))
+                .zip(rotated[queries..].chunks_exact(width))
             {
                 let block = &mut keys[at / BLOCK * BLOCK * width..][..BLOCK * width];
                 for (keys, &key) in block.chunks_exact_mut(BLOCK).zip(key) {
                     keys[at % BLOCK] = key;
                 }
             }
-            let stored = &mut span.values[layer * narrow * capacity..][..narrow * capacity];
+            let stored = &mut span.values[index * narrow * capacity..][..narrow * capacity];
             for (stored, value) in stored
                 .chunks_exact_mut(capacity * width)
                 .zip(values.chunks_exact(width))
@@ -331,17 +358,17 @@ impl Inference {
         for ((row, projected), mixed) in rows
             .iter()
             .zip(self.projected.chunks_exact(stride))
-            .zip(self.mixed.chunks_exact_mut(hidden))
+            .zip(self.mixed.chunks_exact_mut(queries))
         {
             let own = &spans[row.span];
             let own_length = row.position + 1 - own.first;
             let prefix = row.prefix.map(|prefix| &spans[prefix]);
-            for (head, (query, mixed)) in projected[..hidden]
+            for (head, (query, mixed)) in projected[..queries]
                 .chunks_exact(width)
                 .zip(mixed.chunks_exact_mut(width))
                 .enumerate()
             {
-                let place = layer * shared + head / group;
+                let place = index * shared + head / group;
                 let seen = prefix.map_or(0, |prefix| prefix.length);
                 let scores = &mut self.scores[..seen + own_length];
                 let (early, late) = scores.split_at_mut(seen);

@@ -7,6 +7,7 @@
 //! | module | story |
 //! | --- | --- |
 //! | `config` | the architecture, as Hugging Face's `config.json` writes it |
+//! | `rope` | rotary positions and their scaling |
 //! | `decoder` | the weights and the differentiable forward pass |
 //! | `log_probs` | log-probabilities of targets without their logits |
 //! | `weights` | weights from randomness, from and to safetensors |
@@ -61,6 +62,7 @@ mod optimizer;
 mod policy;
 mod random;
 mod report;
+mod rope;
 mod sample;
 mod schedule;
 mod settings;
@@ -82,6 +84,7 @@ pub use muon::{Muon, orthogonalize};
 pub use optimizer::{Optimizer, Rates};
 pub use policy::{Policy, Resumed};
 pub use report::{Contribution, StepReport};
+pub use rope::RopeScaling;
 pub use sample::{Completion, Request, SampleLimits, sample};
 pub use schedule::Schedule;
 pub use settings::GrpoSettings;

@@ -108,16 +108,31 @@ pub(crate) fn exp(x: f32) -> f32 {
     p * f32::from_bits(((exponent + 127) << 23) as u32)
 }
 
+/// The inverse of a row's root mean square.
+#[inline(always)]
+fn inverse_rms(x: &[f32], epsilon: f32) -> f32 {
+    let mean = sum_map(x, |value| value * value) / x.len() as f32;
+    1.0 / (mean + epsilon).sqrt()
+}
+
 /// Root-mean-square norm of one row: `out = x / rms(x) * weight`. Returns the
 /// inverse of the root mean square.
 #[inline(always)]
 pub(crate) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) -> f32 {
-    let mean = sum_map(x, |value| value * value) / x.len() as f32;
-    let inverse = 1.0 / (mean + epsilon).sqrt();
+    let inverse = inverse_rms(x, epsilon);
     for ((out, &x), &weight) in out.iter_mut().zip(x).zip(weight) {
         *out = x * inverse * weight;
     }
     inverse
+}
+
+/// [`rms_norm`] in place.
+#[inline(always)]
+pub(crate) fn rms_norm_in_place(x: &mut [f32], weight: &[f32], epsilon: f32) {
+    let inverse = inverse_rms(x, epsilon);
+    for (x, &weight) in x.iter_mut().zip(weight) {
+        *x = *x * inverse * weight;
+    }
 }
 
 /// Rotates one head in place: the pair `(i, i + half)` by the angle `i`.

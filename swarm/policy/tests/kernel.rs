@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod common;
+
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
+use common::{decoder, families};
 use policy::kernel::{Sequence, differentiate, score};
 use policy::{Config, Decoder};
 
@@ -16,8 +19,10 @@ fn config() -> Config {
         num_hidden_layers: 2,
         num_attention_heads: 4,
         num_key_value_heads: 2,
+        head_dim: None,
         rms_norm_eps: 1e-6,
         rope_theta: 10_000.0,
+        rope_scaling: None,
         tie_word_embeddings: true,
         max_position_embeddings: 64,
         model_type: "qwen2".into(),
@@ -92,12 +97,8 @@ fn flat(tensor: &Tensor) -> Vec<f32> {
 
 #[test]
 fn the_kernel_agrees_with_the_graph() {
-    for tie_word_embeddings in [true, false] {
-        let config = Config {
-            tie_word_embeddings,
-            ..config()
-        };
-        let decoder = Decoder::random(config, 3, &Device::Cpu).unwrap();
+    for config in [config()].into_iter().chain(families(40)) {
+        let decoder = decoder(config, 3);
         let sequences = sequences(60);
         let predicted: usize = sequences.iter().map(Sequence::predicted).sum();
         let slopes: Vec<f32> = (0..predicted)

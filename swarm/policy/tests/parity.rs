@@ -8,7 +8,7 @@ mod common;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::qwen2;
-use common::{config_with, decoder};
+use common::{config_with, decoder, families};
 use policy::Decoder;
 
 fn tokens(batch: usize, length: usize, vocab: usize) -> Tensor {
@@ -72,8 +72,9 @@ fn hidden_states_equal_the_stock_models() {
 
 #[test]
 fn every_variable_has_a_gradient() {
-    for tied in [true, false] {
-        let decoder = decoder(config_with(61, tied), 6);
+    let configs = [config_with(61, true)].into_iter().chain(families(61));
+    for config in configs {
+        let decoder = decoder(config, 6);
         let tokens = tokens(2, 20, 61);
         let hidden = decoder.hidden(&tokens).unwrap().reshape((40, 48)).unwrap();
         let targets = tokens.flatten_all().unwrap();

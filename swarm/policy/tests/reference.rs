@@ -1,10 +1,11 @@
 //! The decoder against PyTorch and transformers.
 //!
-//! `reference/qwen2.json` is written by `reference/qwen2.py`, which gives a
-//! tiny Qwen2 the weights of a formula and records, in short:
+//! `reference/models.json` is written by `reference/models.py`, which gives a
+//! tiny model of each family (Qwen2 tied and not, Qwen3, Llama 3 with its
+//! rotary scaling, SmolLM2) the weights of a formula and records, in short:
 //!
 //! ```python
-//! model = transformers.Qwen2ForCausalLM(config).float().eval(); fill(model)
+//! model = transformers.AutoModelForCausalLM.from_config(config).float().eval(); fill(model)
 //! logits = model(input_ids=tokens).logits[:, :-1].reshape(16, 29)
 //! all_log_probs = torch.log_softmax(logits, -1)
 //! log_probs = all_log_probs.gather(1, tokens[:, 1:].reshape(16, 1)).squeeze(1)
@@ -30,7 +31,7 @@ struct Case {
 }
 
 fn cases() -> Vec<Case> {
-    let file: Value = serde_json::from_str(include_str!("reference/qwen2.json")).unwrap();
+    let file: Value = serde_json::from_str(include_str!("reference/models.json")).unwrap();
     let case = |expected: &Value| {
         let config = Config::from_json(expected["config"].to_string().as_bytes()).unwrap();
         let decoder = Decoder::random(config, 0, &Device::Cpu).unwrap();

@@ -6,7 +6,9 @@
 mod common;
 
 use candle_core::{Device, Tensor};
-use common::{VOCAB, base_config, config_with, decoder, request, tokenizer, tokenizer_json};
+use common::{
+    VOCAB, base_config, config_with, decoder, families, request, tokenizer, tokenizer_json,
+};
 use policy::{ChatMessage, Completion, Config, Decoder, Request, SampleLimits, Tokenizer, sample};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -53,11 +55,12 @@ fn teacher_forced(decoder: &Decoder, prompt: &[u32], tokens: &[u32]) -> Vec<f32>
 fn log_probs_of_samples_equal_the_training_forward_pass() {
     let mut finished = 0;
     // Heads of each width that has code of its own, and of one that has none.
-    for (tied, width) in [(true, 12), (false, 16), (true, 24), (false, 32), (true, 64)] {
-        let config = Config {
-            hidden_size: 4 * width,
-            ..config_with(VOCAB, tied)
-        };
+    let widths = [(true, 12), (false, 16), (true, 24), (false, 32), (true, 64)];
+    let widths = widths.map(|(tied, width)| Config {
+        hidden_size: 4 * width,
+        ..config_with(VOCAB, tied)
+    });
+    for config in widths.into_iter().chain(families(VOCAB)) {
         let (decoder, tokenizer) = (decoder(config, 1), tokenizer());
         let requests = requests();
         let groups = sample(&decoder, &tokenizer, &requests, &limits(5, 64)).unwrap();

@@ -12,15 +12,24 @@ use crate::slices::{exp, vectorized};
 pub(super) struct Layer<'a> {
     index: usize,
     input_norm: &'a [f32],
-    query: (&'a [f32], &'a [f32]),
-    key: (&'a [f32], &'a [f32]),
-    value: (&'a [f32], &'a [f32]),
+    query: Projection<'a>,
+    key: Projection<'a>,
+    value: Projection<'a>,
+    /// Of each head of queries and of keys.
+    head_norms: Option<(&'a [f32], &'a [f32])>,
     attention_out: &'a [f32],
     inner_norm: &'a [f32],
     gate: &'a [f32],
     up: &'a [f32],
     down: &'a [f32],
 }
+
+/// A projection's weight, and its bias if it has one.
+type Projection<'a> = (&'a [f32], Option<&'a [f32]>);
+
+/// The rows that a norm of heads was given, and the inverse of each one's root
+/// mean square.
+type NormTape = (Vec<f32>, Vec<f32>);
 
 /// What the backward pass reads of the forward pass.
 pub(super) struct LayerTape {
@@ -30,6 +39,7 @@ pub(super) struct LayerTape {
     query: Vec<f32>,
     key: Vec<f32>,
     value: Vec<f32>,
+    head_norms: Option<(NormTape, NormTape)>,
     attention: Vec<f32>,
     mixed: Vec<f32>,
     middle: Vec<f32>,
@@ -43,13 +53,20 @@ pub(super) struct LayerTape {
 impl<'a> Layer<'a> {
     pub(super) fn new(weights: &Weights<'a>, index: usize) -> Self {
         let get = |part: &str| weights.get(&name(index, part));
-        let biased = |part: &str| (get(&format!("{part}.weight")), get(&format!("{part}.bias")));
+        let find = |part: &str| weights.find(&name(index, part));
+        let biased = |part: &str| {
+            (
+                get(&format!("{part}.weight")),
+                find(&format!("{part}.bias")),
+            )
+        };
         Self {
             index,
             input_norm: get("input_layernorm.weight"),
             query: biased("self_attn.q_proj"),
             key: biased("self_attn.k_proj"),
             value: biased("self_attn.v_proj"),
+            head_norms: find("self_attn.q_norm.weight").zip(find("self_attn.k_norm.weight")),
             attention_out: get("self_attn.o_proj.weight"),
             inner_norm: get("post_attention_layernorm.weight"),
             gate: get("mlp.gate_proj.weight"),
@@ -68,16 +85,25 @@ impl<'a> Layer<'a> {
         let width = shape.hidden;
         let tokens = stream.len() / width;
         let (normed, input_inverse) = rms_norm(&stream, self.input_norm, shape.epsilon);
-        let project = |(weight, bias): (&[f32], &[f32])| {
+        let project = |(weight, bias): Projection<'_>| {
             let mut out = product(
                 View::new(&normed, tokens, width),
-                View::new(weight, bias.len(), width).t(),
+                View::new(weight, weight.len() / width, width).t(),
             );
-            add_bias(&mut out, bias);
+            if let Some(bias) = bias {
+                add_bias(&mut out, bias);
+            }
             out
         };
         let (mut query, mut key, value) =
             (project(self.query), project(self.key), project(self.value));
+        let head_norms = self.head_norms.map(|(query_norm, key_norm)| {
+            let norm = |rows: &mut Vec<f32>, weight| {
+                let (normed, inverse) = rms_norm(rows, weight, shape.epsilon);
+                (std::mem::replace(rows, normed), inverse)
+            };
+            (norm(&mut query, query_norm), norm(&mut key, key_norm))
+        });
         rotate(&mut query, shape.heads, shape, layout, 1.0);
         rotate(&mut key, shape.key_heads, shape, layout, 1.0);
         let (mixed, attention) = attend(&query, &key, &value, shape, layout);
@@ -115,6 +141,7 @@ impl<'a> Layer<'a> {
             query,
             key,
             value,
+            head_norms,
             attention,
             mixed,
             middle,
@@ -203,12 +230,24 @@ impl<'a> Layer<'a> {
         );
         rotate(&mut d_query, shape.heads, shape, layout, -1.0);
         rotate(&mut d_key, shape.key_heads, shape, layout, -1.0);
+        if let Some(((query_norm, key_norm), (query, key))) =
+            self.head_norms.zip(tape.head_norms.as_ref())
+        {
+            for (part, d_rows, weight, (rows, inverse)) in [
+                ("self_attn.q_norm.weight", &mut d_query, query_norm, query),
+                ("self_attn.k_norm.weight", &mut d_key, key_norm, key),
+            ] {
+                let d_normed = std::mem::replace(d_rows, vec![0.0; rows.len()]);
+                let slope = slope(slopes, &named(part));
+                rms_norm_backward(d_rows, slope, &d_normed, rows, inverse, weight);
+            }
+        }
         let normed = View::new(&tape.normed, tokens, width);
         let mut d_normed = vec![0.0; tokens * width];
-        for (part, slopes_out, weight) in [
-            ("self_attn.q_proj", &d_query, self.query.0),
-            ("self_attn.k_proj", &d_key, self.key.0),
-            ("self_attn.v_proj", &d_value, self.value.0),
+        for (part, slopes_out, (weight, bias)) in [
+            ("self_attn.q_proj", &d_query, self.query),
+            ("self_attn.k_proj", &d_key, self.key),
+            ("self_attn.v_proj", &d_value, self.value),
         ] {
             let size = weight.len() / width;
             let view = View::new(slopes_out, tokens, size);
@@ -217,7 +256,9 @@ impl<'a> Layer<'a> {
                 view.t(),
                 normed,
             );
-            add_column_sums(slope(slopes, &named(&format!("{part}.bias"))), slopes_out);
+            if bias.is_some() {
+                add_column_sums(slope(slopes, &named(&format!("{part}.bias"))), slopes_out);
+            }
             accumulate(&mut d_normed, view, View::new(weight, size, width));
         }
         let mut d_stream = vec![0.0; tokens * width];

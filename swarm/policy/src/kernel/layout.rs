@@ -2,6 +2,7 @@
 
 use super::Sequence;
 use crate::config::Config;
+use crate::rope::Rotary;
 use std::ops::Range;
 
 /// Tokens in a piece: its activations stay in the second-level cache, and a
@@ -120,15 +121,13 @@ pub(super) fn rotary_table(config: &Config, sequences: &[Sequence]) -> Vec<f32> 
         .map(|sequence| sequence.tokens.len())
         .max()
         .unwrap_or(0);
-    let half = config.head_dim() / 2;
-    let mut table = Vec::with_capacity(longest * 2 * half);
+    let mut rotary = Rotary::new(config);
+    rotary.reach(longest);
+    let mut table = Vec::with_capacity(longest * config.head_dim());
     for position in 0..longest {
-        let angle = |index: usize| {
-            let exponent = 2.0 * index as f64 / config.head_dim() as f64;
-            (position as f32) * (config.rope_theta.powf(-exponent) as f32)
-        };
-        table.extend((0..half).map(|index| angle(index).cos()));
-        table.extend((0..half).map(|index| angle(index).sin()));
+        let (cosines, sines) = rotary.at(position);
+        table.extend(cosines);
+        table.extend(sines);
     }
     table
 }

@@ -95,10 +95,13 @@ struct Weights<'a> {
 
 impl<'a> Weights<'a> {
     fn get(&self, name: &str) -> &'a [f32] {
-        self.slices
-            .get(name)
-            .copied()
+        self.find(name)
             .expect("a decoder has every tensor of its configuration")
+    }
+
+    /// A tensor that only some architectures have.
+    fn find(&self, name: &str) -> Option<&'a [f32]> {
+        self.slices.get(name).copied()
     }
 }
 

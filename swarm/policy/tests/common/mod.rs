@@ -22,6 +22,29 @@ pub(crate) fn config_with(vocab_size: usize, tied: bool) -> Config {
     .unwrap()
 }
 
+/// One small model of each family: Qwen2, Qwen3, Llama 3, SmolLM2.
+pub(crate) fn families(vocab_size: usize) -> Vec<Config> {
+    let qwen2 = serde_json::to_value(config_with(vocab_size, true)).unwrap();
+    let other = |changes: serde_json::Value| {
+        let mut json = qwen2.clone();
+        let changes = changes.as_object().unwrap().clone();
+        json.as_object_mut().unwrap().extend(changes);
+        Config::from_json(json.to_string().as_bytes()).unwrap()
+    };
+    vec![
+        config_with(vocab_size, false),
+        other(serde_json::json!({ "model_type": "qwen3", "head_dim": 16 })),
+        other(serde_json::json!({
+            "model_type": "llama", "head_dim": 8, "tie_word_embeddings": false,
+            "rope_scaling": {
+                "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0, "original_max_position_embeddings": 128,
+            },
+        })),
+        other(serde_json::json!({ "model_type": "llama" })),
+    ]
+}
+
 /// The sizes of the embedded base model.
 pub(crate) fn base_config() -> Config {
     Config {

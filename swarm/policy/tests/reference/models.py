@@ -1,7 +1,7 @@
-"""Writes qwen2.json: what PyTorch and transformers compute for a tiny Qwen2.
+"""Writes models.json: what PyTorch and transformers compute for tiny models.
 
     pip install torch transformers
-    python qwen2.py
+    python models.py
 
 The weights are a formula of whole numbers, so that both sides have the same.
 """
@@ -12,12 +12,26 @@ import pathlib
 import torch
 import transformers
 
-CONFIG = dict(
-    model_type="qwen2", vocab_size=29, hidden_size=16, intermediate_size=24,
-    num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-    rms_norm_eps=1e-6, rope_theta=10000.0, max_position_embeddings=64,
-    hidden_act="silu",
+SIZES = dict(
+    vocab_size=29, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
+    num_attention_heads=4, num_key_value_heads=2, rms_norm_eps=1e-6, rope_theta=10000.0,
+    max_position_embeddings=256, hidden_act="silu",
 )
+# With heads of 8 their wavelengths are 6, 63, 628 and 6283 positions: short,
+# between, long and long for these numbers.
+LLAMA3 = dict(
+    rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+    original_max_position_embeddings=128,
+)
+CASES = [
+    dict(model_type="qwen2", tie_word_embeddings=True),
+    dict(model_type="qwen2", tie_word_embeddings=False),
+    # Heads wider than the hidden size over their number, as Qwen3 has them.
+    dict(model_type="qwen3", tie_word_embeddings=True, head_dim=8),
+    dict(model_type="llama", tie_word_embeddings=False, head_dim=8, rope_scaling=LLAMA3),
+    # SmolLM2: a Llama with tied embeddings and no scaling.
+    dict(model_type="llama", tie_word_embeddings=True),
+]
 
 
 def fill(model):
@@ -28,13 +42,15 @@ def fill(model):
         weight.data = values.float().reshape(weight.shape)
 
 
-def case(tied):
-    settings = {key: value for key, value in CONFIG.items() if key != "model_type"}
-    config = transformers.Qwen2Config(
-        **settings, tie_word_embeddings=tied, attn_implementation="eager"
+def case(choices):
+    config = dict(SIZES, **choices)
+    settings = {key: value for key, value in config.items() if key not in ("model_type", "rope_theta", "rope_scaling")}
+    rope = dict({"rope_type": "default"}, **config.get("rope_scaling", {}), rope_theta=config["rope_theta"])
+    made = transformers.AutoConfig.for_model(
+        config["model_type"], **settings, rope_parameters=rope, attn_implementation="eager"
     )
-    model = transformers.Qwen2ForCausalLM(config).float().eval()
-    assert config.rope_parameters["rope_theta"] == CONFIG["rope_theta"]
+    model = transformers.AutoModelForCausalLM.from_config(made).float().eval()
+    assert made.rope_parameters["rope_theta"] == SIZES["rope_theta"]
     fill(model)
     tokens = (torch.arange(2 * 9) * 11 % 29).reshape(2, 9)
     logits = model(input_ids=tokens).logits[:, :-1].reshape(16, 29)
@@ -42,7 +58,7 @@ def case(tied):
     log_probs = all_log_probs.gather(1, tokens[:, 1:].reshape(16, 1)).squeeze(1)
     (-log_probs.mean()).backward()
     return dict(
-        config=dict(CONFIG, tie_word_embeddings=tied),
+        config=config,
         tokens=tokens.tolist(),
         logits=logits[::5].tolist(),  # of every fifth row
         log_probs=log_probs.tolist(),
@@ -64,8 +80,8 @@ def rounded(value):
     return value
 
 
-cases = [rounded(case(tied)) for tied in (True, False)]
+cases = [rounded(case(choices)) for choices in CASES]
 made_by = f"torch {torch.__version__}, transformers {transformers.__version__}"
 text = ",\n".join(json.dumps(item) for item in cases)
-path = pathlib.Path(__file__).with_name("qwen2.json")
+path = pathlib.Path(__file__).with_name("models.json")
 path.write_text(f'{{"made_by": "{made_by}", "cases": [\n{text}\n]}}\n')
