@@ -151,10 +151,15 @@ fn candidate(text: &str, marks: &[(usize, &str)], open: &str, close: &str) -> Op
 }
 
 /// The text with everything that could steer a terminal replaced: control
-/// characters, marks of direction, characters of no width.
+/// characters, marks of direction, characters of no width. A line break becomes
+/// a space, so that an answer of several lines is still that answer.
 pub(crate) fn printable(text: &str) -> String {
     text.chars()
-        .map(|c| if steers(c) { '_' } else { c })
+        .map(|c| match c {
+            '\n' => ' ',
+            c if steers(c) => '_',
+            c => c,
+        })
         .collect()
 }
 

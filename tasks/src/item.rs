@@ -42,6 +42,9 @@ pub struct Item {
     pub(crate) hidden: Vec<u8>,
     /// Why there is nothing to ask.
     fault: Option<String>,
+    /// How much of an answer is shown to a model, from the manifest.
+    #[serde(skip)]
+    pub(crate) shown_chars: usize,
 }
 
 impl Item {
@@ -71,6 +74,7 @@ impl Item {
             alphabet: manifest.alphabet.clone(),
             hidden: Vec::new(),
             fault: None,
+            shown_chars: manifest.limits.answer_chars as usize,
         }
     }
 

@@ -21,6 +21,7 @@
 //! - [`Manifest`], [`EnvId`]: what an environment is, and the hash that names it.
 //! - [`Environment`], [`Registry`]: the interface, and the built-in environments.
 //! - [`Score`]: integers with named parts and a reason; format is a gate.
+//! - [`library`]: tasks in prose, after reasoning-gym, for models that read.
 //! - [`dialogue`]: the words of the three stages (answer, critique, resolve).
 //! - [`practice`]: simulated peers, for teaching the critique and resolve formats.
 //!
@@ -36,6 +37,7 @@ pub mod dialogue;
 mod environment;
 mod format;
 mod item;
+pub mod library;
 mod manifest;
 pub mod package;
 mod ppm;

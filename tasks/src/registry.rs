@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use crate::{EnvId, Environment, builtin};
+use crate::{EnvId, Environment, builtin, library};
 
 /// Why a list of environments is not a registry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +27,22 @@ impl Registry {
     #[must_use]
     pub fn builtin() -> Registry {
         Registry::new(builtin::all()).expect("built-in names are unique and have levels")
+    }
+
+    /// The tasks of the [`library`], in the default setting.
+    #[must_use]
+    pub fn library() -> Registry {
+        Registry::new(library::repaired()).expect("library names are unique and have levels")
+    }
+
+    /// Every environment that this program has, so that a manifest can name
+    /// any: the built-in ones, the library, and the library as upstream has it.
+    #[must_use]
+    pub fn all() -> Registry {
+        let mut all = builtin::all();
+        all.extend(library::repaired());
+        all.extend(library::compat());
+        Registry::new(all).expect("no two names of the program are the same")
     }
 
     /// A registry of these environments, in this order.

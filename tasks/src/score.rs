@@ -85,13 +85,22 @@ pub(crate) const CORRECT_WEIGHT: Ppm = Ppm(900_000);
 
 /// Scores an answer that is right when it equals the reference.
 pub(crate) fn exact(manifest: &Manifest, item: &Item, completion: &str) -> Score {
+    judged(manifest, completion, |body| body == item.reference)
+}
+
+/// Scores an answer by what makes it right.
+pub(crate) fn judged(
+    manifest: &Manifest,
+    completion: &str,
+    is_right: impl Fn(&str) -> bool,
+) -> Score {
     let rules = Rules {
         tag: Tag::Answer,
         limits: manifest.limits,
         correct: manifest.weight("correct"),
         brevity: manifest.weight("brevity"),
     };
-    rules.score(completion, |body| body == item.reference)
+    rules.score(completion, is_right)
 }
 
 /// How one kind of completion is scored.

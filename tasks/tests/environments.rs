@@ -399,7 +399,7 @@ proptest! {
             prop_assert!(shown.chars().all(|c| c.is_ascii_digit()
                 || c.is_ascii_uppercase()
                 || c == dialogue::BLANK));
-            prop_assert!(shown.len() <= dialogue::SHOWN_CHARS && !shown.is_empty());
+            prop_assert!(shown.len() <= environment.manifest().limits.answer_chars as usize && !shown.is_empty());
             prop_assert_eq!(&sanitise(&item, &shown), &shown);
             // It looks like the answer only if it is the answer.
             prop_assert_eq!(shown == item.reference, environment.accepts(&item, &text));

@@ -82,8 +82,6 @@ pub struct PeerAnswer {
     pub wrong: u32,
 }
 
-/// The longest answer that is shown to a model, in characters.
-pub const SHOWN_CHARS: usize = 32;
 /// How many different answers a resolve prompt shows.
 pub const SHOWN_PEERS: usize = 4;
 /// The highest tally that is shown: one digit, one token.
@@ -150,14 +148,20 @@ pub fn arrange(item: &Item, peers: &[PeerAnswer]) -> Vec<PeerAnswer> {
 }
 
 /// Peer text as a model may see it: the characters of an answer, and [`BLANK`]
-/// for each run of others. Nothing is dropped from inside, so a text is shown
-/// as an answer only if it is that answer.
+/// for each run of others. Nothing is dropped from inside but the length of
+/// white space, so a text is shown as an answer only if it is that answer. No
+/// longer than the longest answer of the environment.
 #[must_use]
 pub fn sanitise(item: &Item, text: &str) -> String {
     let mut shown = String::new();
     let mut length = 0;
     for c in text.trim().chars() {
-        if length == SHOWN_CHARS {
+        // A line break would let peer text begin a line of its own.
+        let c = if c.is_whitespace() { ' ' } else { c };
+        if c == ' ' && shown.ends_with(' ') {
+            continue;
+        }
+        if length == item.shown_chars {
             // Cut short is not the same text: say so.
             if !shown.ends_with(BLANK) {
                 shown.pop();
@@ -208,7 +212,7 @@ mod tests {
             assert_eq!(sanitise(item, ""), "_");
             assert_eq!(sanitise(item, "_"), "_");
             let long = sanitise(item, &"7".repeat(100));
-            assert_eq!(long.chars().count(), SHOWN_CHARS);
+            assert_eq!(long.chars().count(), item.shown_chars);
             assert!(long.ends_with(BLANK));
         });
     }

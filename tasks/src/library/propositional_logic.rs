@@ -1,0 +1,476 @@
+//! `propositional_logic`: a conclusion from premises.
+//!
+//! Upstream accepts whatever follows, so that a copied premise is worth as much
+//! as a conclusion, and everything is where the premises contradict each other;
+//! where it finds no conclusion it takes the first variable, right or not. Ours
+//! asks for a conclusion of at most two letters that says something no single
+//! premise says, and only asks where there is one.
+
+use super::{Ask, Puzzle, Random, Task, fact};
+use crate::{Item, Ppm};
+
+pub(super) const PROPOSITIONAL_LOGIC: Task = Task {
+    name: "propositional_logic",
+    summary: "a conclusion that no premise states alone",
+    levels: [
+        ("two or three premises of two variables", 2_000),
+        ("two to four premises of three variables", 1_000_000),
+        ("three to five premises of four variables", 1_000_000_000),
+    ],
+    alphabet: "PQRS\u{2227}\u{2228}\u{ac}\u{2192}\u{2194}() ",
+    answer_chars: 64,
+    make: propositional_logic,
+    accepts: is_conclusion,
+    upstream: upstream_score,
+};
+
+/// In upstream's order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sign {
+    And,
+    Or,
+    Not,
+    Implies,
+    Iff,
+}
+
+use Sign::{And, Iff, Implies, Not, Or};
+
+const SIGNS: [Sign; 5] = [And, Or, Not, Implies, Iff];
+
+impl Sign {
+    fn symbol(self) -> char {
+        match self {
+            And => '\u{2227}',
+            Or => '\u{2228}',
+            Not => '\u{ac}',
+            Implies => '\u{2192}',
+            Iff => '\u{2194}',
+        }
+    }
+}
+
+/// A formula over variables known by number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Formula {
+    Variable(usize),
+    Not(Box<Formula>),
+    Two(Sign, Box<Formula>, Box<Formula>),
+}
+
+/// Which variables are true, a bit each.
+type World = u32;
+
+impl Formula {
+    fn holds(&self, world: World) -> bool {
+        match self {
+            Formula::Variable(number) => world >> number & 1 == 1,
+            Formula::Not(inner) => !inner.holds(world),
+            Formula::Two(sign, left, right) => {
+                let (left, right) = (left.holds(world), right.holds(world));
+                match sign {
+                    And => left && right,
+                    Or => left || right,
+                    Implies => !left || right,
+                    Iff | Not => left == right,
+                }
+            }
+        }
+    }
+
+    /// The numbers of variables, once for each time they are written.
+    fn variables(&self, found: &mut Vec<usize>) {
+        match self {
+            Formula::Variable(number) => found.push(*number),
+            Formula::Not(inner) => inner.variables(found),
+            Formula::Two(_, left, right) => {
+                left.variables(found);
+                right.variables(found);
+            }
+        }
+    }
+}
+
+fn not(inner: Formula) -> Formula {
+    Formula::Not(Box::new(inner))
+}
+
+fn two(sign: Sign, left: Formula, right: Formula) -> Formula {
+    Formula::Two(sign, Box::new(left), Box::new(right))
+}
+
+impl std::fmt::Display for Formula {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Formula::Variable(number) => {
+                write!(f, "{}", char::from(b'P'.saturating_add(*number as u8)))
+            }
+            Formula::Not(inner) => write!(f, "{}{inner}", Not.symbol()),
+            Formula::Two(sign, left, right) => write!(f, "({left} {} {right})", sign.symbol()),
+        }
+    }
+}
+
+fn formula(random: &mut Random, variables: usize, depth: usize) -> Formula {
+    if depth <= 1 {
+        return Formula::Variable(random.index(variables));
+    }
+    match *random.choice(&SIGNS) {
+        Not => not(formula(random, variables, depth - 1)),
+        sign => {
+            let left = formula(random, variables, depth - 1);
+            two(sign, left, formula(random, variables, depth - 1))
+        }
+    }
+}
+
+/// Whether every world of the premises is one of the conclusion.
+fn follows(premises: &[Formula], conclusion: &Formula, variables: usize) -> bool {
+    (0..1 << variables).all(|world| {
+        conclusion.holds(world) || !premises.iter().all(|premise| premise.holds(world))
+    })
+}
+
+struct Configuration {
+    variables: (usize, usize),
+    premises: (usize, usize),
+    depth: (usize, usize),
+}
+
+/// Upstream's tries for a conclusion.
+const TRIES: usize = 100;
+
+fn propositional_logic(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
+    const fn of(
+        variables: (usize, usize),
+        premises: (usize, usize),
+        depth: (usize, usize),
+    ) -> Configuration {
+        Configuration {
+            variables,
+            premises,
+            depth,
+        }
+    }
+    const CONFIGURATIONS: [Configuration; 4] = [
+        of((2, 4), (2, 4), (1, 3)),
+        of((2, 2), (2, 3), (1, 3)),
+        of((3, 3), (2, 4), (2, 3)),
+        of((4, 4), (3, 5), (2, 3)),
+    ];
+    let configuration = ask.pick(&CONFIGURATIONS);
+    let variables = random.size(configuration.variables);
+    let premises: Vec<Formula> = (0..random.size(configuration.premises))
+        .map(|_| {
+            let depth = random.size(configuration.depth);
+            formula(random, variables, depth)
+        })
+        .collect();
+    let mut conclusion = None;
+    for _ in 0..TRIES {
+        let candidate = match formula(random, variables, 2) {
+            // Upstream writes an implication as a disjunction.
+            Formula::Two(Implies, left, right) => {
+                Formula::Two(Or, Box::new(Formula::Not(left)), right)
+            }
+            other => other,
+        };
+        let good = if ask.upstream {
+            let everything = follows(&[], &candidate, variables);
+            !everything && follows(&premises, &candidate, variables)
+        } else {
+            is_new(&premises, &candidate, variables)
+        };
+        if good {
+            conclusion = Some(candidate);
+            break;
+        }
+    }
+    let conclusion = match conclusion {
+        Some(conclusion) => conclusion,
+        None if ask.upstream => Formula::Variable(0),
+        None => return None,
+    };
+    let shown: Vec<String> = premises.iter().map(Formula::to_string).collect();
+    let question = ask.say(
+        || {
+            let mut question = "The following question is a propositional logic reasoning question.\n\nIn the question we provide a list of premises. The task is to infer a correct conclusion from the premise.\n\nFORMAT INSTRUCTIONS:\n- Return the conclusion logic statement, as your final answer.\n- Use the following notation to denote symbols\n    - OR = \u{2228}\n    - AND = \u{2227}\n    - IMPLIES = \u{2192}\n    - IFF = \u{2194}\n    - NOT = \u{ac}\n\nHere is the question:\nGiven:\n".to_owned();
+            for (index, premise) in shown.iter().enumerate() {
+                question.push_str(&format!("{}. {premise}\n.", index + 1));
+            }
+            question + "What can we conclude from the above statements?"
+        },
+        || {
+            format!(
+                "Given:\n{}\n\nWhat follows from all of this together, and from no one line alone? Answer with a formula of at most two letters, using \u{ac} \u{2227} \u{2228} \u{2192} \u{2194}.",
+                shown.join("\n")
+            )
+        },
+    );
+    let mut copies = shown.clone();
+    copies.push(shown.join(" \u{2227} "));
+    let puzzle = Puzzle::new(question, &conclusion)
+        .fact("premises", shown.join("\n"))
+        .fact("variables", variables)
+        .decoys(vec![
+            not(conclusion).to_string(),
+            "P \u{2228} \u{ac}P".to_owned(),
+        ]);
+    Some(copies.into_iter().fold(puzzle, Puzzle::copy))
+}
+
+/// Whether a formula follows from the premises together, and says something
+/// that none of them says: it implies a clause that follows from no single
+/// one. So neither a premise, nor a weaker form of one, nor several of them
+/// joined by "and", nor what is always true will do, nor anything at all where
+/// the premises contradict each other.
+fn is_new(premises: &[Formula], conclusion: &Formula, variables: usize) -> bool {
+    let mut letters = Vec::new();
+    conclusion.variables(&mut letters);
+    if letters.len() > 2 || !follows(premises, conclusion, variables) {
+        return false;
+    }
+    if (0..1 << variables).all(|world| !premises.iter().all(|premise| premise.holds(world))) {
+        return false;
+    }
+    let literal = |number: usize, negated: bool| {
+        let variable = Formula::Variable(number);
+        if negated { not(variable) } else { variable }
+    };
+    let mut clauses = Vec::new();
+    for first in [false, true] {
+        for letter in &letters {
+            clauses.push(literal(*letter, first));
+        }
+        if let [one, other] = letters[..] {
+            for second in [false, true] {
+                clauses.push(two(Or, literal(one, first), literal(other, second)));
+            }
+        }
+    }
+    clauses.iter().any(|clause| {
+        follows(std::slice::from_ref(conclusion), clause, variables)
+            && !premises
+                .iter()
+                .any(|premise| follows(std::slice::from_ref(premise), clause, variables))
+    })
+}
+
+/// How deep an answer may nest; two letters need no more than a few levels.
+const DEPTH: usize = 32;
+
+/// A formula by the usual precedence: not, and, or, implies, iff.
+fn read_formula(text: &str) -> Option<Formula> {
+    let tokens: Vec<char> = text.chars().filter(|c| !c.is_whitespace()).collect();
+    let mut reader = Reader {
+        tokens: &tokens,
+        at: 0,
+    };
+    let formula = reader.binary(0, DEPTH)?;
+    (reader.at == tokens.len()).then_some(formula)
+}
+
+struct Reader<'a> {
+    tokens: &'a [char],
+    at: usize,
+}
+
+impl Reader<'_> {
+    fn take(&mut self, wanted: char) -> bool {
+        let found = self.tokens.get(self.at) == Some(&wanted);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn binary(&mut self, precedence: usize, depth: usize) -> Option<Formula> {
+        const BY_PRECEDENCE: [Sign; 4] = [Iff, Implies, Or, And];
+        let Some(sign) = BY_PRECEDENCE.get(precedence) else {
+            return self.unary(depth);
+        };
+        let mut formula = self.binary(precedence + 1, depth)?;
+        while self.take(sign.symbol()) {
+            // An implication's right side is an implication again.
+            let next = precedence + usize::from(*sign != Implies);
+            let right = self.binary(next, depth.checked_sub(1)?)?;
+            formula = two(*sign, formula, right);
+        }
+        Some(formula)
+    }
+
+    fn unary(&mut self, depth: usize) -> Option<Formula> {
+        let deeper = depth.checked_sub(1)?;
+        if self.take(Not.symbol()) {
+            return Some(not(self.unary(deeper)?));
+        }
+        if self.take('(') {
+            let inner = self.binary(0, deeper)?;
+            return self.take(')').then_some(inner);
+        }
+        let letter = *self.tokens.get(self.at)?;
+        self.at += 1;
+        ('P'..='Z')
+            .contains(&letter)
+            .then(|| Formula::Variable(usize::try_from(u32::from(letter) - 80).unwrap_or(0)))
+    }
+}
+
+/// The premises of an item and the number of its variables.
+fn premises(item: &Item) -> (Vec<Formula>, usize) {
+    let premises = fact(item, "premises")
+        .lines()
+        .filter_map(read_formula)
+        .collect();
+    (premises, fact(item, "variables").parse().unwrap_or(0))
+}
+
+fn is_conclusion(item: &Item, answer: &str) -> bool {
+    let (premises, variables) = premises(item);
+    read_formula(answer).is_some_and(|conclusion| {
+        let mut letters = Vec::new();
+        conclusion.variables(&mut letters);
+        letters.iter().all(|letter| *letter < variables)
+            && is_new(&premises, &conclusion, variables)
+    })
+}
+
+/// As upstream reads a formula: by splitting at the last sign of the lowest
+/// precedence. What is left over is a variable, whatever it is; past the known
+/// ones they are numbered as they come.
+fn read_as_upstream(text: &str, names: &mut Vec<String>, depth: usize) -> Option<Formula> {
+    let depth = depth.checked_sub(1)?;
+    let chars: Vec<char> = text.trim().chars().collect();
+    if chars.is_empty() {
+        return None;
+    }
+    if let ['(', inner @ .., ')'] = chars.as_slice() {
+        let mut level = 0i32;
+        let enclosed = inner.iter().all(|c| {
+            level += i32::from(*c == '(') - i32::from(*c == ')');
+            level >= 0
+        });
+        if enclosed && level == 0 {
+            return read_as_upstream(&inner.iter().collect::<String>(), names, depth);
+        }
+    }
+    for sign in [Iff, Implies, Or, And] {
+        let mut level = 0;
+        for at in (0..chars.len()).rev() {
+            match chars[at] {
+                ')' => level += 1,
+                '(' => level -= 1,
+                c if level == 0 && c == sign.symbol() => {
+                    let part = |part: &[char]| part.iter().collect::<String>();
+                    let left = read_as_upstream(&part(&chars[..at]), names, depth)?;
+                    let right = read_as_upstream(&part(&chars[at + 1..]), names, depth)?;
+                    return Some(two(sign, left, right));
+                }
+                _ => {}
+            }
+        }
+    }
+    if chars[0] == Not.symbol() {
+        let inner: String = chars[1..].iter().collect();
+        return Some(not(read_as_upstream(&inner, names, depth)?));
+    }
+    let name: String = chars.iter().collect();
+    let number = names
+        .iter()
+        .position(|known| *known == name)
+        .unwrap_or_else(|| {
+            names.push(name);
+            names.len() - 1
+        });
+    Some(Formula::Variable(number))
+}
+
+/// How much of an answer is read in upstream's way, which takes time by the
+/// square of the length and doubles it with every variable.
+const UPSTREAM_CHARS: usize = 400;
+const UPSTREAM_DEPTH: usize = 100;
+const UPSTREAM_VARIABLES: usize = 12;
+
+/// Upstream pays for any conclusion, a quarter for a trivial one, and a little
+/// for any formula.
+fn upstream_score(item: &Item, answer: &str) -> Ppm {
+    let (premises, variables) = premises(item);
+    let known = |c: char| {
+        (c as u32)
+            .checked_sub(80)
+            .is_some_and(|n| (n as usize) < variables)
+    };
+    let strange = |c: char| c.is_ascii_uppercase() && !known(c);
+    if answer.chars().count() > UPSTREAM_CHARS || answer.contains(strange) {
+        return Ppm::ZERO;
+    }
+    let mut names: Vec<String> = (0..variables)
+        .map(|number| Formula::Variable(number).to_string())
+        .collect();
+    let Some(conclusion) = read_as_upstream(answer, &mut names, UPSTREAM_DEPTH) else {
+        return Ppm::ZERO;
+    };
+    if names.len() > UPSTREAM_VARIABLES {
+        return Ppm::ZERO;
+    }
+    if !follows(&premises, &conclusion, names.len()) {
+        return Ppm(50_000);
+    }
+    let bare = matches!(conclusion, Formula::Variable(_));
+    if bare || follows(&[], &conclusion, names.len()) {
+        Ppm(250_000)
+    } else {
+        Ppm::ONE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn new(premises: &[&str], conclusion: &str) -> bool {
+        let premises: Vec<Formula> = premises
+            .iter()
+            .map(|text| read_formula(text).unwrap())
+            .collect();
+        is_new(&premises, &read_formula(conclusion).unwrap(), 3)
+    }
+
+    #[test]
+    fn a_conclusion_says_what_no_premise_says() {
+        let premises = ["P", "(P \u{2192} Q)"];
+        assert!(new(&premises, "Q"));
+        assert!(new(&premises, "P \u{2227} Q"));
+        assert!(new(&premises, "Q \u{2228} R"));
+        // A premise, a weaker form of one, two joined, a tautology, a falsehood.
+        for wrong in [
+            "P",
+            "P \u{2192} Q",
+            "P \u{2228} R",
+            "P \u{2227} (P \u{2228} Q)",
+            "P \u{2228} \u{ac}P",
+            "\u{ac}Q",
+            "R",
+        ] {
+            assert!(!new(&premises, wrong), "{wrong}");
+        }
+        assert!(!new(&["P", "Q"], "P \u{2227} Q"));
+        assert!(!new(&["P", "\u{ac}P"], "Q"));
+    }
+
+    #[test]
+    fn formulas_are_read_by_precedence_and_depth_is_bounded() {
+        let shown = |text: &str| read_formula(text).map(|formula| formula.to_string());
+        assert_eq!(
+            shown("P\u{2228}Q\u{2227}\u{ac}R").unwrap(),
+            "(P \u{2228} (Q \u{2227} \u{ac}R))"
+        );
+        assert_eq!(
+            shown("P\u{2192}Q\u{2192}R").unwrap(),
+            "(P \u{2192} (Q \u{2192} R))"
+        );
+        for none in ["", "P Q", "P\u{2227}", "(P", "p", "\u{2228}P"] {
+            assert_eq!(shown(none), None, "{none}");
+        }
+        assert_eq!(shown(&"(".repeat(10_000)), None);
+        assert_eq!(shown(&"\u{ac}".repeat(10_000)), None);
+    }
+}

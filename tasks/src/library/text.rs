@@ -1,0 +1,313 @@
+//! `spell_backward`, `letter_counting`, `caesar_cipher`, `word_sorting` and
+//! `word_sequence_reversal`.
+
+use std::{collections::BTreeSet, sync::OnceLock};
+
+use super::{Ask, Puzzle, Random, Task, read, words};
+use crate::{Item, Ppm};
+
+const LETTERS: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+const WORDS: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789, \u{eb}_";
+
+pub(super) const SPELL_BACKWARD: Task = Task {
+    name: "spell_backward",
+    summary: "a word from last letter to first",
+    levels: [
+        ("three or four letters", 4_000),
+        ("five to seven letters", 40_000),
+        ("eight to ten letters", 60_000),
+    ],
+    alphabet: LETTERS,
+    answer_chars: 16,
+    make: spell_backward,
+    accepts: |item, answer| answer.to_lowercase() == item.reference.to_lowercase(),
+    upstream: upstream_spelling,
+};
+
+pub(super) const LETTER_COUNTING: Task = Task {
+    name: "letter_counting",
+    summary: "how often a letter occurs in a text",
+    levels: [
+        ("three to five words", 50_000),
+        ("five to nine words", 100_000),
+        ("ten to twenty words", 200_000),
+    ],
+    alphabet: "0123456789",
+    answer_chars: 8,
+    make: letter_counting,
+    accepts: read::number,
+    upstream: read::upstream_text,
+};
+
+pub(super) const CAESAR_CIPHER: Task = Task {
+    name: "caesar_cipher",
+    summary: "a text whose letters are shifted, as it was",
+    levels: [
+        ("three to five words, shifted by up to 3", 300),
+        ("three to ten words, shifted by up to 13", 2_000),
+        ("five to twenty words, shifted by up to 25", 5_000),
+    ],
+    alphabet: "ABCDEFGHIJKLMNOPQRSTUVWXYZ ",
+    answer_chars: 256,
+    make: caesar_cipher,
+    accepts: |item, answer| read::words(item, &answer.to_uppercase()),
+    upstream: read::upstream_text,
+};
+
+pub(super) const WORD_SORTING: Task = Task {
+    name: "word_sorting",
+    summary: "words in alphabetical order",
+    levels: [
+        ("three or four words", 1_000_000_000),
+        ("four to seven words", 1_000_000_000_000),
+        ("eight to twelve words", 1_000_000_000_000_000),
+    ],
+    alphabet: WORDS,
+    answer_chars: 256,
+    make: word_sorting,
+    accepts: read::comma_words,
+    upstream: upstream_sorting,
+};
+
+pub(super) const WORD_SEQUENCE_REVERSAL: Task = Task {
+    name: "word_sequence_reversal",
+    summary: "words from last to first",
+    levels: [
+        ("three or four words", 1_000_000_000),
+        ("five to eight words", 1_000_000_000_000),
+        ("nine to fourteen words", 1_000_000_000_000_000),
+    ],
+    alphabet: WORDS,
+    answer_chars: 320,
+    make: word_sequence_reversal,
+    accepts: read::comma_words,
+    upstream: read::upstream_text,
+};
+
+fn backward(word: &str) -> String {
+    word.chars().rev().collect()
+}
+
+/// The words of these lengths, where the list is asked for more than once.
+fn words_of(step: usize, (low, high): (usize, usize)) -> &'static [&'static str] {
+    static LISTS: [OnceLock<Vec<&'static str>>; 4] = [const { OnceLock::new() }; 4];
+    LISTS[step.min(3)].get_or_init(|| {
+        let fits = |word: &&String| (low..=high).contains(&word.len());
+        words::words()
+            .iter()
+            .filter(fits)
+            .map(String::as_str)
+            .collect()
+    })
+}
+
+fn spell_backward(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
+    let lengths = *ask.pick(&[(3, 10), (3, 4), (5, 7), (8, 10)]);
+    let word = *random.choice(words_of(ask.step, lengths));
+    let question = ask.say(
+        || format!("Spell this word backward (example: sun -> nus): {word}"),
+        || format!("Spell this word backward: {word}"),
+    );
+    let mut swapped: Vec<char> = word.chars().rev().collect();
+    swapped.swap(0, 1);
+    Some(
+        Puzzle::new(question, backward(word))
+            .fact("word", word)
+            .working(
+                word.chars()
+                    .rev()
+                    .map(String::from)
+                    .collect::<Vec<_>>()
+                    .join(" "),
+            )
+            .decoys(vec![swapped.into_iter().collect()])
+            .copy(word.to_owned()),
+    )
+}
+
+/// Upstream pays for each letter in its place, by adding floats.
+fn upstream_spelling(item: &Item, answer: &str) -> Ppm {
+    let (right, answer) = (item.reference.to_lowercase(), answer.to_lowercase());
+    if right == answer {
+        return Ppm::ONE;
+    }
+    let share = 1.0 / right.chars().count() as f64;
+    let same = right
+        .chars()
+        .zip(answer.chars())
+        .filter(|(a, b)| a == b)
+        .count();
+    let reward = (0..same).fold(0.0, |sum, _| sum + share);
+    read::ppm(if reward == 1.0 { reward - 0.2 } else { reward })
+}
+
+fn letter_counting(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
+    let words = words::plain_story_words();
+    let length = random.size(*ask.pick(&[(5, 15), (3, 5), (5, 9), (10, 20)]));
+    let start = random.size((0, words.len() - length));
+    let span = &words[start..start + length];
+    let text = span.join(" ");
+    let letters: Vec<char> = span.concat().to_lowercase().chars().collect();
+    let known: Vec<char> = letters
+        .iter()
+        .copied()
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    let letter = *random.choice(&known);
+    let count = letters.iter().filter(|other| **other == letter).count();
+    let question = ask.say(
+        || format!("How many times does the letter \"{letter}\" appear in the text: \"{text}\"?"),
+        || format!("How often does the letter \"{letter}\" occur in \"{text}\", small or capital?"),
+    );
+    Some(
+        Puzzle::new(question, count)
+            .fact("target_letter", letter)
+            .decoys(vec![
+                (count + 1).to_string(),
+                (count + 2).to_string(),
+                (count - 1).to_string(),
+            ]),
+    )
+}
+
+/// The sentences of so many words, in capitals.
+fn sentences(step: usize, (low, high): (usize, usize)) -> &'static [String] {
+    static LISTS: [OnceLock<Vec<String>>; 4] = [const { OnceLock::new() }; 4];
+    LISTS[step.min(3)].get_or_init(|| {
+        words::story_sentences()
+            .filter_map(|sentence| {
+                let words: Vec<String> = sentence
+                    .split_whitespace()
+                    .filter(|word| word.chars().all(char::is_alphabetic))
+                    .map(str::to_uppercase)
+                    .collect();
+                (low..=high).contains(&words.len()).then(|| words.join(" "))
+            })
+            .collect()
+    })
+}
+
+fn caesar_cipher(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
+    let lengths = *ask.pick(&[(3, 20), (3, 5), (3, 10), (5, 20)]);
+    let sentence = random.choice(sentences(ask.step, lengths));
+    let rotation = random.size((1, *ask.pick(&[25, 3, 13, 25])));
+    if !ask.upstream && !sentence.is_ascii() {
+        // A letter with an accent comes back as another one.
+        return None;
+    }
+    let turn = |by: usize| -> String {
+        sentence
+            .chars()
+            .map(|c| match c {
+                ' ' => ' ',
+                c => {
+                    let letter = (u32::from(c) + 26 * 64 - 65 + by as u32) % 26;
+                    char::from(b'A' + letter as u8)
+                }
+            })
+            .collect()
+    };
+    let cipher = turn(rotation);
+    let question = ask.say(
+        || format!("Decrypt this Caesar cipher text: {cipher}. Provide only the decrypted text as your final answer."),
+        || format!("Every letter of a text was shifted by the same number of places. What was the text? {cipher}"),
+    );
+    Some(
+        Puzzle::new(question, sentence)
+            .fact("rotation", rotation)
+            .decoys(vec![turn(1), turn(25)])
+            .copy(cipher),
+    )
+}
+
+fn word_sorting(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
+    static LIST: OnceLock<Vec<&'static str>> = OnceLock::new();
+    let list = LIST.get_or_init(|| {
+        let fits = |word: &&&str| (3..=12).contains(&word.chars().count());
+        let unique: BTreeSet<&str> = words::story_words().iter().filter(fits).copied().collect();
+        unique.into_iter().collect()
+    });
+    let count = random.size(*ask.pick(&[(3, 10), (3, 4), (4, 7), (8, 12)]));
+    let chosen: Vec<&str> = random
+        .sample(list.len(), count)
+        .into_iter()
+        .map(|at| list[at])
+        .collect();
+    let ascending = *random.choice(&[true, false]);
+    let mut sorted = chosen.clone();
+    sorted.sort_unstable();
+    if !ascending {
+        sorted.reverse();
+    }
+    let direction = if ascending { "ascending" } else { "descending" };
+    let shown = chosen.join(", ");
+    let question = ask.say(
+        || {
+            format!(
+                "Your task is to sort words in ascending or descending order using ASCII/Unicode ordering.\n\nYour output should be a comma-separated list of words, e.g. word_1, word_2, word_3\n\nNow, sort these words in {direction} order (using ASCII/Unicode ordering) and return them as a comma-separated list: {shown}\n"
+            )
+        },
+        || {
+            format!(
+                "Sort these words in {direction} order, all capitals before all small letters, with commas between: {shown}"
+            )
+        },
+    );
+    let reversed: Vec<&str> = sorted.iter().rev().copied().collect();
+    Some(
+        Puzzle::new(question, sorted.join(", "))
+            .fact("direction", direction)
+            .decoys(vec![reversed.join(", ")])
+            .copy(shown),
+    )
+}
+
+/// Upstream pays for each word in its place, and a fifth for the same words.
+fn upstream_sorting(item: &Item, answer: &str) -> Ppm {
+    if answer.is_empty() {
+        return Ppm::ZERO;
+    }
+    let mut right: Vec<&str> = item.reference.split(", ").collect();
+    let mut words: Vec<&str> = answer.split(',').map(str::trim).collect();
+    if words == right {
+        return Ppm::ONE;
+    }
+    let placed = words.iter().zip(&right).filter(|(a, b)| a == b).count();
+    let share = read::nearest(placed as u64, right.len() as u64);
+    words.sort_unstable();
+    right.sort_unstable();
+    if words == right {
+        share.max(Ppm(200_000))
+    } else {
+        share
+    }
+}
+
+fn word_sequence_reversal(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
+    let words = words::plain_story_words();
+    let count = random.size(*ask.pick(&[(3, 8), (3, 4), (5, 8), (9, 14)]));
+    let chosen: Vec<&str> = random
+        .sample(words.len(), count)
+        .into_iter()
+        .map(|at| words[at])
+        .collect();
+    let shown = chosen.join(", ");
+    let reversed: Vec<&str> = chosen.iter().rev().copied().collect();
+    let question = ask.say(
+        || {
+            format!(
+                "Solve the following problem.\n\nProvide you answer as a comma-separated list of words with a space after the comma.\n\nReverse this list of words: {shown}\n"
+            )
+        },
+        || format!("Write these words from last to first, with commas between: {shown}"),
+    );
+    let mut shifted = reversed.clone();
+    shifted.rotate_left(1);
+    Some(
+        Puzzle::new(question, reversed.join(", "))
+            .fact("num_words", count)
+            .decoys(vec![shifted.join(", ")])
+            .copy(shown),
+    )
+}
