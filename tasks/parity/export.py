@@ -76,7 +76,7 @@ TASKS = {
         lambda m: {"bf_program": m["bf_program"]},
     ),
     "binary_matrix": (
-        steps(span("n", 3, 3), span("n", 4, 5), span("n", 6, 8)),
+        steps(span("n", 3, 4), span("n", 4, 5), span("n", 6, 8)),
         lambda m: {"matrix": rows(m["matrix"])},
     ),
     "calendar_arithmetic": (
@@ -215,7 +215,7 @@ TASKS = {
     ),
     "caesar_cipher": (
         steps(
-            span("words", 3, 5) | span("rotation", 1, 3),
+            span("words", 3, 8) | span("rotation", 1, 3),
             span("words", 3, 10) | span("rotation", 1, 13),
             span("words", 5, 20) | span("rotation", 1, 25),
         ),

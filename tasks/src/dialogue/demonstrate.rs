@@ -41,11 +41,14 @@ pub fn demonstrate_critique_as(
     let truth = environment.accepts(item, proposal);
     let verdict = Verdict::of(truth).as_str();
     let tagged = format!("<verdict>{verdict}</verdict>");
-    let compared = compare(
-        &item.reference,
-        &sanitise(item, proposal),
-        environment.manifest().reading,
-    );
+    let shown = sanitise(item, proposal);
+    // Where more than one answer is right, a right one is its own measure.
+    let right = if truth {
+        shown.clone()
+    } else {
+        sanitise(item, &item.reference)
+    };
+    let compared = compare(&right, &shown, environment.manifest().reading);
     match style {
         CritiqueStyle::Bare => tagged,
         CritiqueStyle::Compare => format!("<think>{compared}</think>{tagged}"),

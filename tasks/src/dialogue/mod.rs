@@ -165,6 +165,8 @@ pub fn sanitise(item: &Item, text: &str) -> String {
             // Cut short is not the same text: say so.
             if !shown.ends_with(BLANK) {
                 shown.pop();
+            }
+            if !shown.ends_with(BLANK) {
                 shown.push(BLANK);
             }
             break;

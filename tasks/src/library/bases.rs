@@ -231,7 +231,10 @@ fn python_integer(text: &str) -> Option<i128> {
     };
     let broken = led.starts_with(['_', '+', '-']) || led.ends_with('_') || led.contains("__");
     if broken
-        || (base == 10 && led.len() > 1 && led.starts_with('0') && led.trim_matches('0') != "")
+        || (base == 10
+            && led.len() > 1
+            && led.starts_with('0')
+            && !led.trim_matches('0').is_empty())
     {
         return None;
     }

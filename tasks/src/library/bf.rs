@@ -34,9 +34,9 @@ const ADD_ONE: &str = "><>[-]<<[-]>[>+<<+>-]>[<+>-]<><[-]>[-]<<<<<[>>>>+>+<<<<<-
 const ADD_OTHER: &str = "><<>>[-]>[-]<<<[>>[-]<[>+>+<<-]>[<+>-]+>[[-]<-<->>]<<<-]>>[<<+>>-]<<[>>[-]>[-]<<<<<<<[>>>>>>+>+<<<<<<<-]>>>>>>>[<<<<<<<+>>>>>>>-][-]>[-]<<<<<[>>>>+>+<<<<<-]>>>>>[<<<<<+>>>>>-]<<>[<+>-]<>[-]<<<<<<<[-]>>>>>>[>+<<<<<<<+>>>>>>-]>[<+>-]<><<<[-]][-]>[-]<<<<<[>>>>+>+<<<<<-]>>>>>[<<<<<+>>>>>-][-]>[-]<<<<<[>>>>+>+<<<<<-]>>>>>[<<<<<+>>>>>-]<<>>[-]>[-]<<[>[-]<<[>>+>+<<<-]>>[<<+>>-]+>[[-]<-<<->>>]<<-]<[-]>>[<<+>>-]<<][-]>[-]>[-]<<<<<<[>>>>>+>+<<<<<<-]>>>>>>[<<<<<<+>>>>>>-]<<>>[-]>[-]>[-]>[-]>[-]>[-]>[-]>[-]<<<<<<<<>++++++++++<[->-[>+>>]>[+[<+>-]>+>>]<<<<<]>[-]>>>++++++++++<[->-[>+>>]>[+[<+>-]>+>>]<<<<<]>[-]>>[>++++++[<++++++++>-]<.<<+>+>[-]]<[<[>-<-]++++++[>++++++++<-]>.[-]]<<++++++[<++++++++>-]<.[-]<<<><<<<<<";
 
 /// Steps after which a program is taken to run for ever.
-const STEPS: usize = 4_000_000;
-/// The cells of upstream's interpreter; no program of ours comes near it.
-const CELLS: usize = 30_000;
+const STEPS: usize = 20_000_000;
+/// The programs use a few dozen cells.
+const CELLS: usize = 256;
 
 fn bf(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
     let (program, largest) = match ask.pick(&[1, 1, 2, 3]) {
@@ -150,32 +150,92 @@ fn add_conditionally(random: &mut Random) -> (String, i64) {
     (code, target + x + y)
 }
 
-/// What a program prints; nothing where it does not end in time.
-fn run(program: &str) -> Option<String> {
-    let code = program.as_bytes();
-    let (mut jumps, mut open) = (vec![0; code.len()], Vec::new());
-    for (at, command) in code.iter().enumerate() {
-        match command {
-            b'[' => open.push(at),
-            b']' => {
+/// Code in fewer steps: runs of one sign, and loops that move a cell's value.
+enum Step {
+    Move(isize),
+    Add(u8),
+    Print,
+    /// Where the loop ends.
+    Open(usize),
+    /// Where it begins.
+    Close(usize),
+    /// Adds multiples of this cell to others, and clears it.
+    Spread(Vec<(isize, u8)>),
+}
+
+fn compile(program: &str) -> Option<Vec<Step>> {
+    let (mut steps, mut open) = (Vec::new(), Vec::new());
+    for command in program.bytes() {
+        match (command, steps.last_mut()) {
+            (b'>', Some(Step::Move(by))) => *by += 1,
+            (b'<', Some(Step::Move(by))) => *by -= 1,
+            (b'+', Some(Step::Add(number))) => *number = number.wrapping_add(1),
+            (b'-', Some(Step::Add(number))) => *number = number.wrapping_sub(1),
+            (b'>', _) => steps.push(Step::Move(1)),
+            (b'<', _) => steps.push(Step::Move(-1)),
+            (b'+', _) => steps.push(Step::Add(1)),
+            (b'-', _) => steps.push(Step::Add(255)),
+            (b'.', _) => steps.push(Step::Print),
+            (b'[', _) => {
+                open.push(steps.len());
+                steps.push(Step::Open(0));
+            }
+            (b']', _) => {
                 let from = open.pop()?;
-                (jumps[from], jumps[at]) = (at, from);
+                if let Some(spread) = spread(&steps[from + 1..]) {
+                    steps.truncate(from);
+                    steps.push(spread);
+                } else {
+                    steps[from] = Step::Open(steps.len());
+                    steps.push(Step::Close(from));
+                }
             }
             _ => {}
         }
     }
-    let (mut cells, mut cell, mut at, mut output) = (vec![0u8; CELLS], 0, 0, Vec::new());
+    open.is_empty().then_some(steps)
+}
+
+/// A loop that takes one from its cell each time around and comes back to it.
+fn spread(inside: &[Step]) -> Option<Step> {
+    let (mut at, mut added) = (0, std::collections::BTreeMap::<isize, u8>::new());
+    for step in inside {
+        match step {
+            Step::Move(by) => at += by,
+            Step::Add(number) => {
+                let sum = added.entry(at).or_default();
+                *sum = sum.wrapping_add(*number);
+            }
+            _ => return None,
+        }
+    }
+    let here = added.remove(&0);
+    (at == 0 && here == Some(255)).then(|| Step::Spread(added.into_iter().collect()))
+}
+
+/// What a program prints; nothing where it does not end in time or leaves its cells.
+fn run(program: &str) -> Option<String> {
+    let steps = compile(program)?;
+    let (mut cells, mut cell, mut at, mut output) = (vec![0u8; CELLS], 0usize, 0, Vec::new());
     for _ in 0..STEPS {
-        match code.get(at) {
+        match steps.get(at) {
             None => return String::from_utf8(output).ok(),
-            Some(b'>') => cell = (cell + 1).min(CELLS - 1),
-            Some(b'<') => cell = cell.saturating_sub(1),
-            Some(b'+') => cells[cell] = cells[cell].wrapping_add(1),
-            Some(b'-') => cells[cell] = cells[cell].wrapping_sub(1),
-            Some(b'.') => output.push(cells[cell]),
-            Some(b'[') if cells[cell] == 0 => at = jumps[at],
-            Some(b']') if cells[cell] != 0 => at = jumps[at],
-            Some(_) => {}
+            Some(Step::Move(by)) => {
+                cell = cell.checked_add_signed(*by).filter(|cell| *cell < CELLS)?;
+            }
+            Some(Step::Add(number)) => cells[cell] = cells[cell].wrapping_add(*number),
+            Some(Step::Print) => output.push(cells[cell]),
+            Some(Step::Open(end)) if cells[cell] == 0 => at = *end,
+            Some(Step::Close(start)) if cells[cell] != 0 => at = *start,
+            Some(Step::Spread(others)) => {
+                let value = std::mem::take(&mut cells[cell]);
+                for (offset, times) in others {
+                    let other = cell.checked_add_signed(*offset)?;
+                    let sum = cells.get_mut(other)?;
+                    *sum = sum.wrapping_add(value.wrapping_mul(*times));
+                }
+            }
+            Some(Step::Open(_) | Step::Close(_)) => {}
         }
         at += 1;
     }

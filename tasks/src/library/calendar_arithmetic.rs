@@ -94,7 +94,7 @@ struct Configuration {
 const YEAR: i64 = 2022;
 
 /// A day, counted from 1 January of year 1, which is day 1 and a Monday.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Day(i64);
 
 fn leap(year: i64) -> bool {
@@ -404,8 +404,8 @@ fn upstream_score(item: &Item, answer: &str) -> Ppm {
             }
         }
         _ => {
-            let number = |text: &str| text.replace('_', "").parse::<i64>().ok();
-            let Some((answer, right)) = number(answer).zip(number(right)) else {
+            let Some((answer, right)) = read::python_int(answer).zip(read::python_int(right))
+            else {
                 return Ppm::ZERO;
             };
             if right == 0 {

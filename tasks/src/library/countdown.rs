@@ -185,7 +185,10 @@ impl Reader<'_> {
         let deeper = depth.checked_sub(1)?;
         if self.take(&['-', '\u{2212}']).is_some() {
             let (top, bottom) = self.factor(deeper)?;
-            return Some((-top, bottom));
+            return Some((top.checked_neg()?, bottom));
+        }
+        if self.take(&['+']).is_some() {
+            return self.factor(deeper);
         }
         if self.take(&['(']).is_some() {
             let value = self.sum(deeper)?;
@@ -198,6 +201,9 @@ impl Reader<'_> {
             .unwrap_or(self.rest.len());
         let (digits, rest) = self.rest.split_at(end);
         self.rest = rest;
+        if digits.starts_with('0') && !digits.trim_matches('0').is_empty() {
+            return None;
+        }
         let number: i64 = digits.parse().ok()?;
         self.numbers.push(number);
         Some((number.into(), 1))

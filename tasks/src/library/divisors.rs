@@ -39,9 +39,9 @@ pub(super) const PRIME_FACTORIZATION: Task = Task {
     name: "prime_factorization",
     summary: "the prime factors of a number",
     levels: [
-        ("2 to 500", 499),
-        ("500 to 5,000", 4_501),
-        ("5,000 to 100,000", 95_001),
+        ("2 to 500, not prime", 404),
+        ("500 to 5,000, not prime", 3_500),
+        ("5,000 to 100,000, not prime", 80_000),
     ],
     alphabet: "0123456789\u{d7} ",
     answer_chars: 80,
@@ -187,13 +187,13 @@ fn prime_factorization(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
 }
 
 /// The factors of a product as they are written, in rising order.
-fn read_factors(answer: &str) -> Option<Vec<i64>> {
+fn read_factors(answer: &str) -> Option<Vec<i128>> {
     let mut factors = answer
         .split('\u{d7}')
         .map(str::trim)
         .filter(|part| !part.is_empty())
-        .map(|part| part.parse().ok())
-        .collect::<Option<Vec<i64>>>()?;
+        .map(read::python_int)
+        .collect::<Option<Vec<i128>>>()?;
     factors.sort_unstable();
     Some(factors)
 }
@@ -215,7 +215,7 @@ fn upstream_factorization(item: &Item, answer: &str) -> Ppm {
     }
     let product = factors
         .iter()
-        .try_fold(1i64, |product, factor| product.checked_mul(*factor));
+        .try_fold(1i128, |product, factor| product.checked_mul(*factor));
     if product == fact(item, "number").parse().ok() {
         Ppm(500_000)
     } else {

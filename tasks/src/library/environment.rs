@@ -145,7 +145,6 @@ impl Environment for Repaired {
         let ask = Ask {
             step: usize::from(level),
             upstream: false,
-            place: (0, 0),
         };
         let named = Seed::derive(&[b"item", &self.id.0, &[level], &seed.0]);
         let mut key = [0; 8];
@@ -225,7 +224,6 @@ impl Upstream {
         let ask = Ask {
             step: usize::from(step),
             upstream: true,
-            place: (seed, index),
         };
         let mut random = Random::new(seed.wrapping_add(index));
         let puzzle = (self.task.make)(&ask, &mut random)?;

@@ -1,6 +1,6 @@
 //! `fraction_simplification`.
 
-use super::{Ask, Puzzle, Random, Task, divisors::gcd, fact};
+use super::{Ask, Puzzle, Random, Task, divisors::gcd, fact, read};
 use crate::{Item, Ppm};
 
 pub(super) const FRACTION_SIMPLIFICATION: Task = Task {
@@ -79,7 +79,7 @@ fn fraction_simplification(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
 }
 
 /// `a/b`, or in LaTeX, between dollars or not.
-fn read_fraction(text: &str) -> Option<(u128, u128)> {
+fn read_fraction(text: &str) -> Option<(i128, i128)> {
     let text = text.trim().trim_matches('$').trim();
     let integer = |digits: &str| {
         let digits = digits.trim();
@@ -98,7 +98,7 @@ fn read_fraction(text: &str) -> Option<(u128, u128)> {
         return integer(top).zip(integer(bottom));
     }
     let (top, bottom) = text.split_once('/')?;
-    integer(top).zip(integer(bottom))
+    read::python_int(top).zip(read::python_int(bottom))
 }
 
 /// Upstream pays for half of the fraction left as it was, and a little for any

@@ -9,7 +9,7 @@ pub(super) const BINARY_MATRIX: Task = Task {
     name: "binary_matrix",
     summary: "how far each cell is from the nearest zero",
     levels: [
-        ("3 by 3", 300),
+        ("3 by 3 or 4 by 4", 1_000),
         ("4 by 4 or 5 by 5", 10_000_000),
         ("6 by 6 to 8 by 8", 1_000_000_000_000),
     ],
@@ -54,7 +54,7 @@ pub(super) const SPIRAL_MATRIX: Task = Task {
         } else if trimmed == item.reference {
             Ppm::ONE
         } else {
-            let list = read::Literal::read(trimmed).and_then(|literal| row(&literal));
+            let list = read::Literal::python(trimmed).and_then(|literal| row(&literal));
             tenth(list.as_deref() == Some(&item.reference))
         }
     },
@@ -74,7 +74,7 @@ fn upstream_rows(item: &Item, answer: &str) -> Ppm {
     if answer == item.reference {
         return Ppm::ONE;
     }
-    let rows = read::Literal::read(answer).and_then(|literal| {
+    let rows = read::Literal::python(answer).and_then(|literal| {
         let rows: Option<Vec<String>> = literal.list()?.iter().map(row).collect();
         Some(rows?.join("\n"))
     });
@@ -87,7 +87,7 @@ fn rows<T: Copy>(cells: &[T], size: usize) -> Vec<Vec<T>> {
 }
 
 fn binary_matrix(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
-    let size = random.size(*ask.pick(&[(3, 10), (3, 3), (4, 5), (6, 8)]));
+    let size = random.size(*ask.pick(&[(3, 10), (3, 4), (4, 5), (6, 8)]));
     let mut cells = vec![0u8];
     cells.extend((1..size * size).map(|_| u8::from(random.unit() >= 0.25)));
     random.shuffle(&mut cells);

@@ -121,8 +121,8 @@ fn mini_sudoku(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
     )
 }
 
-/// Upstream reads the digits of each line, and pays nine tenths of a cell for
-/// each that is right.
+/// Upstream reads the digits of each line, pays nine tenths of a cell for each
+/// that is right, and less for a text that is longer.
 fn upstream_score(item: &Item, answer: &str) -> Ppm {
     let trimmed = |text: &str| -> Vec<String> {
         text.split('\n')
@@ -132,9 +132,7 @@ fn upstream_score(item: &Item, answer: &str) -> Ppm {
     if answer.is_empty() {
         return Ppm::ZERO;
     }
-    if trimmed(answer) == trimmed(&item.reference) {
-        return Ppm::ONE;
-    }
+    let exact = trimmed(answer) == trimmed(&item.reference);
     let digits =
         |line: &str| -> Vec<char> { line.chars().filter(|c| ('1'..='9').contains(c)).collect() };
     let given = answer
@@ -145,5 +143,16 @@ fn upstream_score(item: &Item, answer: &str) -> Ppm {
         .zip(item.reference.lines().map(digits))
         .map(|(given, right)| given.iter().zip(&right).filter(|(a, b)| a == b).count())
         .sum();
-    read::ppm(matching as f64 / 16.0 * 0.9)
+    let share = if exact {
+        1.0
+    } else {
+        matching as f64 / 16.0 * 0.9
+    };
+    let (length, right) = (answer.chars().count(), item.reference.chars().count());
+    let longer = if length > right {
+        right as f64 / length as f64
+    } else {
+        1.0
+    };
+    read::ppm(share * longer)
 }

@@ -10,7 +10,7 @@
 //! upstream by golden files (`tests/parity.rs`) is what a swarm trains on.
 //!
 //! # Map
-//! - `random`: CPython's generator, whose draws define the items; `pcg`: NumPy's.
+//! - `random`: CPython's generator, whose draws define the items.
 //! - `read`: readers of answers, and the scorers that tasks share.
 //! - `words`: the word lists and the text that upstream draws from.
 //! - one file for each task or small family of tasks.
@@ -94,8 +94,6 @@ struct Ask {
     step: usize,
     /// Whether upstream is to be reproduced, defects and all.
     upstream: bool,
-    /// Upstream's seed of the data set, and the place of the item in it.
-    place: (u64, u64),
 }
 
 impl Ask {

@@ -188,11 +188,6 @@ impl Random {
             })
             .collect()
     }
-
-    /// One of `choices(list, k)`, without weights.
-    pub(crate) fn one_of_choices(&mut self, length: usize) -> usize {
-        (self.unit() * length as f64) as usize
-    }
 }
 
 #[cfg(test)]
@@ -224,7 +219,7 @@ mod tests {
 
     /// ```python
     /// r = random.Random(7); l = list(range(10)); r.shuffle(l)
-    /// l, r.sample(range(20), 6), r.sample(range(1000), 6), r.choices(range(100), k=4)
+    /// l, r.sample(range(20), 6), r.sample(range(1000), 6)
     /// ```
     #[test]
     fn lists_are_drawn_as_cpython_draws_them() {
@@ -234,8 +229,6 @@ mod tests {
         assert_eq!(list, [8, 3, 1, 4, 7, 0, 9, 6, 2, 5]);
         assert_eq!(random.sample(20, 6), [16, 6, 1, 2, 13, 18]);
         assert_eq!(random.sample(1_000, 6), [71, 246, 92, 564, 434, 60]);
-        let choices: Vec<usize> = (0..4).map(|_| random.one_of_choices(100)).collect();
-        assert_eq!(choices, [82, 12, 22, 62]);
     }
 
     /// `random.Random(seed).getrandbits(32)` of 0, 2**40 + 3, and of a seed of

@@ -189,6 +189,18 @@ impl Decimal {
     }
 }
 
+/// Python's `int(text)`, where it fits.
+pub(crate) fn python_int(text: &str) -> Option<i128> {
+    let text = text.trim();
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let broken =
+        digits.starts_with(['_', '+', '-']) || digits.ends_with('_') || digits.contains("__");
+    if broken {
+        return None;
+    }
+    text.replace('_', "").parse().ok()
+}
+
 /// What upstream reads with `eval` or `json.loads`: a literal, never a program.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Literal {
@@ -209,6 +221,14 @@ impl Literal {
         let mut rest = text.trim();
         let literal = Literal::element(&mut rest, LITERAL_DEPTH)?;
         rest.trim().is_empty().then_some(literal)
+    }
+
+    /// As Python's `eval` reads it: elements without brackets are a tuple.
+    pub(crate) fn python(text: &str) -> Option<Literal> {
+        Literal::read(text).or_else(|| {
+            let bare = text.contains(',').then(|| format!("({text})"))?;
+            Literal::read(&bare)
+        })
     }
 
     fn element(rest: &mut &str, depth: usize) -> Option<Literal> {

@@ -34,7 +34,7 @@ pub(super) const STRING_INSERTION: Task = Task {
         if answer == item.reference {
             return Ppm::ONE;
         }
-        let joined = read::Literal::read(answer).and_then(|literal| match literal {
+        let joined = read::Literal::python(answer).and_then(|literal| match literal {
             read::Literal::Text(text) => Some(text),
             literal => literal
                 .list()?
@@ -57,9 +57,9 @@ pub(super) const STRING_SPLITTING: Task = Task {
     name: "string_splitting",
     summary: "machines taken apart by rules until none applies",
     levels: [
-        ("up to six of each machine", 343),
-        ("up to nine of each machine", 1_000),
-        ("up to twenty of each machine", 9_261),
+        ("up to six of each machine", 340),
+        ("up to nine of each machine", 997),
+        ("up to twenty of each machine", 9_258),
     ],
     alphabet: "0123456789 ",
     answer_chars: 40,
