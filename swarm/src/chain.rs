@@ -1,22 +1,26 @@
 //! One peer's side of the ledger: joining, opening rounds, settling them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use ed25519_dalek::{Signer, SigningKey};
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use rollup::{
-    Delivery, Ledger, Outbox, RoundStatus, Scorecard, Settled, SignedRound, SignedScorecard, Swarm,
-    registration_message, sign_scorecard,
+    Delivery, Ledger, MembershipRequest, Outbox, RegistrationRequest, RoundStatus, Scorecard,
+    Settled, SignedRound, SignedScorecard, Swarm, registration_message, sign_scorecard,
 };
 use swarm_core::ids::{Address, Beacon, Hash, PeerId, TxHash};
-use swarm_core::message::{Card, EvmSignature};
+use swarm_core::message::{Card, EvmSignature, Plea};
 use swarm_core::round::{ScorecardRequest, Settlement};
 use tokio::sync::Mutex;
 
 /// How long a signed registration may wait to be relayed.
 const REGISTRATION_SECONDS: u64 = 24 * 3600;
+
+/// Peers remembered that need no sponsor.
+const REMEMBERED: usize = 1024;
 
 /// A peer on the ledger of its swarm. Clones share everything.
 #[derive(Debug, Clone)]
@@ -24,6 +28,23 @@ pub struct Chain {
     swarm: Swarm,
     /// Who stands behind an address, once known.
     names: Arc<Mutex<BTreeMap<[u8; 20], PeerId>>>,
+    /// Who asked to be sponsored and needs it no more, or will not get it.
+    sponsored: Arc<Mutex<BTreeSet<PeerId>>>,
+    /// Whether the account had funds when last seen.
+    pays: Arc<AtomicBool>,
+}
+
+/// A peer that asks to be registered by whoever can pay.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// Who.
+    pub peer: PeerId,
+    /// Its owner.
+    pub address: Address,
+    /// The name both signed for.
+    pub name: String,
+    /// Their signatures.
+    pub plea: Plea,
 }
 
 /// A round as the machine is told of it.
@@ -56,6 +77,8 @@ impl Chain {
         Self {
             swarm,
             names: Arc::default(),
+            sponsored: Arc::default(),
+            pays: Arc::default(),
         }
     }
 
@@ -68,12 +91,26 @@ impl Chain {
         self.swarm.ledger()
     }
 
+    /// Whether the account had funds when that was last asked. One without signs,
+    /// and leaves transactions to others.
+    pub fn pays(&self) -> bool {
+        self.pays.load(Ordering::Relaxed)
+    }
+
+    async fn look_into_purse(&self) -> Result<bool> {
+        let balance = self.ledger().balance(self.ledger().address()).await;
+        let pays = !balance.context("reading the account's balance")?.is_zero();
+        self.pays.store(pays, Ordering::Relaxed);
+        Ok(pays)
+    }
+
     /// Register the peer and make it a member, unless it is one. What comes
-    /// back is the owner's signature over the registration.
+    /// back is what to ask of others, if its account has nothing to pay with.
     ///
     /// # Errors
     /// The chain can't be reached or refuses.
-    pub async fn join(&self, iroh: &SigningKey, name: &str, now_s: u64) -> Result<EvmSignature> {
+    pub async fn join(&self, iroh: &SigningKey, name: &str, now_s: u64) -> Result<Option<Plea>> {
+        let pays = self.look_into_purse().await?;
         let ledger = self.ledger();
         let owner = ledger.address();
         let registry = ledger.addresses().registry.into_array();
@@ -82,15 +119,29 @@ impl Chain {
             iroh.verifying_key().to_bytes(),
             iroh.sign(&message).to_bytes(),
         );
-        let request = ledger
-            .authorize_registration(key, signature, name, now_s + REGISTRATION_SECONDS)
-            .await
-            .context("preparing the registration")?;
         let known = ledger
             .peer(owner)
             .await
             .context("reading the peer registry")?;
-        if known.is_none_or(|peer| peer.iroh_key != Some(key) || peer.name != name) {
+        let unknown = known.is_none_or(|peer| peer.iroh_key != Some(key) || peer.name != name);
+        if !pays {
+            let standing = self.swarm.standing(owner).await;
+            if !unknown && standing.context("reading the ledger")?.is_some() {
+                return Ok(None);
+            }
+            let deadline_s = now_s + REGISTRATION_SECONDS;
+            let request = ledger
+                .authorize_registration(key, signature, name, deadline_s)
+                .await
+                .context("preparing the registration")?;
+            return Ok(Some(Plea {
+                by_peer: signature,
+                deadline_s,
+                registration: EvmSignature(request.signature),
+                joining: EvmSignature(self.swarm.authorize_join().signature),
+            }));
+        }
+        if unknown {
             ledger
                 .register(key, signature, name)
                 .await
@@ -100,7 +151,69 @@ impl Chain {
             .join()
             .await
             .context("joining the swarm on chain")?;
-        Ok(EvmSignature(request.signature))
+        Ok(None)
+    }
+
+    /// Register a peer that asks for it and have it join, unless that has been
+    /// done; true if this account paid.
+    ///
+    /// # Errors
+    /// The chain can't be reached or refuses.
+    pub async fn sponsor(&self, candidate: &Candidate) -> Result<bool> {
+        let Candidate {
+            peer,
+            address,
+            name,
+            plea,
+        } = candidate;
+        if self.sponsored.lock().await.contains(peer) {
+            return Ok(false);
+        }
+        let ledger = self.ledger();
+        let registry = ledger.addresses().registry.into_array();
+        let message = registration_message(ledger.chain_id(), registry, address.0);
+        let its_word = VerifyingKey::from_bytes(&peer.0).is_ok_and(|key| {
+            key.verify_strict(&message, &Signature::from_bytes(&plea.by_peer))
+                .is_ok()
+        });
+        let standing = self.swarm.standing(address.0).await;
+        if !its_word || standing.context("reading the ledger")?.is_some() {
+            self.ask_no_more(*peer).await;
+            return Ok(false);
+        }
+        if self.peer_of(*address.as_bytes()).await? != Some(*peer) {
+            ledger
+                .relay_registration(&RegistrationRequest {
+                    owner: address.0,
+                    iroh_key: peer.0,
+                    iroh_signature: plea.by_peer,
+                    name: name.clone(),
+                    deadline: plea.deadline_s,
+                    signature: plea.registration.0,
+                })
+                .await
+                .context("registering it")?;
+        }
+        self.swarm
+            .relay(&MembershipRequest {
+                swarm: self.swarm.id(),
+                peer: address.0,
+                round: None,
+                signature: plea.joining.0,
+            })
+            .await
+            .context("having it join")?;
+        self.ask_no_more(*peer).await;
+        Ok(true)
+    }
+
+    async fn ask_no_more(&self, peer: PeerId) {
+        let mut sponsored = self.sponsored.lock().await;
+        // Keys are free to make: forgetting them all costs a few questions.
+        if sponsored.len() >= REMEMBERED {
+            sponsored.clear();
+        }
+        sponsored.insert(peer);
     }
 
     /// Make the peer eligible as a witness again, if it had fallen silent.
@@ -114,7 +227,7 @@ impl Chain {
             .standing(owner)
             .await
             .context("reading the ledger")?;
-        if standing.is_some_and(|standing| !standing.active) {
+        if self.pays() && standing.is_some_and(|standing| !standing.active) {
             self.swarm.check_in().await.context("checking in")?;
         }
         Ok(())
@@ -133,17 +246,24 @@ impl Chain {
             .next_round)
     }
 
-    /// Open a round, or learn of it.
+    /// Open a round, or learn of it; `None` if it is for others to open, who can
+    /// pay for it.
     ///
     /// # Errors
     /// The chain can't be reached, or the round is too old or too early.
-    pub async fn open(&self, round: u64) -> Result<Opened> {
+    pub async fn open(&self, round: u64) -> Result<Option<Opened>> {
+        if let Some(opened) = self.opened(round).await? {
+            return Ok(Some(opened));
+        }
+        if !self.look_into_purse().await? {
+            return Ok(None);
+        }
         let opened = self
             .swarm
             .open_round(round)
             .await
             .context("opening the round")?;
-        self.named(opened).await
+        self.named(opened).await.map(Some)
     }
 
     /// A round that somebody opened, if anybody did.
@@ -315,7 +435,7 @@ impl Chain {
     /// # Errors
     /// The chain can't be reached or refuses.
     pub async fn void(&self, round: u64, cards: &[(Address, Card)]) -> Result<()> {
-        if self.is_open(round).await? {
+        if self.pays() && self.is_open(round).await? {
             let cards = self.cards(round, cards);
             let sent = self.swarm.void_round(round, &cards).await;
             // Of several peers that give up at once, one is first.

@@ -44,8 +44,9 @@ pub struct RunArgs {
     /// Stop after this many rounds [default: go on until stopped]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub rounds: Option<u64>,
-    /// Make keys, beacons and draws follow from this number: for experiments,
-    /// since anyone who knows the number knows the keys
+    /// Make keys and the first round's draws follow from this number: for
+    /// experiments, since anyone who knows the number knows the keys. Later
+    /// rounds also depend on whose transactions come first
     #[arg(long)]
     pub seed: Option<u64>,
     /// Where keys, checkpoints, chain and events live
@@ -58,7 +59,8 @@ pub struct RunArgs {
     #[arg(long, value_name = "TICKET")]
     pub join: Option<String>,
     /// Settle on the chain behind this JSON-RPC URL instead of the embedded
-    /// devnet; MURMUR_PAYER_KEY in the environment holds the key that pays
+    /// devnet; MURMUR_PAYER_KEY in the environment holds the key that pays. Who
+    /// joins without one is registered by a peer that can pay
     #[arg(long, value_name = "URL", requires = "chain_id")]
     pub rpc: Option<String>,
     /// The chain id that URL must answer with

@@ -17,13 +17,17 @@ pub const MAX_TOKENS: usize = 64;
 pub struct EvalPlan {
     /// Environments and levels.
     pub entries: Vec<(EnvId, u8)>,
-    /// Items for each of them.
+    /// Items for each of them, at most: some have few questions.
     pub items: u32,
     /// Completions sampled for each item at temperature 1, beside the greedy one.
     pub samples: usize,
     /// Which items, and which draws: the same number measures the same items.
     pub seed: u64,
 }
+
+/// Draws for each held-out item that is wanted, before a task's questions are
+/// taken to have run out.
+const TRIES: u32 = 8;
 
 /// Completions sampled for each held-out item.
 const SAMPLES: usize = 4;
@@ -95,19 +99,7 @@ pub fn evaluate(policy: &Policy, registry: &Registry, plan: &EvalPlan) -> Result
         let environment = registry
             .get(env)
             .with_context(|| format!("no environment {env} in this build"))?;
-        let items: Vec<Item> = (0..plan.items)
-            .map(|index| {
-                let seed = Seed::derive(&[
-                    b"held-out",
-                    &plan.seed.to_le_bytes(),
-                    &env.0,
-                    &[*level],
-                    &index.to_le_bytes(),
-                ]);
-                environment.generate_held_out(&seed, *level)
-            })
-            .filter(|item| item.fault().is_none())
-            .collect();
+        let items = distinct(plan, env, environment, *level);
         let tally = measure(policy, environment, &items, plan)?;
         tallies
             .entry(environment.manifest().name.clone())
@@ -129,6 +121,27 @@ pub fn evaluate(policy: &Policy, registry: &Registry, plan: &EvalPlan) -> Result
             .map(|(name, tally)| (name, tally.report()))
             .collect(),
     })
+}
+
+/// Held-out items with different questions: as many as the plan wants, or as
+/// there are, as far as a few tries for each can tell. A question that comes
+/// twice would count twice and measure nothing new.
+fn distinct(plan: &EvalPlan, env: &EnvId, environment: &dyn Environment, level: u8) -> Vec<Item> {
+    let mut asked = BTreeSet::new();
+    (0..plan.items.saturating_mul(TRIES))
+        .map(|index| {
+            let seed = Seed::derive(&[
+                b"held-out",
+                &plan.seed.to_le_bytes(),
+                &env.0,
+                &[level],
+                &index.to_le_bytes(),
+            ]);
+            environment.generate_held_out(&seed, level)
+        })
+        .filter(|item| item.fault().is_none() && asked.insert(item.question.clone()))
+        .take(plan.items as usize)
+        .collect()
 }
 
 fn measure(
@@ -188,4 +201,31 @@ fn measure(
 
 fn is_right(environment: &dyn Environment, item: &Item, text: &str) -> bool {
     environment.score(item, text).is_right()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_question_is_measured_twice_and_small_tasks_have_fewer_items() {
+        let registry = Registry::builtin();
+        let plan = EvalPlan {
+            entries: Vec::new(),
+            items: 256,
+            samples: 1,
+            seed: 0,
+        };
+        let mut fewest = u32::MAX;
+        for environment in registry.iter() {
+            let env = environment.manifest().id();
+            let items = distinct(&plan, &env, environment, 1);
+            let questions: BTreeSet<&str> =
+                items.iter().map(|item| item.question.as_str()).collect();
+            assert_eq!(questions.len(), items.len());
+            assert!(!items.is_empty());
+            fewest = fewest.min(items.len() as u32);
+        }
+        assert!(fewest < plan.items, "some task is small: {fewest}");
+    }
 }

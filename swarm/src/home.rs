@@ -12,14 +12,17 @@
 //!   peers/0/        identity.json (0600), checkpoint/, outbox/, progress.json
 //! ```
 //!
-//! Files are written beside, synced and renamed. A torn last line of the event
-//! log is cut off, and said.
+//! Files are written beside, synced and renamed. The event log is
+//! [`journal`](crate::journal)'s.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+
+/// The most bytes of a small file of the home: a manifest, keys, addresses.
+pub const SMALL: u64 = 1024 * 1024;
 
 /// A home of this process alone, for as long as the value lives.
 #[derive(Debug)]
@@ -133,7 +136,7 @@ impl Home {
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let path = self.path.join(name);
-        match fs::read(&path) {
+        match read_small(&path, SMALL) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
@@ -177,37 +180,9 @@ impl Home {
         Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()))
     }
 
-    /// The event log, to append to. A torn last line, as a power cut leaves
-    /// it, is cut off; the second value then says so.
-    ///
-    /// # Errors
-    /// It can't be opened or repaired, or is some other file: that is left as it is.
-    pub fn events(&self) -> Result<(File, Option<String>)> {
-        let path = self.path.join("events.jsonl");
-        let open = || -> io::Result<(File, Option<String>)> {
-            let mut file = OpenOptions::new()
-                .create(true)
-                .read(true)
-                .append(true)
-                .open(&path)?;
-            if !begins_as_log(&mut file)? {
-                return Err(io::Error::other(
-                    "this is not an event log; move it away to start a new one",
-                ));
-            }
-            let torn = torn_tail(&mut file)?;
-            let notice = if torn > 0 {
-                let whole = file.metadata()?.len() - torn;
-                file.set_len(whole)?;
-                Some(format!(
-                    "the last {torn} bytes of the event log were torn and are cut off"
-                ))
-            } else {
-                None
-            };
-            Ok((file, notice))
-        };
-        open().with_context(|| format!("opening {}", path.display()))
+    /// Where the event log is.
+    pub fn events(&self) -> PathBuf {
+        self.path.join("events.jsonl")
     }
 }
 
@@ -222,32 +197,17 @@ fn resolve(path: Option<&Path>) -> Result<PathBuf> {
     Ok(user.join(".murmur"))
 }
 
-/// Whether a file is empty or begins as an object does, or as the zeros that a
-/// power cut leaves in a file just made.
-fn begins_as_log(file: &mut File) -> io::Result<bool> {
-    let mut first = Vec::new();
-    Read::by_ref(file).take(1).read_to_end(&mut first)?;
-    Ok(matches!(first[..], [] | [b'{' | 0]))
-}
-
-/// How many bytes follow the last line break.
-fn torn_tail(file: &mut File) -> io::Result<u64> {
-    const STEP: u64 = 64 * 1024;
-    let length = file.metadata()?.len();
-    let mut end = length;
-    while end > 0 {
-        let start = end.saturating_sub(STEP);
-        file.seek(SeekFrom::Start(start))?;
-        let mut block = Vec::new();
-        Read::by_ref(file)
-            .take(end - start)
-            .read_to_end(&mut block)?;
-        if let Some(at) = block.iter().rposition(|byte| *byte == b'\n') {
-            return Ok(length - (start + at as u64 + 1));
-        }
-        end = start;
+/// Read a file of ours that is small, unless something else has taken its place.
+///
+/// # Errors
+/// It can't be read, or is larger than `limit`.
+pub fn read_small(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::Error::other(format!("larger than {limit} bytes")));
     }
-    Ok(length)
+    Ok(bytes)
 }
 
 /// Replace a file in one step: a reader, or a power cut, sees the old bytes or
@@ -330,41 +290,12 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_event_log_is_cut_at_the_last_whole_line() {
-        let (_folder, path) = home();
-        let home = Home::open(Some(&path)).unwrap();
-        let log = path.join("events.jsonl");
-        fs::write(&log, b"{\"a\":1}\n{\"b\":").unwrap();
-        let (mut file, notice) = home.events().unwrap();
-        assert!(notice.unwrap().contains("5 bytes"));
-        file.write_all(b"{\"c\":2}\n").unwrap();
-        assert_eq!(fs::read(&log).unwrap(), b"{\"a\":1}\n{\"c\":2}\n");
-        let (_, notice) = home.events().unwrap();
-        assert!(notice.is_none());
-    }
-
-    #[test]
-    fn a_log_of_one_torn_line_is_emptied() {
-        let (_folder, path) = home();
-        let home = Home::open(Some(&path)).unwrap();
-        for byte in *b"{\0" {
-            fs::write(path.join("events.jsonl"), vec![byte; 200_000]).unwrap();
-            assert!(home.events().unwrap().1.unwrap().contains("200000 bytes"));
-            assert_eq!(fs::metadata(path.join("events.jsonl")).unwrap().len(), 0);
-        }
-    }
-
-    #[test]
-    fn a_file_that_is_no_log_is_left_alone() {
-        let (_folder, path) = home();
-        let home = Home::open(Some(&path)).unwrap();
-        let log = path.join("events.jsonl");
-        for text in ["dear diary", "dear diary,\n{\"a\":1}\n"] {
-            fs::write(&log, text).unwrap();
-            let error = format!("{:#}", home.events().unwrap_err());
-            assert!(error.contains("not an event log"), "{error}");
-            assert_eq!(fs::read_to_string(&log).unwrap(), text);
-        }
+    fn a_small_file_that_has_become_large_is_not_read() {
+        let (folder, _) = home();
+        let path = folder.path().join("small");
+        fs::write(&path, b"1234").unwrap();
+        assert_eq!(read_small(&path, 4).unwrap(), b"1234");
+        assert!(read_small(&path, 3).is_err());
     }
 
     #[test]

@@ -4,23 +4,48 @@
 //! The file is the record, so its queue waits; the screen only watches, so its
 //! queue drops and counts what it can't take.
 
-use std::io::{BufWriter, Write};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use swarm_core::event::{Event, LogLevel, Record};
 use swarm_core::ids::PeerId;
+use tokio_util::sync::CancellationToken;
+
+use crate::journal::Journal;
 
 /// Milliseconds since the Unix epoch. The only clock of the node: everything
-/// below is told the time.
+/// below is told the time. It follows the machine's clock forward and never goes
+/// back: one that is set back would have every deadline wait for as long.
 pub fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |elapsed| {
-            u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
-        })
+    static LAST: Mutex<Option<(u64, Instant)>> = Mutex::new(None);
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH);
+    let wall = wall.map_or(0, |elapsed| {
+        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+    });
+    // A pair of numbers: whole after every statement.
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    let (now, base) = onward(*last, wall, Instant::now());
+    *last = Some(base);
+    now
+}
+
+/// The time now, and what to count on from: the machine's clock, or, where that
+/// has been set back, what has passed since.
+fn onward(base: Option<(u64, Instant)>, wall: u64, now: Instant) -> (u64, (u64, Instant)) {
+    let Some((then_ms, then)) = base else {
+        return (wall, (wall, now));
+    };
+    let passed = now.saturating_duration_since(then).as_millis();
+    let steady = then_ms.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX));
+    if wall >= steady {
+        (wall, (wall, now))
+    } else {
+        // Counted from the same moment, so that no part of a millisecond is lost.
+        (steady, (then_ms, then))
+    }
 }
 
 /// A handle that emits; cheap to clone.
@@ -55,10 +80,17 @@ impl Writer {
 }
 
 impl Hub {
-    /// Start the hub: `file` gets one JSON object a line.
-    pub fn start(file: std::fs::File, listeners: Listeners) -> (Self, Writer) {
+    /// Start the hub. `failed` is cancelled if the journal can't be written: a
+    /// node without its record is to end, and [`Writer::finish`] says why.
+    pub fn start(
+        journal: Journal,
+        listeners: Listeners,
+        failed: CancellationToken,
+    ) -> (Self, Writer) {
         let (records, queue) = channel();
-        let thread = std::thread::spawn(move || write_all(&queue, file, &listeners));
+        let thread = std::thread::spawn(move || {
+            write_all(&queue, journal, &listeners).inspect_err(|_| failed.cancel())
+        });
         (
             Self {
                 records,
@@ -79,7 +111,7 @@ impl Hub {
     /// Tell everyone who listens.
     pub fn emit(&self, event: Event) {
         // The writer outlives every handle; after a failed disk it is gone and
-        // the process is already ending with that error.
+        // the process is told to end.
         let _ = self.records.send(Record {
             at_ms: now_ms(),
             peer: self.peer,
@@ -97,14 +129,12 @@ impl Hub {
     }
 }
 
-fn write_all(queue: &Receiver<Record>, file: std::fs::File, listeners: &Listeners) -> Result<()> {
-    let mut file = BufWriter::new(file);
+fn write_all(queue: &Receiver<Record>, mut journal: Journal, listeners: &Listeners) -> Result<()> {
     while let Ok(record) = queue.recv() {
         let mut next = Some(record);
         // Everything that is waiting goes out in one flush.
         while let Some(record) = next {
-            serde_json::to_writer(&mut file, &record).context("writing events.jsonl")?;
-            file.write_all(b"\n").context("writing events.jsonl")?;
+            journal.write(&record)?;
             if listeners.stderr
                 && let Some(line) = line(&record)
             {
@@ -115,13 +145,9 @@ fn write_all(queue: &Receiver<Record>, file: std::fs::File, listeners: &Listener
             }
             next = queue.try_recv().ok();
         }
-        file.flush()
-            .context("writing events.jsonl (is the disk full?)")?;
+        journal.flush()?;
     }
-    file.into_inner()
-        .context("writing events.jsonl")?
-        .sync_all()
-        .context("syncing events.jsonl")
+    journal.finish()
 }
 
 /// Who speaks, for a log line.
@@ -245,4 +271,29 @@ pub fn line(record: &Record) -> Option<String> {
         _ => return None,
     };
     Some(format!("[{who}] {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_clock_follows_the_machines_forward_and_never_back() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let (now, base) = onward(None, 1_000_000, start);
+        assert_eq!(now, 1_000_000);
+        let (now, base) = onward(Some(base), 1_005_000, after(5));
+        assert_eq!(now, 1_005_000);
+        // Set back by an hour: time goes on at its own pace.
+        let (now, base) = onward(Some(base), 7_000, after(6));
+        assert_eq!(now, 1_006_000);
+        let (now, base) = onward(Some(base), 10_000, after(9));
+        assert_eq!(now, 1_009_000);
+        // Set forward, or asleep for an hour: it follows.
+        let (now, _) = onward(Some(base), 4_000_000, after(10));
+        assert_eq!(now, 4_000_000);
+    }
 }

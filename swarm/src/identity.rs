@@ -61,7 +61,7 @@ impl Identity {
     /// damaged file is never replaced: the keys in it own a reputation.
     pub fn open(folder: &Path, make: impl FnOnce() -> Self) -> Result<Self> {
         let path = folder.join("identity.json");
-        match std::fs::read(&path) {
+        match home::read_small(&path, home::SMALL) {
             Ok(bytes) => {
                 let identity: Self = serde_json::from_slice(&bytes).with_context(|| {
                     format!("{} is damaged; restore it from a backup, or move it away to start as a new peer", path.display())

@@ -30,6 +30,12 @@ pub fn eval(args: &EvalArgs) -> Result<String> {
     } else {
         Home::existing(args.home.as_deref())?
     };
+    if let (Some(path), None, false) = (&args.home, &home, args.base) {
+        bail!(
+            "no swarm has run in {}; `--base` measures the base model alone",
+            path.display()
+        );
+    }
     let manifest = match home.as_ref().map(Home::manifest).transpose()?.flatten() {
         Some(bytes) => Manifest::from_canonical(&bytes, &registry).context("swarm.bin")?,
         None => Manifest::from_toml(LOCAL_PROFILE, &registry).context("the local profile")?,
@@ -73,8 +79,8 @@ fn eval_table(reports: &[(String, EvalReport)]) -> String {
         .max()
         .unwrap_or(0)
         .max(20);
-    let row = |text: &mut String, name: &str, cells: &[(f64, f64, f64)]| {
-        let _ = write!(text, "{name:<12}");
+    let row = |text: &mut String, name: &str, items: u32, cells: &[(f64, f64, f64)]| {
+        let _ = write!(text, "{name:<12} {items:>5}");
         for (greedy, sampled, formed) in cells {
             let cell = format!(
                 "{:.0} / {:.0} / {:.0}",
@@ -87,7 +93,7 @@ fn eval_table(reports: &[(String, EvalReport)]) -> String {
         text.truncate(text.trim_end().len());
         text.push('\n');
     };
-    let _ = write!(text, "{:<12}", "");
+    let _ = write!(text, "{:<12} {:>5}", "", "items");
     for (name, _) in reports {
         let _ = write!(text, "  {name:<width$}");
     }
@@ -106,13 +112,18 @@ fn eval_table(reports: &[(String, EvalReport)]) -> String {
                 })
             })
             .collect();
-        row(&mut text, task, &cells);
+        let counts = reports
+            .iter()
+            .filter_map(|(_, report)| report.tasks.get(task));
+        let items = counts.map(|eval| eval.items).max().unwrap_or(0);
+        row(&mut text, task, items, &cells);
     }
     let all: Vec<_> = reports
         .iter()
         .map(|(_, report)| (report.greedy, report.sampled, report.format_rate))
         .collect();
-    row(&mut text, "all", &all);
+    let items = reports.iter().map(|(_, report)| report.items).max();
+    row(&mut text, "all", items.unwrap_or(0), &all);
     text
 }
 

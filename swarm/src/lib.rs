@@ -12,7 +12,7 @@
 //! | [`worker`] | the policy's own thread |
 //! | [`evaluate`] | held-out accuracy |
 //! | [`home`], [`identity`] | files and keys |
-//! | [`hub`] | where events go: file, log lines, screen |
+//! | [`hub`], [`journal`] | where events go: the bounded file, log lines, screen |
 //! | [`inspect`], [`report`] | `eval`, `rep top`, `report.json` |
 //! | [`base`] | the embedded base model |
 //!
@@ -27,6 +27,7 @@ pub mod home;
 pub mod hub;
 pub mod identity;
 pub mod inspect;
+pub mod journal;
 pub mod net;
 pub mod peer;
 pub mod process;

@@ -68,6 +68,10 @@ async fn stop_on_signal(stop: CancellationToken) {
         _ = terminate.recv() => {}
     }
     stop.cancel();
+    // Who asks twice does not want to wait; a kill at any moment is survived.
+    if tokio::signal::ctrl_c().await.is_ok() {
+        std::process::exit(130);
+    }
 }
 
 /// Libraries' warnings, and whatever `RUST_LOG` asks for.

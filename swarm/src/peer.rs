@@ -17,9 +17,9 @@ use policy::{GrpoSettings, Policy};
 use rollup::Outbox;
 use serde::{Deserialize, Serialize};
 use swarm_core::event::{EvalReport, Event, LogLevel, RoundSummary};
-use swarm_core::ids::{Address, PeerId};
+use swarm_core::ids::{Address, Hash, PeerId};
 use swarm_core::manifest::Manifest;
-use swarm_core::message::{Card, EvmSignature};
+use swarm_core::message::{Card, Plea};
 use swarm_core::round::{Config, Input, Machine};
 use tasks::Registry;
 use tokio::sync::mpsc;
@@ -36,6 +36,9 @@ use crate::worker::{Done, Worker};
 /// Rounds whose settlement is still watched for: older ones were voided or
 /// will be found in the ledger.
 const WATCHED_ROUNDS: usize = 16;
+/// The ledger opens no round further ahead than this: rounds that went on
+/// without it for longer are not resumed.
+const REACH: u64 = 4096;
 /// How often links are reported to the Peers screen.
 const LINKS_EVERY: Duration = Duration::from_secs(3);
 
@@ -53,8 +56,8 @@ pub struct Setup {
     pub address: Address,
     /// The ledger; `None` offline.
     pub chain: Option<Chain>,
-    /// The owner's signature over the registration.
-    pub registration: EvmSignature,
+    /// What it asks of others, if it is not on the ledger and can't pay.
+    pub plea: Option<Plea>,
     /// Peers of this process.
     pub local: BTreeSet<PeerId>,
     /// Their addresses.
@@ -114,6 +117,11 @@ struct Progress {
 enum Finished {
     /// Something for the machine.
     Inputs(Vec<Input>),
+    /// A round is not open yet.
+    NotOpen {
+        round: u64,
+        why: Option<anyhow::Error>,
+    },
     /// What the chain says of rounds.
     Polled {
         opened: Vec<Input>,
@@ -121,6 +129,8 @@ enum Finished {
     },
     /// What the outbox sent, and the gas of each.
     Flushed(Result<Vec<(SettledTx, u64)>>),
+    /// A stranger is on the ledger now, and this peer paid for it.
+    Sponsored(PeerId),
     /// It failed, and is tried again by whoever cares.
     Failed {
         what: &'static str,
@@ -146,6 +156,10 @@ struct Peer {
     jobs: work::Jobs,
     /// Rounds that were opened and have not settled.
     unsettled: BTreeSet<u64>,
+    /// Bodies of recent rounds in the store, by the round in which they came.
+    bodies: BTreeMap<u64, Vec<Hash>>,
+    /// Strangers whose way onto the ledger this peer has paid for.
+    sponsored: usize,
     /// Witnesses' cards of recent rounds, for voiding.
     cards: BTreeMap<u64, BTreeMap<Address, Card>>,
     polling: bool,
@@ -201,7 +215,7 @@ pub async fn start(setup: Setup) -> Result<Ready> {
         me: id,
         address: setup.address,
         name: setup.name.clone(),
-        registration: setup.registration,
+        plea: setup.plea,
         secret: *blake3::keyed_hash(&setup.iroh_secret, b"commitments").as_bytes(),
         local: setup.local,
         manifest: setup.manifest.clone(),
@@ -213,10 +227,19 @@ pub async fn start(setup: Setup) -> Result<Ready> {
         let _ = done.send(result);
     })?;
     let outbox = Outbox::open(setup.folder.join("outbox"))?;
-    let mut first_round = progress.round + 1;
+    let mut first_round = progress.round.saturating_add(1);
     if let Some(chain) = &setup.chain {
         chain.check_in().await?;
-        first_round = first_round.max(chain.next_round().await?);
+        let next = chain.next_round().await?;
+        if first_round > next.saturating_add(REACH) {
+            let text = format!(
+                "this peer was last in round {}, the chain is at {next}; going by the chain",
+                progress.round
+            );
+            setup.hub.log(LogLevel::Warn, "home", text);
+            first_round = next;
+        }
+        first_round = first_round.max(next);
     }
     let peer = Peer {
         id,
@@ -227,9 +250,13 @@ pub async fn start(setup: Setup) -> Result<Ready> {
         tasks: JoinSet::new(),
         timer: None,
         progress,
-        last_round: setup.rounds.map(|rounds| first_round + rounds - 1),
+        last_round: setup
+            .rounds
+            .map(|rounds| first_round.saturating_add(rounds - 1)),
         jobs: work::Jobs::default(),
         unsettled: BTreeSet::new(),
+        bodies: BTreeMap::new(),
+        sponsored: 0,
         cards: BTreeMap::new(),
         polling: false,
         flushing: false,
@@ -268,7 +295,7 @@ pub async fn start(setup: Setup) -> Result<Ready> {
 
 fn read_progress(setup: &Setup) -> Result<Progress> {
     let path = setup.folder.join("progress.json");
-    match std::fs::read(&path) {
+    match home::read_small(&path, home::SMALL) {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_else(|error| {
             let text = format!(
                 "{} is damaged ({error}); going by the chain",
@@ -300,22 +327,24 @@ pub async fn run(
     } = ready;
     let mut finished = Some(finished);
     peer.measure(first_round.saturating_sub(1))?;
-    let before = loop {
-        match worker_done
-            .recv()
-            .await
-            .context("the policy's thread is gone")?
-        {
+    loop {
+        let done = tokio::select! {
+            () = stop.cancelled() => return peer.leave(&mut worker_done).await,
+            done = worker_done.recv() => done.context("the policy's thread is gone")?,
+        };
+        match done {
             Done::Evaluated {
                 round,
                 report,
                 took,
-            } => break peer.evaluated(round, report, took),
-            Done::Failed(error) => return Err(error),
+            } => {
+                peer.outcome.before = Some(peer.evaluated(round, report, took));
+                break;
+            }
+            Done::Failed { error, .. } => return Err(error),
             _ => {}
         }
-    };
-    peer.outcome.before = Some(before);
+    }
 
     let expect = peer.setup.expect;
     // What an earlier run could not send.
@@ -416,7 +445,7 @@ impl Peer {
                     });
                     outcome.after = Some(report);
                 }
-                Done::Failed(error) => {
+                Done::Failed { error, .. } => {
                     setup
                         .hub
                         .log(LogLevel::Error, "policy", format!("{error:#}"));

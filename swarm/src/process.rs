@@ -14,7 +14,6 @@ use rollup::{ChainProfile, Ledger, PrivateKeySigner, Swarm, Terms};
 use swarm_core::event::{ChainInfo, EVENT_VERSION, Event, LogLevel, Record};
 use swarm_core::ids::{Address, PeerId};
 use swarm_core::manifest::Manifest;
-use swarm_core::message::EvmSignature;
 use tasks::Registry;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +25,7 @@ use crate::evaluate::EvalPlan;
 use crate::home::Home;
 use crate::hub::{Hub, Listeners, now_ms};
 use crate::identity::Identity;
+use crate::journal::Journal;
 use crate::net::PeerAddr;
 use crate::peer::{self, Outcome, Setup};
 use crate::report::{BeforeAfter, Report, ReputationRow, mean};
@@ -60,23 +60,30 @@ struct Place {
 pub async fn run(args: RunArgs, screen: Option<tui::Feed>, stop: CancellationToken) -> Result<()> {
     let started = Instant::now();
     let home = Home::open(args.home.as_deref())?;
-    let (file, notice) = home.events()?;
+    let (journal, notice) = Journal::open(&home.events())?;
     let has_screen = screen.is_some();
-    let (hub, writer) = Hub::start(
-        file,
-        Listeners {
-            screen,
-            stderr: !has_screen,
-        },
-    );
+    let listeners = Listeners {
+        screen,
+        stderr: !has_screen,
+    };
+    let (hub, writer) = Hub::start(journal, listeners, stop.clone());
     if let Some(notice) = notice {
         hub.log(LogLevel::Warn, "home", notice);
     }
-    let result = run_in(&args, &home, &hub, has_screen, started, stop).await;
-    if let Err(error) = &result {
-        hub.log(LogLevel::Error, "node", format!("{error:#}"));
+    // What starts can be stopped: a chain may take its time to answer.
+    let started = tokio::select! {
+        up = bring_up(&args, &home, &hub, has_screen, started) => up.map(Some),
+        () = stop.cancelled() => Ok(None),
+    };
+    let result = match started {
+        Ok(Some(up)) => take_part(&args, up, stop).await,
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    match &result {
+        Ok(()) => hub.emit(Event::Stopped),
+        Err(error) => hub.log(LogLevel::Error, "node", format!("{error:#}")),
     }
-    hub.emit(Event::Stopped);
     drop(hub);
     let written = tokio::task::spawn_blocking(move || writer.finish()).await;
     result?;
@@ -91,7 +98,7 @@ pub fn history(args: &RunArgs) -> Result<Vec<Record>> {
     let Some(home) = Home::existing(args.home.as_deref())? else {
         return Ok(Vec::new());
     };
-    let path = home.path().join("events.jsonl");
+    let path = home.events();
     match std::fs::File::open(&path) {
         Ok(file) => Ok(tui::read_events(std::io::BufReader::new(file)).0),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -99,14 +106,21 @@ pub fn history(args: &RunArgs) -> Result<Vec<Record>> {
     }
 }
 
-async fn run_in(
+/// A process whose peers are up and may take part.
+struct Up {
+    place: Place,
+    swarm: Option<Swarm>,
+    ready: Vec<peer::Ready>,
+    started: Instant,
+}
+
+async fn bring_up(
     args: &RunArgs,
     home: &Home,
     hub: &Hub,
     has_screen: bool,
     started: Instant,
-    stop: CancellationToken,
-) -> Result<()> {
+) -> Result<Up> {
     let registry = Arc::new(Registry::builtin());
     let place = place(args, home, hub, &registry).await?;
     let swarm = match &place.profile {
@@ -135,7 +149,9 @@ async fn run_in(
 
     let local_addresses: BTreeSet<Address> = identities
         .iter()
-        .map(|(_, identity)| address_of(identity))
+        .map(|(folder, identity)| {
+            address_of(identity).with_context(|| format!("identity.json in {}", folder.display()))
+        })
         .collect::<Result<_>>()?;
 
     let mut shared = Shared {
@@ -178,7 +194,21 @@ async fn run_in(
         ticket: ticket.to_string(),
         resumed: place.resumed,
     });
+    Ok(Up {
+        place,
+        swarm,
+        ready,
+        started,
+    })
+}
 
+async fn take_part(args: &RunArgs, up: Up, stop: CancellationToken) -> Result<()> {
+    let Up {
+        place,
+        swarm,
+        ready,
+        started,
+    } = up;
     let outcomes = run_peers(ready, stop).await?;
     if let Some(path) = &args.report {
         let rows = match &swarm {
@@ -269,7 +299,7 @@ async fn place(args: &RunArgs, home: &Home, hub: &Hub, registry: &Registry) -> R
             }
             (None, ..) => None,
         };
-        let resumed = home.keep_manifest(&manifest.canonical())?;
+        let resumed = bind(home, &manifest, registry)?;
         return Ok(Place {
             manifest,
             devnet: None,
@@ -279,6 +309,8 @@ async fn place(args: &RunArgs, home: &Home, hub: &Hub, registry: &Registry) -> R
         });
     }
 
+    let log = home.path().join("devnet/devnet.log");
+    let devnet_is_new = args.rpc.is_none() && !log.metadata().is_ok_and(|log| log.len() > 0);
     let (devnet, profile) = match (&args.rpc, args.chain_id) {
         (Some(rpc), Some(chain_id)) => (None, ChainProfile::new(rpc, chain_id)),
         _ => {
@@ -320,7 +352,14 @@ async fn place(args: &RunArgs, home: &Home, hub: &Hub, registry: &Registry) -> R
         registry: Address(addresses.registry.into_array()),
         ledger: Address(addresses.ledger.into_array()),
     });
-    let resumed = home.keep_manifest(&manifest.canonical())?;
+    let resumed = bind(home, &manifest, registry)?;
+    if resumed && devnet_is_new {
+        hub.log(
+            LogLevel::Warn,
+            "devnet",
+            "the devnet's log is gone from this home: the ledger and its reputations begin anew",
+        );
+    }
     Ok(Place {
         manifest,
         devnet,
@@ -328,6 +367,20 @@ async fn place(args: &RunArgs, home: &Home, hub: &Hub, registry: &Registry) -> R
         bootstrap: Vec::new(),
         resumed,
     })
+}
+
+/// Binds the home to the swarm; true if it was bound to it before.
+fn bind(home: &Home, manifest: &Manifest, registry: &Registry) -> Result<bool> {
+    if let Some(kept) = home.manifest()? {
+        Manifest::from_canonical(&kept, registry).with_context(|| {
+            format!(
+                "{} is damaged, or of another version; restore it, or remove it to have it \
+                 written anew",
+                home.path().join("swarm.bin").display()
+            )
+        })?;
+    }
+    home.keep_manifest(&manifest.canonical())
 }
 
 /// The terms on chain: an eager swarm's rounds are counted, not clocked.
@@ -381,6 +434,10 @@ fn payer(args: &RunArgs, home: &Home, place: &Place) -> Result<PrivateKeySigner>
             .ok()
             .with_context(|| format!("{PAYER_VARIABLE} must hold a private key of 64 hex digits"));
     }
+    if args.join.is_some() {
+        // The ledger is there, and only read.
+        return Ok(PrivateKeySigner::random());
+    }
     if args.rpc.is_some() && place.devnet.is_none() {
         bail!(
             "a chain that is not the devnet has fees: put the private key of a funded account \
@@ -402,15 +459,21 @@ async fn swarm_on_chain(
     profile: &ChainProfile,
 ) -> Result<Swarm> {
     let payer = payer(args, home, place)?;
-    fund_on_devnet(profile, payer.address().into_array()).await?;
-    let ledger = if args.join.is_some() {
-        Ledger::connect(profile, payer).await
-    } else {
-        Ledger::deploy(profile, payer).await
+    let unreachable = || format!("reaching the ledger at {}", without_secrets(&profile.rpc));
+    let id = place.manifest.id().0;
+    if args.join.is_some() {
+        let ledger = Ledger::connect(profile, payer).await;
+        return ledger
+            .with_context(unreachable)?
+            .find_swarm(id, terms())
+            .await
+            .context("finding the swarm on chain");
     }
-    .with_context(|| format!("reaching the ledger at {}", without_secrets(&profile.rpc)))?;
+    fund_on_devnet(profile, payer.address().into_array()).await?;
+    let ledger = Ledger::deploy(profile, payer).await;
     ledger
-        .create_swarm(place.manifest.id().0, terms())
+        .with_context(unreachable)?
+        .create_swarm(id, terms())
         .await
         .context("recording the swarm on chain")
 }
@@ -455,21 +518,26 @@ async fn setup(
     let name = id.nickname();
     let signer = signer(&identity.ethereum_secret()?)?;
     let address = Address(signer.address().into_array());
-    let (chain, registration) = match &place.profile {
+    let (chain, plea) = match &place.profile {
         Some(profile) => {
             fund(profile, shared.payer, address).await?;
             let ledger = Ledger::connect(profile, signer)
                 .await
                 .context("reaching the ledger")?;
             let swarm = ledger
-                .create_swarm(place.manifest.id().0, terms())
+                .find_swarm(place.manifest.id().0, terms())
                 .await
                 .context("finding the swarm on chain")?;
             let chain = Chain::new(swarm);
-            let registration = chain.join(&key, &name, now_ms() / 1000).await?;
-            (Some(chain), registration)
+            let plea = chain.join(&key, &name, now_ms() / 1000).await?;
+            if plea.is_some() {
+                let text = "no funds on this chain: asking peers to register this one; it takes \
+                            part, and leaves transactions to others";
+                hub.for_peer(id).log(LogLevel::Warn, "chain", text);
+            }
+            (Some(chain), plea)
         }
-        None => (None, EvmSignature([0; 65])),
+        None => (None, None),
     };
     Ok(Setup {
         index,
@@ -478,7 +546,7 @@ async fn setup(
         iroh_secret,
         address,
         chain,
-        registration,
+        plea,
         local: shared.local.clone(),
         local_addresses: shared.local_addresses.clone(),
         manifest: place.manifest.clone(),

@@ -37,10 +37,10 @@ pub enum Job {
     },
     /// Write a checkpoint.
     Save {
+        /// The round it follows, kept beside the weights.
+        round: u64,
         /// Its folder.
         directory: PathBuf,
-        /// What to keep beside the weights.
-        extra: serde_json::Value,
     },
     /// Measure held-out accuracy.
     Evaluate {
@@ -76,6 +76,8 @@ pub enum Done {
     },
     /// The checkpoint is on disk.
     Saved {
+        /// The round it follows.
+        round: u64,
         /// The hash of its weights.
         hash: [u8; 32],
         /// Optimizer steps.
@@ -92,8 +94,26 @@ pub enum Done {
         /// Time spent.
         took: Duration,
     },
-    /// The job failed; the policy is as it was.
-    Failed(anyhow::Error),
+    /// A job failed; the policy is as it was.
+    Failed {
+        /// Which.
+        job: Failed,
+        /// Why.
+        error: anyhow::Error,
+    },
+}
+
+/// A job that failed, and what the machine must hear of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failed {
+    /// The sampling with this tag.
+    Sample(u64),
+    /// The training for this round.
+    Train(u64),
+    /// A checkpoint: the disk refuses.
+    Save,
+    /// A measurement.
+    Evaluate,
 }
 
 /// A handle on the thread.
@@ -148,7 +168,14 @@ impl Worker {
 
 fn work(mut policy: Policy, registry: &Registry, queue: &Receiver<Job>, done: &impl Fn(Done)) {
     while let Ok(job) = queue.recv() {
-        done(run(&mut policy, registry, job).unwrap_or_else(Done::Failed));
+        let failed = match &job {
+            Job::Sample { tag, .. } => Failed::Sample(*tag),
+            Job::Train { round, .. } => Failed::Train(*round),
+            Job::Save { .. } => Failed::Save,
+            Job::Evaluate { .. } => Failed::Evaluate,
+        };
+        let result = run(&mut policy, registry, job);
+        done(result.unwrap_or_else(|error| Done::Failed { job: failed, error }));
     }
 }
 
@@ -176,11 +203,12 @@ fn run(policy: &mut Policy, registry: &Registry, job: Job) -> Result<Done> {
                 took: start.elapsed(),
             }
         }
-        Job::Save { directory, extra } => {
+        Job::Save { round, directory } => {
             let hash = policy
-                .save(&directory, &extra)
+                .save(&directory, &serde_json::json!({ "round": round }))
                 .with_context(|| format!("saving a checkpoint in {}", directory.display()))?;
             Done::Saved {
+                round,
                 hash,
                 step: policy.step(),
                 took: start.elapsed(),

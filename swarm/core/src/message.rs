@@ -15,13 +15,16 @@ use crate::ids::{Address, Hash, PeerId, SwarmId, bytes};
 use crate::refusal::RejectReason;
 
 /// The version of the announcement format, its first byte.
-pub const WIRE_VERSION: u8 = 1;
+pub const WIRE_VERSION: u8 = 2;
 /// The most bytes an announcement may have on the wire, signature included.
 pub const MAX_WIRE: usize = 16 * 1024;
 /// The most peers a swarm may have, whatever a manifest says.
 pub const HARD_PEERS: usize = 64;
 /// The most bodies a witness may list: three of each peer.
 pub const HARD_ENTRIES: usize = 3 * HARD_PEERS;
+/// No round has a higher number: a round a millisecond for nine thousand years.
+/// What a peer says of a later one would only overflow somebody's sum.
+pub const HARD_ROUND: u64 = 1 << 48;
 /// The most bytes of a peer's name.
 pub const MAX_NAME: usize = 64;
 
@@ -106,6 +109,26 @@ impl std::fmt::Debug for EvmSignature {
     }
 }
 
+/// What anybody needs to register a peer and have it join, and pay for it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plea {
+    /// The peer's ed25519 signature, that it stands for its owner.
+    #[serde(with = "bytes")]
+    pub by_peer: [u8; 64],
+    /// Until when the registration is good, in seconds since 1970.
+    pub deadline_s: u64,
+    /// The owner's signature over the registration.
+    pub registration: EvmSignature,
+    /// The owner's signature over joining the swarm.
+    pub joining: EvmSignature,
+}
+
+impl std::fmt::Debug for Plea {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Plea(until {})", self.deadline_s)
+    }
+}
+
 /// What is announced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Payload {
@@ -115,9 +138,8 @@ pub enum Payload {
         address: Address,
         /// My name, a label for people.
         name: String,
-        /// The owner's signature over the registration of this peer, with
-        /// which anybody may register it.
-        registration: EvmSignature,
+        /// Said by a peer that is not on the ledger and cannot pay for it.
+        plea: Option<Plea>,
     },
     /// This body of mine can be fetched.
     Have {
@@ -230,6 +252,9 @@ pub fn verify(wire: &[u8], swarm: SwarmId) -> Result<Option<Announcement>, Rejec
         .map_err(|_| RejectReason::Signature)?;
     if postcard::to_stdvec(&announcement).ok().as_deref() != Some(body) {
         return Err(RejectReason::NotCanonical);
+    }
+    if announcement.round.max(announcement.at.round) > HARD_ROUND {
+        return Err(RejectReason::Malformed("no round has this number".into()));
     }
     check_shape(&announcement.payload)?;
     Ok(Some(announcement))

@@ -43,6 +43,12 @@ pub enum RejectReason {
     /// More messages than a peer may send in a round.
     #[error("more than {0} messages in a round")]
     Budget(u32),
+    /// More messages at once than a neighbour may pass on.
+    #[error("{0} messages dropped, more than a neighbour may send")]
+    Flood(u64),
+    /// Not an announcement at all.
+    #[error("not a message: {0}")]
+    Frame(&'static str),
 }
 
 impl RejectReason {
@@ -59,7 +65,8 @@ impl RejectReason {
             Self::Draw(_) => "wrong draw",
             Self::Manifest(_) => "against manifest",
             Self::NotEntitled(_) => "not entitled",
-            Self::Budget(_) => "over budget",
+            Self::Budget(_) | Self::Flood(_) => "over budget",
+            Self::Frame(_) => "not a message",
         }
     }
 }

@@ -8,6 +8,16 @@ use crate::message::{Phase, Position};
 
 /// Refusals of one peer that are shown in one round; all are counted.
 const SHOWN_REFUSALS: u32 = 8;
+/// What a stage costs that a peer was waited for in vain. Each round pays one
+/// back.
+const MISS: u32 = 16;
+/// From here on a peer is not waited for: two stages not long after each other.
+/// So one that would have everybody wait again and again costs the swarm one
+/// stage in [`MISS`] rounds.
+const PATIENCE: u32 = MISS + MISS / 2;
+/// The most that is held against a peer: one that was slow is waited for again
+/// after some rounds, however long it was.
+const WORST: u32 = 3 * MISS;
 
 /// What is known of a peer.
 #[derive(Debug, Clone)]
@@ -26,12 +36,27 @@ pub struct Peer {
     pub heard_ms: u64,
     /// Whether it is waited for: it spoke since it last missed a stage.
     pub present: bool,
-    /// Stages in a row in which it was waited for in vain.
-    pub missed: u32,
+    /// What it owes for stages in which it was waited for in vain.
+    debt: u32,
+    /// The last round in which it was asked for that somebody registers it.
+    pub(crate) sponsored: Option<u64>,
     /// What was refused of it, by reason.
     pub refused: BTreeMap<&'static str, u64>,
     messages: u32,
     shown: u32,
+}
+
+impl Peer {
+    /// Whether it has been waited for in vain too often of late. Whatever it
+    /// brings in time counts all the same.
+    pub(crate) fn is_overdrawn(&self) -> bool {
+        self.debt >= PATIENCE
+    }
+
+    /// It was waited for in vain.
+    pub(crate) fn miss(&mut self) {
+        self.debt = (self.debt + MISS).min(WORST);
+    }
 }
 
 /// The peers, this one excluded.
@@ -113,7 +138,8 @@ impl Roster {
             sequence: 0,
             heard_ms: now_ms,
             present: false,
-            missed: 0,
+            debt: 0,
+            sponsored: None,
             refused: BTreeMap::new(),
             messages: 0,
             shown: 0,
@@ -144,12 +170,13 @@ impl Roster {
         }
     }
 
-    /// Gives every peer its budget for a new round.
+    /// Gives every peer its budget for a new round, and forgives a little.
     pub(crate) fn renew_budgets(&mut self) {
         self.shown = 0;
         for peer in self.peers.values_mut() {
             peer.messages = 0;
             peer.shown = 0;
+            peer.debt = peer.debt.saturating_sub(1);
         }
     }
 
@@ -257,6 +284,23 @@ mod tests {
         roster.get_mut(&PeerId([1; 32])).unwrap().present = false;
         assert_eq!(hear(&mut roster, 3), Heard::Arrived);
         assert!(roster.get(&PeerId([1; 32])).is_none());
+    }
+
+    #[test]
+    fn who_is_waited_for_in_vain_twice_is_not_until_it_is_forgiven() {
+        let mut roster = roster(&[1]);
+        let id = PeerId([0; 32]);
+        let mut waits = 0;
+        for round in 0..10 * MISS {
+            roster.renew_budgets();
+            let peer = roster.get_mut(&id).unwrap();
+            if !peer.is_overdrawn() {
+                waits += 1;
+                peer.miss();
+            }
+            assert!(waits <= 3 + round / MISS, "round {round}: {waits}");
+        }
+        assert!(waits > 4, "it is forgiven in time");
     }
 
     #[test]

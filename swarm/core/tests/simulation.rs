@@ -29,6 +29,7 @@ fn mixed(seed: u64) -> Scenario {
         loss: dice.below(16),
         twice: dice.below(20),
     };
+    scenario.notice_ms = dice.coin().then(|| 200 + dice.below(2_000));
     if dice.percent(60) {
         let at_ms = 500 + dice.below(6_000);
         scenario.faults.push(Fault::Crash { peer: 0, at_ms });
@@ -229,6 +230,58 @@ fn a_crashed_peer_is_waited_for_once_and_seen_again_when_it_is_back() {
         let last = report.ended(peer).pop().cloned().unwrap();
         assert_eq!((last.round, last.peers), (8, 4), "peer {peer}");
     }
+}
+
+#[test]
+fn a_peer_that_the_transport_gives_up_is_not_waited_for() {
+    for seed in 0..20 {
+        let what = format!("seed {seed}");
+        let mut scenario = Scenario::new(seed, 4, 5);
+        let at_ms = 300 + seed * 200;
+        scenario.faults = vec![Fault::Crash { peer: 3, at_ms }];
+        scenario.notice_ms = Some(400);
+        let report = run(&scenario);
+        all_settled(&what, &scenario, &report);
+        for (_, event) in report.events[..3].iter().flatten() {
+            if let Event::StageEnded { ended_by, .. } = event {
+                assert_eq!(*ended_by, EndedBy::AllIn, "{what}: {event:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_node_trains_on_others_groups_of_this_round_and_the_last_each_once() {
+    let scenario = Scenario::new(11, 5, 6);
+    let report = run(&scenario);
+    let (mut old, mut new) = (0, 0);
+    for (peer, trainings) in report.trained.iter().enumerate() {
+        let mut seen = BTreeSet::new();
+        for (round, group) in trainings
+            .iter()
+            .flat_map(|(round, groups)| groups.iter().map(move |group| (*round, group)))
+        {
+            let place = (
+                group.round,
+                group.kind,
+                group.owner,
+                format!("{:?}", group.messages),
+            );
+            assert!(seen.insert(place), "peer {peer}, round {round}: {group:?}");
+            if group.owner == report.ids[peer] {
+                assert_eq!(group.round, round, "its own are of this round");
+            } else if group.round == round {
+                new += 1;
+            } else {
+                assert_eq!(group.round + 1, round, "peer {peer}");
+                old += 1;
+            }
+        }
+    }
+    assert!(
+        old > 10 && new > 10,
+        "{old} of the last round, {new} of this one"
+    );
 }
 
 #[test]

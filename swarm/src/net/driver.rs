@@ -10,6 +10,7 @@ use iroh::{EndpointAddr, EndpointId};
 use iroh_gossip::api::{Event, GossipReceiver, GossipSender, Message};
 use rand::seq::IndexedRandom;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +19,7 @@ use super::bodies::Bodies;
 use super::budget::{Account, Budget};
 use super::endpoint::own_address;
 use super::limits::{MAX_BUDGETS, REJOIN_FANOUT, TICK};
-use super::links::Registry;
+use super::links::{Registry, Watched};
 use super::presence::{self, Schedule};
 use super::watchdog::{Action, Watchdog};
 use super::{GOSSIP_ALPN, NetEvent, Reach};
@@ -118,6 +119,9 @@ pub(super) struct Driver {
     pub(super) receiver: GossipReceiver,
     pub(super) book: Arc<AddressBook>,
     pub(super) registry: Arc<Registry>,
+    pub(super) connections: mpsc::Receiver<Watched>,
+    /// Connections and whether they ended in silence.
+    pub(super) watched: JoinSet<(EndpointId, bool)>,
     pub(super) bodies: Arc<Bodies>,
     pub(super) neighbours: Neighbours,
     pub(super) commands: mpsc::Receiver<Command>,
@@ -156,6 +160,14 @@ impl Driver {
                         self.events.send(NetEvent::Ended("gossip stopped".into()));
                     }
                 },
+                Some((peer, silent)) = self.connections.recv() => {
+                    self.watched.spawn(async move { (peer, silent.await) });
+                }
+                Some(ended) = self.watched.join_next() => {
+                    if let Ok((peer, true)) = ended {
+                        self.fell_silent(peer);
+                    }
+                }
                 _ = tick.tick() => self.tick().await,
             }
         }
@@ -181,6 +193,14 @@ impl Driver {
             }
             Event::Received(message) => self.receive(message),
             Event::Lagged => self.events.send(NetEvent::Lagged { missed: 1 }),
+        }
+    }
+
+    /// A connection ended because nothing came any more. If it was the last one
+    /// with that peer, the peer or the way to it is gone.
+    fn fell_silent(&mut self, peer: EndpointId) {
+        if !self.registry.connected(&peer) {
+            self.events.send(NetEvent::Lost(*peer.as_bytes()));
         }
     }
 

@@ -82,15 +82,28 @@ const INTERFACE_WAIT: Duration = Duration::from_secs(3);
 /// since training keeps every core busy.
 const LOOPBACK_RTT: Duration = Duration::from_millis(50);
 
+/// On loopback a peer that sends nothing for this long is dead, however busy the
+/// machine: its round waits for it no longer. The transport's own half minute is
+/// for networks that come back.
+const LOOPBACK_IDLE: Duration = Duration::from_secs(4);
+
+/// A sign of life this often, so that a live peer is never idle for long.
+const LOOPBACK_KEEP_ALIVE: Duration = Duration::from_secs(1);
+
 /// The builder with sockets on the network that was asked for.
 pub(super) fn sockets(builder: Builder, reach: Reach, port: u16) -> Result<Builder, NetError> {
     let failed = |error: &dyn std::fmt::Display| NetError::Bind(error.to_string());
     let builder = builder.clear_ip_transports();
+    let idle = LOOPBACK_IDLE.try_into().map_err(|error| failed(&error))?;
     match reach {
         Reach::Loopback => builder
             .transport_config(
                 QuicTransportConfig::builder()
                     .initial_rtt(LOOPBACK_RTT)
+                    .max_idle_timeout(Some(idle))
+                    .default_path_max_idle_timeout(LOOPBACK_IDLE)
+                    .keep_alive_interval(LOOPBACK_KEEP_ALIVE)
+                    .default_path_keep_alive_interval(LOOPBACK_KEEP_ALIVE)
                     .build(),
             )
             .portmapper_config(PortmapperConfig::Disabled)

@@ -61,6 +61,9 @@ pub enum NetEvent {
     NeighbourUp([u8; 32]),
     /// A peer is no direct neighbour any more. It may well be in the swarm.
     NeighbourDown([u8; 32]),
+    /// Nothing has come from a peer for seconds, on no connection. It, or the
+    /// way to it, is gone.
+    Lost([u8; 32]),
     /// A peer that we did not know told the swarm, signed, where it is. It can
     /// be fetched from by its id alone.
     Met([u8; 32]),

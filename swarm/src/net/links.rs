@@ -2,13 +2,15 @@
 //! limits on how many, numbers for the Peers screen, and a way to close them.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use iroh::EndpointId;
 use iroh::endpoint::{
-    AfterHandshakeOutcome, Connection, EndpointHooks, VarInt, WeakConnectionHandle,
+    AfterHandshakeOutcome, Connection, ConnectionError, EndpointHooks, VarInt, WeakConnectionHandle,
 };
+use tokio::sync::mpsc;
 
 use super::limits::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PEER, MAX_KNOWN_PEERS};
 
@@ -73,13 +75,26 @@ struct Peer {
     closed_received: u64,
 }
 
+/// A new connection: whose it is, and whether it ended because nothing came
+/// from the other side any more, once it has ended. Does not keep it alive.
+pub(super) type Watched = (EndpointId, Pin<Box<dyn Future<Output = bool> + Send>>);
+
 /// All connections. Holds them weakly: it must not keep one alive.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Registry {
     peers: Mutex<BTreeMap<EndpointId, Peer>>,
+    watched: mpsc::Sender<Watched>,
 }
 
 impl Registry {
+    /// A registry, and every new connection for whoever watches them.
+    pub(super) fn new() -> (Self, mpsc::Receiver<Watched>) {
+        // Never more than there may be connections.
+        let (watched, connections) = mpsc::channel(MAX_CONNECTIONS);
+        let peers = Mutex::default();
+        (Self { peers, watched }, connections)
+    }
+
     /// One line a peer, by id. Also brings the byte counts up to date, so that
     /// a connection's bytes stay counted after it closed.
     pub(super) fn links(&self) -> Vec<Link> {
@@ -153,6 +168,13 @@ impl Registry {
         if peer.open.len() >= MAX_CONNECTIONS_PER_PEER || all >= MAX_CONNECTIONS {
             return false;
         }
+        let closed = connection.weak_handle().closed();
+        let silent = async move {
+            let closed = closed.await;
+            closed.is_some_and(|closed| closed.reason == ConnectionError::TimedOut)
+        };
+        // A connection that nobody watches is only noticed later, by deadlines.
+        let _ = self.watched.try_send((id, Box::pin(silent)));
         peer.open.push(Open {
             alpn: connection.alpn().to_vec(),
             connection_id: connection.stable_id() as u64,

@@ -120,7 +120,8 @@ impl Net {
             .iter()
             .map(PeerAddr::to_iroh)
             .collect::<Result<Vec<_>, _>>()?;
-        let registry = Arc::new(Registry::default());
+        let (registry, connections) = Registry::new();
+        let registry = Arc::new(registry);
         let lookup = MemoryLookup::new();
         let endpoint = bind(&config, lookup.clone(), registry.clone()).await?;
         let book = Arc::new(AddressBook::new(endpoint.id(), lookup));
@@ -172,6 +173,8 @@ impl Net {
             receiver,
             book: book.clone(),
             registry: registry.clone(),
+            connections,
+            watched: JoinSet::new(),
             bodies: bodies.clone(),
             neighbours: neighbours.clone(),
             commands: command_receiver,

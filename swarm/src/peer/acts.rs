@@ -6,15 +6,19 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use swarm_core::event::{Event, LogLevel};
 use swarm_core::ids::{Address, Hash, PeerId};
-use swarm_core::message::Card;
+use swarm_core::message::{Card, Phase};
 use swarm_core::round::{Effect, Input};
 
 use super::{Finished, Peer, WATCHED_ROUNDS};
-use crate::chain::{Chain, Opened, SettledTx};
+use crate::chain::{Candidate, Chain, Opened, SettledTx};
 use crate::net::PeerAddr;
 
 /// How long before a settlement that failed is sent again.
 const SETTLE_RETRY: Duration = Duration::from_secs(5);
+/// How long before a round that could not be opened is tried again.
+const OPEN_RETRY: Duration = Duration::from_secs(1);
+/// How many strangers a peer pays for while it runs: a small swarm's worth.
+const SPONSORSHIPS: usize = 16;
 const POLLING: &str = "asking the chain";
 
 impl Peer {
@@ -36,6 +40,7 @@ impl Peer {
                 }
             },
             Effect::Serve { hash, bytes } => {
+                self.keep_body(hash);
                 let served = self.net.serve(bytes).await.context("keeping a body")?;
                 debug_assert_eq!(served, hash.0, "the machine and the store hash alike");
             }
@@ -54,8 +59,26 @@ impl Peer {
                     signature: chain.sign(&request),
                 }));
             }
+            Effect::Sponsor {
+                peer,
+                address,
+                name,
+                plea,
+                after_ms,
+            } => self.sponsor(
+                Candidate {
+                    peer,
+                    address,
+                    name,
+                    plea,
+                },
+                after_ms,
+            ),
             Effect::Settle(settlement) => {
-                if let Some(chain) = &self.setup.chain {
+                // Who can't pay leaves it to those whose turn is next.
+                if let Some(chain) = &self.setup.chain
+                    && chain.pays()
+                {
                     self.setup.outbox.put(&chain.signed(&settlement))?;
                     self.flush_outbox(Duration::ZERO);
                 }
@@ -87,18 +110,67 @@ impl Peer {
         let Some(chain) = self.setup.chain.clone() else {
             return;
         };
+        self.try_to_open(chain, round, Duration::ZERO);
+    }
+
+    fn try_to_open(&mut self, chain: Chain, round: u64, after: Duration) {
         self.spawn("chain", async move {
+            tokio::time::sleep(after).await;
             match chain.open(round).await {
-                Ok(opened) => Finished::Inputs(vec![round_opened(opened)]),
+                Ok(Some(opened)) => Finished::Inputs(vec![round_opened(opened)]),
+                Ok(None) => Finished::NotOpen { round, why: None },
+                Err(error) => Finished::NotOpen {
+                    round,
+                    why: Some(error),
+                },
+            }
+        });
+    }
+
+    /// Tries again while the machine waits for it.
+    fn not_open(&mut self, round: u64, why: Option<anyhow::Error>) {
+        if let Some(error) = why {
+            let text = format!("opening round {round}: {error:#}");
+            self.setup.hub.log(LogLevel::Warn, "chain", text);
+        }
+        let at = self.machine.position();
+        if (at.round, at.phase) == (round, Phase::Open)
+            && let Some(chain) = self.setup.chain.clone()
+        {
+            self.try_to_open(chain, round, OPEN_RETRY);
+        }
+    }
+
+    /// Pays for a stranger's way onto the ledger, when it is this peer's turn and
+    /// nobody has: so many times and no more, since strangers are free to make.
+    fn sponsor(&mut self, candidate: Candidate, after_ms: u64) {
+        let Some(chain) = self.setup.chain.clone() else {
+            return;
+        };
+        if !chain.pays() || self.sponsored >= SPONSORSHIPS {
+            return;
+        }
+        self.spawn("chain", async move {
+            tokio::time::sleep(Duration::from_millis(after_ms)).await;
+            match chain.sponsor(&candidate).await {
+                Ok(true) => Finished::Sponsored(candidate.peer),
+                Ok(false) => Finished::Nothing,
                 Err(error) => Finished::Failed {
-                    what: "opening a round",
+                    what: "registering a peer that asked for it",
                     error,
                 },
             }
         });
     }
 
+    /// Notes that a body is in the store, until its round is long over.
+    fn keep_body(&mut self, hash: Hash) {
+        let round = self.machine.position().round;
+        self.bodies.entry(round).or_default().push(hash);
+    }
+
     fn fetch(&mut self, hash: Hash, bytes: u32, from: &[PeerId]) {
+        self.keep_body(hash);
         let net = self.net.clone();
         let from: Vec<PeerAddr> = from.iter().map(|peer| PeerAddr::of(peer.0)).collect();
         self.spawn("talking", async move {
@@ -114,6 +186,20 @@ impl Peer {
 
     fn retire(&mut self, round: u64) {
         self.cards.retain(|kept, _| *kept > round);
+        let kept = self.bodies.split_off(&round.saturating_add(1));
+        let old: Vec<Hash> = std::mem::replace(&mut self.bodies, kept)
+            .into_values()
+            .flatten()
+            .collect();
+        let net = self.net.clone();
+        self.spawn("talking", async move {
+            for hash in old {
+                if let Err(error) = net.forget(hash.0).await {
+                    tracing::debug!(%hash, %error, "an old body could not be let go");
+                }
+            }
+            Finished::Nothing
+        });
     }
 
     /// Send what waits; the outbox has it until the chain does.
@@ -233,6 +319,16 @@ impl Peer {
                     });
                 }
                 inputs
+            }
+            Finished::NotOpen { round, why } => {
+                self.not_open(round, why);
+                Vec::new()
+            }
+            Finished::Sponsored(peer) => {
+                self.sponsored += 1;
+                let text = format!("paid for {}'s way onto the ledger", peer.nickname());
+                self.setup.hub.log(LogLevel::Info, "chain", text);
+                Vec::new()
             }
             Finished::Flushed(result) => self.flushed(result),
             Finished::Failed { what, error } => {

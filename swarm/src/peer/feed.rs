@@ -15,25 +15,20 @@ impl Peer {
         let hub = &self.setup.hub;
         match event? {
             NetEvent::Message { bytes, .. } => self.announced(&bytes),
-            NetEvent::OverBudget { neighbour, dropped } => {
-                hub.emit(Event::Rejected {
-                    from: Some(PeerId(neighbour)),
-                    reason: "over budget".to_owned(),
-                    detail: format!("{dropped} messages dropped"),
-                });
-                None
-            }
+            // Counted by the machine, which shows a few a round: a flood of
+            // refusals must not become a flood of events.
+            NetEvent::OverBudget { neighbour, dropped } => Some(Input::Refused {
+                from: Some(PeerId(neighbour)),
+                reason: RejectReason::Flood(dropped),
+            }),
             NetEvent::Refused {
                 from_neighbour,
                 reason,
-            } => {
-                hub.emit(Event::Rejected {
-                    from: Some(PeerId(from_neighbour)),
-                    reason: "not a message".to_owned(),
-                    detail: reason.to_owned(),
-                });
-                None
-            }
+            } => Some(Input::Refused {
+                from: Some(PeerId(from_neighbour)),
+                reason: RejectReason::Frame(reason),
+            }),
+            NetEvent::Lost(peer) => Some(Input::Lost { peer: PeerId(peer) }),
             NetEvent::Rejoining { peers } => {
                 let text = format!("heard nothing for too long; joining again through {peers}");
                 hub.log(LogLevel::Warn, "network", text);

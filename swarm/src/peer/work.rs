@@ -14,7 +14,7 @@ use swarm_core::round::{Input, SampleRequest, TrainGroup};
 
 use super::Peer;
 use crate::evaluate::{MAX_TOKENS, chat};
-use crate::worker::{Done, Job};
+use crate::worker::{Done, Failed, Job};
 
 /// What is under way.
 #[derive(Default)]
@@ -119,10 +119,7 @@ impl Peer {
 
     pub(super) fn checkpoint(&self, round: u64) -> Result<()> {
         let directory = self.setup.folder.join("checkpoint");
-        self.worker.send(Job::Save {
-            directory,
-            extra: serde_json::json!({ "round": round }),
-        })
+        self.worker.send(Job::Save { round, directory })
     }
 
     pub(super) fn measure(&self, round: u64) -> Result<()> {
@@ -198,9 +195,14 @@ impl Peer {
                 }
                 None
             }
-            Done::Saved { hash, step, took } => {
+            Done::Saved {
+                round,
+                hash,
+                step,
+                took,
+            } => {
                 self.spend("saving", took);
-                let (round, hash) = (self.progress.round, Hash(hash));
+                let hash = Hash(hash);
                 self.setup
                     .hub
                     .emit(Event::CheckpointSaved { round, step, hash });
@@ -217,16 +219,34 @@ impl Peer {
                 self.evaluated(round, report, took);
                 None
             }
-            Done::Failed(error) => {
-                self.setup
-                    .hub
-                    .log(LogLevel::Error, "policy", format!("{error:#}"));
-                self.jobs.training.take().map(|_| Input::Trained {
-                    round: self.progress.round,
-                    checkpoint: None,
-                })
-            }
+            Done::Failed { job, error } => return self.failed(job, error),
         })
+    }
+
+    /// A job failed: nobody is to wait for what will not come.
+    fn failed(&mut self, job: Failed, error: anyhow::Error) -> Result<Option<Input>> {
+        let input = match job {
+            // A node that can't keep what it learns ends, and says why.
+            Failed::Save => return Err(error),
+            Failed::Sample(tag) => self.jobs.samples.remove(&tag).map(|(round, kind)| {
+                let groups = Vec::new();
+                Input::Sampled {
+                    round,
+                    kind,
+                    groups,
+                }
+            }),
+            Failed::Train(round) => {
+                self.jobs.training = None;
+                let checkpoint = None;
+                Some(Input::Trained { round, checkpoint })
+            }
+            Failed::Evaluate => None,
+        };
+        self.setup
+            .hub
+            .log(LogLevel::Error, "policy", format!("{error:#}"));
+        Ok(input)
     }
 
     pub(super) fn evaluated(

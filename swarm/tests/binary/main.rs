@@ -132,8 +132,12 @@ fn three_processes_are_one_swarm_while_one_comes_late_and_one_is_killed() {
     third.wait_for("settled in block");
     let with_three = first.last_settled();
     third.kill();
-    // The two that are left go on, whatever the third was in the middle of.
+    // The two that are left go on, whatever the third was in the middle of:
+    // their connections to it fell silent, and no stage waited for its deadline.
     first.wait_until(|log| support::last_settled(log) > with_three + 2);
+    let log = std::fs::read_to_string(folder.path().join("a/events.jsonl")).unwrap();
+    assert!(log.contains("\"type\":\"peer_absent\""), "{log}");
+    assert!(!log.contains("\"ended_by\":\"deadline\""), "{log}");
     for process in [first, second] {
         let ended = process.stop();
         assert!(ended.success, "{}", ended.stderr);
@@ -200,6 +204,7 @@ fn bad_input_gets_a_clear_message_and_changes_nothing() {
     std::fs::write(&file, b"not a folder").unwrap();
     refused(&["run", "--headless", "--home", &file], "a-file");
     refused(&["eval", "--home", &file], "is not a folder");
+    refused(&["eval", "--home", &at("nowhere")], "no swarm has run in");
     refused(
         &["rep", "top", "--home", &at("nowhere")],
         "start one with `murmur`",
@@ -409,6 +414,9 @@ fn a_peer_that_sends_garbage_is_refused_visibly_and_holds_nobody_up() {
     );
 }
 
+/// The first account that anvil funds; everyone knows its key.
+const PAYER: &str = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
+
 #[test]
 fn any_other_evm_chain_serves_as_the_ledger() {
     let Some(anvil) = std::env::var_os("MURMUR_ANVIL") else {
@@ -440,13 +448,45 @@ fn any_other_evm_chain_serves_as_the_ledger() {
             "--chain-id",
             "31337",
         ],
-        // The first account that anvil funds; everyone knows its key.
-        &[(
-            "MURMUR_PAYER_KEY",
-            "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80",
-        )],
+        &[("MURMUR_PAYER_KEY", PAYER)],
     );
     assert!(ended.success, "{}", ended.stderr);
     let report: Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
     check(&report, 2, 3);
+
+    // Who has nothing to pay with takes part all the same: a peer that has pays
+    // for its way onto the ledger.
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let common = ["run", "--headless", "--eval-items", "1", "--home"];
+    let chain_id = ["--rpc", &chain.rpc, "--chain-id", "31337"];
+    let rich = Murmur::start_with(
+        &[&common[..], &[&at("home"), "--peers", "3"], &chain_id].concat(),
+        &[("MURMUR_PAYER_KEY", PAYER)],
+    );
+    rich.wait_for("join with:");
+    let ticket = std::fs::read_to_string(folder.path().join("home/ticket.txt")).unwrap();
+    let poor = Murmur::start(
+        &[
+            &common[..],
+            &[&at("poor"), "--peers", "1", "--join", &ticket],
+            &chain_id,
+        ]
+        .concat(),
+    );
+    poor.wait_for("no funds on this chain");
+    rich.wait_for("way onto the ledger");
+    let before = poor.last_settled();
+    poor.wait_until(|log| support::last_settled(log) > before + 2);
+    let top = murmur(&["rep", "top", "--json", "--home", &at("poor")]);
+    let top: Value = serde_json::from_str(&top.stdout).unwrap();
+    let peers = top.as_array().unwrap();
+    assert_eq!(peers.len(), 4, "{top:#}");
+    assert!(
+        peers.iter().all(|peer| peer["rounds"].as_u64() > Some(0)),
+        "{top:#}"
+    );
+    for process in [poor, rich] {
+        let ended = process.stop();
+        assert!(ended.success, "{}", ended.stderr);
+    }
 }

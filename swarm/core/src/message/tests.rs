@@ -44,7 +44,7 @@ fn the_wire_form_is_these_bytes() {
     let wire = announcement.sign(&key()).unwrap();
     let peer = announcement.peer.to_hex();
     let expected = [
-        "01",             // version
+        "02",             // version
         &"03".repeat(32), // swarm
         "ac02",           // round 300
         &peer,            //
@@ -58,8 +58,8 @@ fn the_wire_form_is_these_bytes() {
     assert_eq!(hex::encode(&wire[64..]), expected);
     assert_eq!(
         hex::encode(&wire[..64]),
-        "3470e77cd8973efc774cef3b69dcf8743336ffa9214e9be65c09ecfd81743859\
-         13df2fafb2f003ef2af17743a67c11e47da5aa34d58cd9ab9143098a2cea880e"
+        "633a111035c7a816138a8dbab4f11c91e3c7dece04c5db39a6e6406e0638e0a8\
+         ad3a178adbbff64cd2f21a6a2e28c8dbd58a110493e4e280f63c48f82d10f400"
     );
     assert_eq!(verify(&wire, SWARM), Ok(Some(announcement)));
 }
@@ -97,7 +97,7 @@ fn somebody_elses_name_is_refused() {
 
 #[test]
 fn another_version_and_an_oversize_are_refused_before_anything_else() {
-    assert_eq!(verify(&wire(&[2, 0]), SWARM), Err(RejectReason::Version(2)));
+    assert_eq!(verify(&wire(&[1, 0]), SWARM), Err(RejectReason::Version(1)));
     let oversize = vec![1; MAX_WIRE + 1];
     let refused = verify(&oversize, SWARM).unwrap_err();
     assert_eq!(refused.key(), "oversize");
@@ -154,12 +154,25 @@ fn the_largest_announcement_fits_and_a_larger_one_is_not_signed() {
 }
 
 #[test]
+fn a_round_that_would_overflow_somebodys_sum_is_refused() {
+    for (round, at) in [(HARD_ROUND, 1), (1, HARD_ROUND)] {
+        let mut far = have();
+        (far.round, far.at.round) = (round, at);
+        assert!(verify(&far.sign(&key()).unwrap(), SWARM).is_ok());
+        far.round = u64::from(round > 1) + round;
+        far.at.round = u64::from(at > 1) + at;
+        let refused = verify(&far.sign(&key()).unwrap(), SWARM).unwrap_err();
+        assert_eq!(refused.key(), "malformed");
+    }
+}
+
+#[test]
 fn a_name_is_short_and_plain() {
     let hello = |name: &str| {
         let announcement = announcement(Payload::Hello {
             address: Address([1; 20]),
             name: name.into(),
-            registration: EvmSignature([0; 65]),
+            plea: None,
         });
         verify(&announcement.sign(&key()).unwrap(), SWARM)
     };

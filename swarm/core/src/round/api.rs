@@ -9,7 +9,7 @@ use crate::body::{Completion, Slot};
 use crate::event::Event;
 use crate::ids::{Address, Beacon, Hash, PeerId, TxHash};
 use crate::manifest::Manifest;
-use crate::message::{Announcement, BodyKind, Card, EvmSignature};
+use crate::message::{Announcement, BodyKind, Card, EvmSignature, Plea};
 use crate::refusal::RejectReason;
 
 /// Who a machine is and what it runs.
@@ -21,8 +21,8 @@ pub struct Config {
     pub address: Address,
     /// Its name, a label for people.
     pub name: String,
-    /// The owner's signature over this peer's registration, for its Hello.
-    pub registration: EvmSignature,
+    /// For its Hello, if it cannot register itself.
+    pub plea: Option<Plea>,
     /// Known to nobody else; commitments hide behind what follows from it.
     pub secret: [u8; 32],
     /// Peers that run in this process; only shown.
@@ -53,6 +53,12 @@ pub enum Input {
     Tick,
     /// A verified announcement of a peer arrived.
     Announcement(Announcement),
+    /// The transport gave a peer up: nothing came from it for seconds, not even
+    /// an acknowledgement. It is not waited for until it speaks again.
+    Lost {
+        /// Whom.
+        peer: PeerId,
+    },
     /// Something was refused before it became an announcement.
     Refused {
         /// Whose it was, where that is certain.
@@ -161,6 +167,21 @@ pub enum Effect {
         deadline_ms: u64,
         /// One a group.
         requests: Vec<SampleRequest>,
+    },
+    /// Register this peer on the ledger and have it join, if this one can pay and
+    /// nobody else has: it asks for it, and cannot itself. Again each round in
+    /// which it asks.
+    Sponsor {
+        /// Whom.
+        peer: PeerId,
+        /// Who owns its reputation.
+        address: Address,
+        /// Its name, as it signed it.
+        name: String,
+        /// Its signatures.
+        plea: Plea,
+        /// When it is this peer's turn, counted from now.
+        after_ms: u64,
     },
     /// Sign this as a witness. Comes back as [`Input::CardSigned`].
     SignScorecard(ScorecardRequest),

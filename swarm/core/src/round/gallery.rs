@@ -64,6 +64,11 @@ impl<'a> Gallery<'a> {
         gallery
     }
 
+    /// The round's randomness.
+    pub(super) fn beacon(&self) -> Beacon {
+        self.beacon
+    }
+
     /// The item in a peer's slot, made again from the beacon; `None` where its
     /// environment has nothing to ask.
     pub(super) fn item(&self, peer: PeerId, slot: Slot) -> Option<(Item, &'a dyn Environment)> {

@@ -1,7 +1,7 @@
 //! Arriving, and catching up: a node that is not in step listens until it
 //! knows where the swarm is, and begins with an answer stage.
 
-use super::{Machine, pace};
+use super::{FOLLOWED, Machine, pace};
 use crate::message::{Phase, Position};
 
 impl Machine {
@@ -16,11 +16,20 @@ impl Machine {
         self.say_hello();
     }
 
+    /// Where the swarm is, as far as that can be believed: in a swarm of two
+    /// the other's word is the majority's, and it could send us anywhere.
+    fn prevailing(&self) -> Option<Position> {
+        let swarm = self.roster.prevailing()?;
+        let chained = self.config.manifest.chain.is_some();
+        let furthest = self.newest.max(self.at.round).saturating_add(FOLLOWED);
+        (!chained || swarm.round <= furthest).then_some(swarm)
+    }
+
     /// Goes from listening to a round, if it is time.
     pub(super) fn step_join(&mut self) -> bool {
         let target = self.at.round;
         let clocked = self.clocked();
-        match self.roster.prevailing() {
+        match self.prevailing() {
             Some(swarm) if swarm.round >= target && !clocked => {
                 if swarm.phase <= Phase::Answer {
                     return self.open(swarm.round);
@@ -53,7 +62,7 @@ impl Machine {
         let go = match self.at.phase {
             // Without anybody under way, it is the others that start who are
             // waited for, not the one that was quickest to open the round.
-            Phase::Join => self.roster.prevailing().is_some(),
+            Phase::Join => self.prevailing().is_some(),
             Phase::Open => number > self.at.round && !here,
             _ => false,
         };
@@ -65,7 +74,7 @@ impl Machine {
     /// Gives up a round that the swarm has left behind. A node that is judging
     /// or training is nearly there, and hurries on instead.
     pub(super) fn catch_up(&mut self) {
-        let Some(swarm) = self.roster.prevailing() else {
+        let Some(swarm) = self.prevailing() else {
             return;
         };
         let sampling = matches!(

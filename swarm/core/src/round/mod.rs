@@ -83,10 +83,10 @@ use state::{Opened, Round, Said};
 
 pub use api::{Config, Effect, Input, SampleRequest, ScorecardRequest, Settlement, TrainGroup};
 
-/// Stages in a row that a peer may miss before it is no longer waited for,
-/// even though it speaks. Whatever it brings in time still counts, and makes
-/// it one to wait for again.
-const PATIENCE: u32 = 2;
+/// How many rounds beyond what the chain has opened peers are followed on
+/// their word alone, where there is a chain to ask. Offline everyone goes on in
+/// step; whoever was away for longer hears of the round from the chain.
+const FOLLOWED: u64 = 16;
 
 /// One peer's view of the swarm, and what it does next.
 pub struct Machine {
@@ -96,6 +96,8 @@ pub struct Machine {
     sequence: u64,
     at: Position,
     last_round: Option<u64>,
+    /// The highest round the chain is known to have opened.
+    newest: u64,
     expect: usize,
     /// When the present phase began, and when it ends at the latest.
     began: u64,
@@ -114,7 +116,7 @@ impl Machine {
         let hello = Payload::Hello {
             address: config.address,
             name: config.name.clone(),
-            registration: config.registration,
+            plea: config.plea.clone(),
         };
         Self {
             id: config.manifest.id(),
@@ -125,6 +127,7 @@ impl Machine {
                 phase: Phase::Join,
             },
             last_round: None,
+            newest: 0,
             expect: 0,
             began: 0,
             deadline: u64::MAX,
@@ -187,6 +190,7 @@ impl Machine {
                 let outcome = self.receive(announcement);
                 self.count(Some(from), outcome);
             }
+            Input::Lost { peer } => self.lost(peer),
             Input::Refused { from, reason } => self.count(from, reason.into()),
             Input::Body { hash, bytes } => self.receive_body(hash, &bytes),
             Input::FetchFailed { hash } => self.fetch_failed(hash),
@@ -230,11 +234,13 @@ impl Machine {
         self.running = true;
         self.last_round = last_round;
         self.expect = expect;
+        self.newest = first_round.saturating_sub(1);
         self.sequence = self.now;
         self.join(first_round, self.config.manifest.stages.join_ms);
     }
 
     fn round_opened(&mut self, number: u64, beacon: Beacon, committee: Vec<(PeerId, Address)>) {
+        self.newest = self.newest.max(number);
         if number < self.at.round {
             return;
         }
@@ -428,7 +434,7 @@ impl Machine {
         let clocked = self.clocked();
         self.roster
             .present()
-            .filter(|(_, peer)| peer.missed < PATIENCE)
+            .filter(|(_, peer)| !peer.is_overdrawn())
             .filter(|(_, peer)| match peer.at.phase {
                 Phase::Join => peer.at.round == number,
                 Phase::Rest if !clocked => peer.at.round >= number && peer.since <= number,

@@ -5,14 +5,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::stages::count;
+use super::stages::{count, stage_of};
 use super::state::{Claim, Fetching};
 use super::{Effect, Machine};
 use crate::body::{self, Body};
 use crate::draw;
 use crate::event::{BeaconSource, Event};
-use crate::ids::{Hash, PeerId};
-use crate::message::{Announcement, BodyKind, BodyRef, Card, Payload, Phase, Position};
+use crate::ids::{Address, Beacon, Hash, PeerId};
+use crate::message::{Announcement, BodyKind, BodyRef, Card, Payload, Phase, Plea, Position};
 use crate::refusal::{Outcome, RejectReason};
 use crate::roster::Heard;
 use crate::score::UNSCORED;
@@ -47,12 +47,19 @@ impl Machine {
         };
         let fresh = known.is_none_or(|known| sequence > known);
         let mut introduced = false;
-        if let Payload::Hello { address, name, .. } = &payload
+        if let Payload::Hello {
+            address,
+            name,
+            plea,
+        } = &payload
             && let Some(known) = self.roster.get_mut(&peer)
         {
             introduced = known.address != Some(*address) || known.name != *name;
             known.address = Some(*address);
             known.name.clone_from(name);
+            if let Some(plea) = plea {
+                self.sponsor(peer, *address, name, plea);
+            }
         }
         if payload == Payload::Leave {
             if let Some(known) = self.roster.get_mut(&peer)
@@ -71,6 +78,46 @@ impl Machine {
             self.help(at);
         }
         self.apply(round, peer, payload)
+    }
+
+    /// A peer asks to be registered by whoever can pay; turns are drawn.
+    fn sponsor(&mut self, who: PeerId, address: Address, name: &str, plea: &Plea) {
+        let (round, me) = (self.at.round, self.config.me);
+        let Some(known) = self.roster.get_mut(&who) else {
+            return;
+        };
+        if known.sponsored.replace(round) == Some(round) || self.config.manifest.chain.is_none() {
+            return;
+        }
+        let peers = self.roster.present().map(|(id, _)| id).chain([me]);
+        let order = draw::ranked(
+            b"sponsor",
+            Beacon(who.0),
+            None,
+            peers.filter(|id| *id != who),
+        );
+        let rank = order.iter().take_while(|peer| **peer != me).count() as u64;
+        self.effects.push(Effect::Sponsor {
+            peer: who,
+            address,
+            name: name.to_owned(),
+            plea: plea.clone(),
+            after_ms: rank * self.config.manifest.stages.relay_ms,
+        });
+    }
+
+    /// The transport gave a peer up: it is not waited for until it speaks.
+    pub(super) fn lost(&mut self, who: PeerId) {
+        let here = self.at;
+        if let Some(known) = self.roster.get_mut(&who)
+            && std::mem::replace(&mut known.present, false)
+        {
+            self.emit(Event::PeerAbsent {
+                who,
+                round: here.round,
+                stage: stage_of(here.phase),
+            });
+        }
     }
 
     fn show_arrival(&mut self, who: PeerId) {
@@ -310,7 +357,7 @@ impl Machine {
         let mut from: Vec<PeerId> = author.into_iter().collect();
         from.extend(listing.map(|(peer, _)| *peer));
         if failures > 0 {
-            let seed = crate::ids::Beacon(hash.0);
+            let seed = Beacon(hash.0);
             let present = self.roster.present().map(|(id, _)| id);
             let order = draw::ranked(b"provider", seed, Some(self.config.me), present);
             from.extend(order.into_iter().take(OTHER_PROVIDERS));
@@ -345,13 +392,7 @@ impl Machine {
         match self.examine(number, hash, bytes) {
             Ok(Some(body)) => {
                 let (from, kind) = (body.header().peer, body.kind());
-                let round = self.round_mut(number);
-                round.bodies.insert(hash, Arc::new(body));
-                if round.in_time(from, kind)
-                    && let Some(peer) = self.roster.get_mut(&from)
-                {
-                    peer.missed = 0;
-                }
+                self.round_mut(number).bodies.insert(hash, Arc::new(body));
                 self.emit(Event::BatchReceived {
                     round: number,
                     stage: kind.stage(),

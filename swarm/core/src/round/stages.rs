@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::state::Opened;
+use super::state::{Opened, Round};
 use super::{Effect, Machine, pace};
 use crate::draw;
 use crate::event::{BeaconSource, EndedBy, Event, Stage};
@@ -222,7 +222,7 @@ impl Machine {
             let Some(known) = self.roster.get_mut(peer) else {
                 continue;
             };
-            known.missed = known.missed.saturating_add(1);
+            known.miss();
             // Whoever is ahead is not away: only our link to it is bad.
             if known.at > here {
                 continue;
@@ -306,14 +306,16 @@ impl Machine {
             round.bodies.clear();
             round.fetching.clear();
         }
-        self.rounds.retain(|at, round| *at > old || !round.ended);
+        // One that was skipped was only heard of: nothing of it will end.
+        let closing = |round: &Round| round.closing.until_ms.is_some() && !round.ended;
+        self.rounds.retain(|at, round| *at > old || closing(round));
         if number > KEPT {
             self.effects.push(Effect::Retire { round: old });
         }
     }
 }
 
-fn stage_of(phase: Phase) -> Stage {
+pub(super) fn stage_of(phase: Phase) -> Stage {
     match phase {
         Phase::Join | Phase::Open | Phase::Answer => Stage::Answer,
         Phase::Commit | Phase::Reveal => Stage::Critique,

@@ -107,6 +107,9 @@ impl Asked {
     }
 }
 
+/// What tells a round's groups apart: the stage, who wrote it, and about what.
+pub(super) type GroupKey = (BodyKind, PeerId, Exhibit);
+
 /// What a round came to, on this peer.
 #[derive(Debug, Clone)]
 pub(super) struct Judged {
@@ -162,6 +165,8 @@ pub(super) struct Round {
     pub(super) asked: Option<Asked>,
     pub(super) judged: Option<Judged>,
     pub(super) summary: Option<RoundSummary>,
+    /// Others' groups that were trained on, so that the next round leaves them.
+    pub(super) used: BTreeSet<GroupKey>,
     pub(super) closing: Closing,
     /// When its answer stage began here.
     pub(super) began_ms: u64,

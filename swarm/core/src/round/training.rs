@@ -1,6 +1,8 @@
 //! What this peer trains on, and what it shows of a judged round: its own
 //! groups, and those of its peers that move its weights.
 
+use std::collections::BTreeSet;
+
 use rewards::{Candidate, CompletionScore, SelectionPlan, select_groups};
 use tasks::Seed;
 use tasks::dialogue::Message;
@@ -8,19 +10,21 @@ use tasks::dialogue::Message;
 use super::gallery::Gallery;
 use super::sampling::slot_of;
 use super::stages::count;
-use super::state::{Judged, Round};
+use super::state::{GroupKey, Judged};
 use super::{Effect, Machine, TrainGroup};
-use crate::body::{Completion, Exhibit, Slot};
+use crate::body::{Completion, Exhibit};
 use crate::event::{CompletionView, CritiqueView, Event, GroupView, Part};
-use crate::ids::PeerId;
+use crate::ids::{Beacon, PeerId};
 use crate::manifest::Quota;
 use crate::message::BodyKind;
 
 /// A judged group with all that was scattered over bodies and scoreboard.
 struct JudgedGroup<'a> {
+    round: u64,
     owner: PeerId,
     kind: BodyKind,
-    slot: Slot,
+    /// The first completion of the group itself; for a critique, what it is of.
+    target: Exhibit,
     label: String,
     env: tasks::EnvId,
     level: u8,
@@ -31,44 +35,66 @@ struct JudgedGroup<'a> {
     trainable: bool,
 }
 
+impl JudgedGroup<'_> {
+    fn key(&self) -> GroupKey {
+        (self.kind, self.owner, self.target)
+    }
+}
+
 impl Machine {
     /// Chooses what to train on, and shows it beside this peer's own groups.
+    /// Others' groups may be of the round before: what came too late for one
+    /// round is still worth learning from in the next.
     pub(super) fn train(&mut self) {
         let number = self.at.round;
         let plan = self.config.manifest.training;
         let mut chosen = Vec::new();
         let mut views = Vec::new();
+        let mut used = BTreeSet::new();
         let mut dropped = 0;
-        if let Some(round) = self.round()
-            && let (Some(judged), Some(opened)) = (&round.judged, &round.opened)
-        {
-            let bodies = judged.entries.iter();
-            let gallery = Gallery::new(
-                &self.config.manifest,
-                &self.config.registry,
-                opened.beacon,
-                bodies.filter_map(|hash| round.bodies.get(hash)),
-            );
+        let before = number
+            .checked_sub(1)
+            .and_then(|last| self.judged_round(last));
+        if let Some((judged, gallery)) = self.judged_round(number) {
             for (kind, quota) in [
                 (BodyKind::Answer, plan.answers),
                 (BodyKind::Critique, plan.critiques),
                 (BodyKind::Resolve, plan.resolutions),
             ] {
-                let groups = groups(&gallery, judged, kind);
-                let selected = self.select(round, &groups, kind, quota);
+                let mut all = groups(number, &gallery, judged, kind);
+                if let Some((judged, gallery)) = &before {
+                    let last = number.saturating_sub(1);
+                    all.extend(
+                        groups(last, gallery, judged, kind)
+                            .into_iter()
+                            .filter(|group| {
+                                group.trainable
+                                    && group.owner != self.config.me
+                                    && !self.was_used(last, &group.key())
+                            }),
+                    );
+                }
+                let selected = self.select(gallery.beacon(), &all, kind, quota);
                 dropped += selected.dropped;
-                for (index, group) in groups.iter().enumerate() {
+                for (index, group) in all.iter().enumerate() {
                     let local = selected.local.binary_search(&index).is_ok();
                     let external = selected.external.binary_search(&index).is_ok();
+                    let of = match &before {
+                        Some((_, before)) if group.round != number => before,
+                        _ => &gallery,
+                    };
                     if external || group.owner == self.config.me {
-                        views.push(self.view(number, &gallery, group));
+                        views.push(self.view(of, group));
+                    }
+                    if external && group.round == number {
+                        used.insert(group.key());
                     }
                     if local || external {
                         chosen.push(TrainGroup {
                             owner: group.owner,
-                            round: number,
+                            round: group.round,
                             kind,
-                            slot: group.slot,
+                            slot: group.target.slot,
                             messages: group.messages.clone(),
                             completions: group.completions.to_vec(),
                             rewards: group.scores.iter().map(|score| score.reward.0).collect(),
@@ -77,6 +103,7 @@ impl Machine {
                 }
             }
         }
+        self.round_mut(number).used = used;
         for view in views {
             self.emit(Event::GroupJudged(view));
         }
@@ -88,21 +115,34 @@ impl Machine {
         });
     }
 
+    /// A round that was judged here and whose bodies are kept.
+    fn judged_round(&self, number: u64) -> Option<(&Judged, Gallery<'_>)> {
+        let round = self.rounds.get(&number)?;
+        let (judged, opened) = (round.judged.as_ref()?, round.opened.as_ref()?);
+        let bodies = judged.entries.iter();
+        let gallery = Gallery::new(
+            &self.config.manifest,
+            &self.config.registry,
+            opened.beacon,
+            bodies.filter_map(|hash| round.bodies.get(hash)),
+        );
+        Some((judged, gallery))
+    }
+
+    fn was_used(&self, number: u64, key: &GroupKey) -> bool {
+        let round = self.rounds.get(&number);
+        round.is_some_and(|round| round.used.contains(key))
+    }
+
     fn select(
         &self,
-        round: &Round,
+        beacon: Beacon,
         groups: &[JudgedGroup<'_>],
         kind: BodyKind,
         quota: Quota,
     ) -> rewards::Selection {
         let me = self.config.me;
-        let beacon = round.opened.as_ref().map(|opened| opened.beacon);
-        let seed = Seed::derive(&[
-            b"training",
-            &beacon.unwrap_or_default().0,
-            &me.0,
-            &[kind as u8],
-        ]);
+        let seed = Seed::derive(&[b"training", &beacon.0, &me.0, &[kind as u8]]);
         let candidates: Vec<Candidate<PeerId>> = groups
             .iter()
             .map(|group| Candidate {
@@ -118,14 +158,14 @@ impl Machine {
         select_groups(me, &candidates, &plan, &seed)
     }
 
-    fn view(&self, round: u64, gallery: &Gallery<'_>, group: &JudgedGroup<'_>) -> GroupView {
+    fn view(&self, gallery: &Gallery<'_>, group: &JudgedGroup<'_>) -> GroupView {
         let env = self.config.registry.get(&group.env);
         let prompt = group
             .messages
             .iter()
             .map(|message| message.content.as_str());
         GroupView {
-            round,
+            round: group.round,
             stage: group.kind.stage(),
             owner: group.owner,
             slot: group.label.clone(),
@@ -158,7 +198,12 @@ impl Machine {
 }
 
 /// The groups of one kind, with their bodies' completions and the judge's scores.
-fn groups<'a>(gallery: &Gallery<'a>, judged: &'a Judged, kind: BodyKind) -> Vec<JudgedGroup<'a>> {
+fn groups<'a>(
+    round: u64,
+    gallery: &Gallery<'a>,
+    judged: &'a Judged,
+    kind: BodyKind,
+) -> Vec<JudgedGroup<'a>> {
     let board = &judged.board;
     let mut groups = Vec::new();
     match kind {
@@ -187,9 +232,14 @@ fn groups<'a>(gallery: &Gallery<'a>, judged: &'a Judged, kind: BodyKind) -> Vec<
                     continue;
                 };
                 groups.push(JudgedGroup {
+                    round,
                     owner: score.owner,
                     kind,
-                    slot,
+                    target: Exhibit {
+                        peer: score.owner,
+                        slot,
+                        completion: 0,
+                    },
                     label: slot.to_string(),
                     env: score.env,
                     level: score.level,
@@ -221,9 +271,10 @@ fn groups<'a>(gallery: &Gallery<'a>, judged: &'a Judged, kind: BodyKind) -> Vec<
                     None => "unknown",
                 };
                 groups.push(JudgedGroup {
+                    round,
                     owner: score.critic,
                     kind,
-                    slot: target.slot,
+                    target,
                     label: format!("{} of {}", target.slot, target.peer.nickname()),
                     env: item.env,
                     level: item.level,
@@ -251,7 +302,7 @@ fn critiques(
     };
     let target = Exhibit {
         peer: group.owner,
-        slot: group.slot,
+        slot: group.target.slot,
         completion,
     };
     score

@@ -26,6 +26,8 @@ use crate::manifest::{
     Stages, TrainingPlan,
 };
 
+use crate::round::TrainGroup;
+
 pub use chain::Settled;
 
 /// What is simulated.
@@ -41,6 +43,9 @@ pub struct Scenario {
     pub link: Link,
     /// How long sampling and training take, at least and at most.
     pub work_ms: (u64, u64),
+    /// How long until the others' transport gives up a peer that died; `None`:
+    /// never, and only deadlines end the wait for it.
+    pub notice_ms: Option<u64>,
     /// What goes wrong.
     pub faults: Vec<Fault>,
     /// The swarm.
@@ -142,6 +147,8 @@ pub struct Report {
     pub addresses: Vec<Address>,
     /// Announcements that were sent.
     pub messages: u64,
+    /// What each peer trained on, round by round.
+    pub trained: Vec<Vec<(u64, Vec<TrainGroup>)>>,
 }
 
 impl Report {
@@ -199,6 +206,7 @@ impl Scenario {
                 twice: 0,
             },
             work_ms: (50, 400),
+            notice_ms: None,
             faults: Vec::new(),
             manifest: manifest(),
         }

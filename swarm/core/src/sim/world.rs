@@ -10,8 +10,8 @@ use super::policy::AnswerBook;
 use super::{Fault, Lie, Report, Scenario};
 use crate::event::Event;
 use crate::ids::{Address, Beacon, Hash, PeerId};
-use crate::message::{Announcement, BodyKind, EvmSignature, Payload};
-use crate::round::{Config, Effect, Input, Machine, SampleRequest, Settlement};
+use crate::message::{Announcement, BodyKind, Payload};
+use crate::round::{Config, Effect, Input, Machine, SampleRequest, Settlement, TrainGroup};
 
 /// Nothing takes longer, unless something never ends.
 const LONGEST_MS: u64 = 3_600_000;
@@ -30,6 +30,8 @@ enum Happening {
     Tick,
     Open(u64),
     Settle(Settlement),
+    /// The transport gives up this peer's process of that life.
+    Lost(usize, u32),
 }
 
 pub(super) struct Node {
@@ -60,6 +62,7 @@ pub(super) struct World<'a> {
     queue: BinaryHeap<Reverse<(u64, u64, usize, u32)>>,
     happenings: BTreeMap<u64, Happening>,
     events: Vec<Vec<(u64, Event)>>,
+    trained: Vec<Vec<(u64, Vec<TrainGroup>)>>,
     messages: u64,
     /// Starts that are still to come.
     starting: usize,
@@ -97,6 +100,7 @@ impl<'a> World<'a> {
             queue: BinaryHeap::new(),
             happenings: BTreeMap::new(),
             events: vec![Vec::new(); scenario.peers],
+            trained: vec![Vec::new(); scenario.peers],
             messages: 0,
             starting: 0,
             ids,
@@ -170,6 +174,7 @@ impl<'a> World<'a> {
             finished,
             ended_ms: self.now - begin,
             events: self.events,
+            trained: self.trained,
             settled: self.ledger.settled,
             ids: self.ids,
             addresses: self.addresses,
@@ -205,6 +210,12 @@ impl<'a> World<'a> {
                 node.machine = None;
                 node.life += 1;
                 node.store.clear();
+                let life = node.life;
+                if let Some(notice_ms) = self.scenario.notice_ms {
+                    for index in (0..self.nodes.len()).filter(|index| *index != peer) {
+                        self.push(self.now + notice_ms, index, Happening::Lost(peer, life));
+                    }
+                }
             }
             // What the chain does not take is sent again, as an outbox does.
             Happening::Open(_) | Happening::Settle(_) if self.chain_down(peer) => {
@@ -246,6 +257,14 @@ impl<'a> World<'a> {
                 }
             }
             Happening::Input(input) => self.feed(peer, input),
+            Happening::Lost(gone, life) => {
+                // One that is back has new connections.
+                let node = &self.nodes[gone];
+                if node.life == life && node.machine.is_none() {
+                    let lost = self.ids[gone];
+                    self.feed(peer, Input::Lost { peer: lost });
+                }
+            }
         }
     }
 
@@ -261,7 +280,7 @@ impl<'a> World<'a> {
             me: self.ids[peer],
             address: self.addresses[peer],
             name: format!("peer {peer}"),
-            registration: EvmSignature([0; 65]),
+            plea: None,
             secret: [u8::try_from(peer).unwrap_or(0); 32],
             local: ids,
             manifest: scenario.manifest.clone(),
@@ -318,7 +337,7 @@ impl<'a> World<'a> {
                 self.nodes[peer].store.insert(hash, bytes);
             }
             Effect::Fetch { hash, bytes, from } => self.fetch(peer, hash, bytes, &from),
-            Effect::Retire { .. } => {}
+            Effect::Retire { .. } | Effect::Sponsor { .. } => {}
             Effect::Sample {
                 round,
                 kind,
@@ -338,7 +357,8 @@ impl<'a> World<'a> {
                 let after = 20 + self.dice.below(60);
                 self.push(self.now + after, peer, Happening::Settle(settlement));
             }
-            Effect::Train { round, .. } => {
+            Effect::Train { round, groups, .. } => {
+                self.trained[peer].push((round, groups));
                 let after = self.work(peer);
                 let checkpoint = Some((Hash::of(&round.to_le_bytes()), round));
                 self.push_input(after, peer, Input::Trained { round, checkpoint });

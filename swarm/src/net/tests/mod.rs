@@ -131,6 +131,63 @@ async fn nobody(n: u8) -> PeerAddr {
     address
 }
 
+/// Runs a node until told to end, and then ends as a killed process does: no
+/// goodbye, no close, only silence.
+fn doomed(n: u8, other: PeerAddr) -> (std::sync::mpsc::Sender<()>, std::thread::JoinHandle<()>) {
+    let (die, told) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let mut config = config(n);
+        config.bootstrap = vec![other];
+        let node = runtime.block_on(Node::start(config));
+        told.recv().unwrap();
+        runtime.shutdown_background();
+        // Dropping it would try to say something.
+        std::mem::forget(node);
+    });
+    (die, thread)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_dies_without_a_word_is_given_up() {
+    let mut node = Node::start(config(1)).await;
+    let (die, thread) = doomed(2, node.net.address());
+    let other = node.neighbour().await;
+    die.send(()).unwrap();
+    thread.join().unwrap();
+    within("being given up", async {
+        loop {
+            match node.event().await {
+                NetEvent::Lost(id) => {
+                    assert_eq!(id, other);
+                    break;
+                }
+                NetEvent::Ended(why) => panic!("gossip ended: {why}"),
+                _ => {}
+            }
+        }
+    })
+    .await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_says_goodbye_is_not_lost() {
+    let mut nodes = swarm(2).await;
+    let gone = nodes.pop().unwrap();
+    gone.stop().await;
+    within("the goodbye", async {
+        loop {
+            match nodes[0].event().await {
+                NetEvent::NeighbourDown(_) => break,
+                event => assert!(!matches!(event, NetEvent::Lost(_))),
+            }
+        }
+    })
+    .await;
+    nodes.pop().unwrap().stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_nodes_hear_each_other() {
     let mut nodes = swarm(4).await;

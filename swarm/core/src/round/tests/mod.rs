@@ -13,7 +13,7 @@ use crate::body::{AnswerGroup, Batch, Body, Completion, CritiqueGroup, Header};
 use crate::draw;
 use crate::event::{LogLevel, Stage};
 use crate::ids::{Hash, TxHash};
-use crate::message::{BodyKind, BodyRef, Card, EvmSignature};
+use crate::message::{BodyKind, BodyRef, Card, EvmSignature, Plea};
 use crate::score::UNSCORED;
 use crate::sim;
 
@@ -55,7 +55,7 @@ impl Driver {
                 me: peer(1),
                 address: address(1),
                 name: "one".into(),
-                registration: EvmSignature([0; 65]),
+                plea: None,
                 secret: [1; 32],
                 local: BTreeSet::new(),
                 manifest: sim::manifest(),
@@ -232,7 +232,7 @@ fn hello(index: u8) -> Payload {
     Payload::Hello {
         address: address(index),
         name: format!("peer {index}"),
-        registration: EvmSignature([0; 65]),
+        plea: None,
     }
 }
 

@@ -168,6 +168,80 @@ fn a_peer_that_is_behind_is_told_again_what_it_lacks() {
 }
 
 #[test]
+fn a_peer_that_cannot_register_itself_is_sponsored_once_a_round() {
+    let mut driver = Driver::answering();
+    let plea = || Payload::Hello {
+        address: address(2),
+        name: "poor".into(),
+        plea: Some(Plea {
+            by_peer: [1; 64],
+            deadline_s: 5,
+            registration: EvmSignature([2; 65]),
+            joining: EvmSignature([3; 65]),
+        }),
+    };
+    let sponsors = |driver: &Driver| {
+        driver.took(|effect| {
+            matches!(effect, Effect::Sponsor { peer: p, name, .. } if *p == peer(2) && name == "poor")
+        })
+    };
+    driver.say(2, 1, Phase::Answer, plea());
+    assert!(sponsors(&driver));
+    driver.say(2, 1, Phase::Answer, plea());
+    assert!(!sponsors(&driver));
+}
+
+#[test]
+fn a_lost_peer_is_not_waited_for_until_it_speaks() {
+    let mut driver = Driver::answering();
+    driver.sample(BodyKind::Answer);
+    driver.give(2, Phase::Answer, &answers(2));
+    driver.give(3, Phase::Answer, &answers(3));
+    driver.feed(Input::Lost { peer: peer(4) });
+    assert_eq!(driver.machine.position().phase, Phase::Commit);
+    assert!(driver.took(
+        |effect| matches!(effect, Effect::Emit(Event::PeerAbsent { who, .. }) if *who == peer(4))
+    ));
+    driver.feed(Input::Lost { peer: peer(4) });
+    assert!(driver.effects.is_empty(), "once: {:?}", driver.effects);
+    driver.say(4, 1, Phase::Answer, hello(4));
+    assert!(driver.machine.roster().get(&peer(4)).unwrap().present);
+}
+
+#[test]
+fn the_only_other_peer_cannot_send_a_machine_where_the_chain_is_not() {
+    let mut driver = Driver::joining();
+    driver.say(2, 1 << 40, Phase::Answer, hello(2));
+    driver.wait(2_000);
+    assert_eq!(driver.machine.position().round, 1);
+    driver.open(1);
+    driver.say(2, 1 << 40, Phase::Answer, hello(2));
+    assert_eq!(driver.machine.position().round, 1);
+    // What the chain has opened is believed.
+    driver.open(1 << 20);
+    driver.say(2, 1 << 20, Phase::Answer, hello(2));
+    assert_eq!(driver.machine.position().round, 1 << 20);
+}
+
+#[test]
+fn rounds_that_were_only_heard_of_are_forgotten() {
+    let mut driver = Driver::answering();
+    driver.say(2, 2, Phase::Answer, have(&answers(2)));
+    for round in 3..30 {
+        driver.open(round);
+        for index in 2..=4 {
+            driver.say(index, round, Phase::Answer, hello(index));
+        }
+        driver.wait(60_000);
+    }
+    assert!(
+        driver.machine.rounds.len() <= 6,
+        "{:?}",
+        driver.machine.rounds.keys()
+    );
+}
+
+#[test]
 fn leaving_is_said_and_then_nothing_more() {
     let mut driver = Driver::answering();
     driver.feed(Input::Stop);
