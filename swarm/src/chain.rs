@@ -44,7 +44,7 @@ pub struct Candidate {
     /// The name both signed for.
     pub name: String,
     /// Their signatures.
-    pub plea: Plea,
+    pub plea: Box<Plea>,
 }
 
 /// A round as the machine is told of it.
@@ -109,7 +109,12 @@ impl Chain {
     ///
     /// # Errors
     /// The chain can't be reached or refuses.
-    pub async fn join(&self, iroh: &SigningKey, name: &str, now_s: u64) -> Result<Option<Plea>> {
+    pub async fn join(
+        &self,
+        iroh: &SigningKey,
+        name: &str,
+        now_s: u64,
+    ) -> Result<Option<Box<Plea>>> {
         let pays = self.look_into_purse().await?;
         let ledger = self.ledger();
         let owner = ledger.address();
@@ -134,12 +139,12 @@ impl Chain {
                 .authorize_registration(key, signature, name, deadline_s)
                 .await
                 .context("preparing the registration")?;
-            return Ok(Some(Plea {
+            return Ok(Some(Box::new(Plea {
                 by_peer: signature,
                 deadline_s,
                 registration: EvmSignature(request.signature),
                 joining: EvmSignature(self.swarm.authorize_join().signature),
-            }));
+            })));
         }
         if unknown {
             ledger

@@ -34,7 +34,8 @@ pub struct Journal {
 /// What a rewriting must know of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Names the swarm: the newest one heads the file.
+    /// Names the swarm at a start. What is kept begins with the last one before
+    /// it, since a replay must know what it replays.
     Head,
     /// Outlives the texts of its round.
     Result,
@@ -147,14 +148,6 @@ impl Journal {
         let beside = self.path.with_extension("jsonl.new");
         let mut from = BufReader::new(File::open(&self.path)?);
         let mut to = BufWriter::new(File::create(&beside)?);
-        // The newest head first: a replay begins with what it replays.
-        if let Some(head) = lines.iter().rposition(|line| line.kind == Kind::Head) {
-            from.seek(SeekFrom::Start(lines[head].start))?;
-            io::copy(
-                &mut Read::by_ref(&mut from).take(lines[head].bytes),
-                &mut to,
-            )?;
-        }
         for (line, kept) in lines.iter().zip(kept) {
             if kept {
                 from.seek(SeekFrom::Start(line.start))?;
@@ -225,27 +218,29 @@ fn kind(name: &str) -> Kind {
 }
 
 /// Which lines stay: the newest `share` of bytes whole, and before them as many
-/// results, the newest ones. Heads are not among them.
+/// bytes of results, the newest ones; and the head of the oldest.
 fn keep(lines: &[Line], share: u64) -> Vec<bool> {
     let mut kept = vec![false; lines.len()];
     let (mut whole, mut results) = (share, share);
     for (line, kept) in lines.iter().zip(&mut kept).rev() {
-        if line.kind == Kind::Head {
-            continue;
-        }
         if line.bytes <= whole {
             whole -= line.bytes;
             *kept = true;
         } else {
             // From the first that does not fit, only results are looked at.
             whole = 0;
-            if line.kind == Kind::Result && line.bytes <= results {
+            if line.kind != Kind::Detail && line.bytes <= results {
                 results -= line.bytes;
                 *kept = true;
-            } else if line.kind == Kind::Result {
+            } else if line.kind != Kind::Detail {
                 results = 0;
             }
         }
+    }
+    let oldest = kept.iter().position(|kept| *kept).unwrap_or(lines.len());
+    let mut before = lines[..oldest].iter();
+    if let Some(head) = before.rposition(|line| line.kind == Kind::Head) {
+        kept[head] = true;
     }
     kept
 }
@@ -402,10 +397,6 @@ mod tests {
         let (records, problems) = tui::read_events(BufReader::new(File::open(&path).unwrap()));
         assert!(problems.is_empty(), "{problems:?}");
         assert!(matches!(records[0].event, Event::SwarmStarted { .. }));
-        let heads = records
-            .iter()
-            .filter(|record| matches!(record.event, Event::SwarmStarted { .. }));
-        assert_eq!(heads.count(), 1);
         let rounds = |stages: bool| {
             let number = records
                 .iter()
@@ -422,7 +413,7 @@ mod tests {
         assert!(results.0 + 50 < stages.0, "{results:?}, {stages:?}");
         let said = |record: &Record| matches!(&record.event, Event::Log { message, .. } if message.contains("lose their texts"));
         assert!(records.iter().any(said));
-        // In the order in which it happened, but for the head.
-        assert!(records[1..].is_sorted_by_key(|record| record.at_ms));
+        // In the order in which it happened, which is how it plays.
+        assert!(records.is_sorted_by_key(|record| record.at_ms));
     }
 }

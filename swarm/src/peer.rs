@@ -57,7 +57,7 @@ pub struct Setup {
     /// The ledger; `None` offline.
     pub chain: Option<Chain>,
     /// What it asks of others, if it is not on the ledger and can't pay.
-    pub plea: Option<Plea>,
+    pub plea: Option<Box<Plea>>,
     /// Peers of this process.
     pub local: BTreeSet<PeerId>,
     /// Their addresses.
@@ -325,69 +325,86 @@ pub async fn run(
         done: mut worker_done,
         first_round,
     } = ready;
-    let mut finished = Some(finished);
-    peer.measure(first_round.saturating_sub(1))?;
-    loop {
-        let done = tokio::select! {
-            () = stop.cancelled() => return peer.leave(&mut worker_done).await,
-            done = worker_done.recv() => done.context("the policy's thread is gone")?,
-        };
-        match done {
-            Done::Evaluated {
-                round,
-                report,
-                took,
-            } => {
-                peer.outcome.before = Some(peer.evaluated(round, report, took));
-                break;
-            }
-            Done::Failed { error, .. } => return Err(error),
-            _ => {}
+    let ended = peer
+        .take_part(first_round, &mut events, &mut worker_done, &stop, finished)
+        .await;
+    match ended {
+        Ok(()) => peer.leave(&mut worker_done).await,
+        Err(error) => {
+            // What failed was the disk or the policy; the others are told goodbye.
+            peer.net.shutdown().await;
+            Err(error)
         }
     }
-
-    let expect = peer.setup.expect;
-    // What an earlier run could not send.
-    peer.flush_outbox(Duration::ZERO);
-    let mut inputs = VecDeque::from([Input::Start {
-        first_round,
-        expect,
-        last_round: peer.last_round,
-    }]);
-    let mut poll = tokio::time::interval(POLL);
-    let mut links = tokio::time::interval(LINKS_EVERY);
-    loop {
-        while let Some(input) = inputs.pop_front() {
-            for effect in peer.machine.handle(now_ms(), input) {
-                inputs.extend(peer.act(effect).await?);
-            }
-        }
-        peer.done = peer.last_round.is_some() && peer.machine.is_done();
-        if peer.done
-            && let Some(finished) = finished.take()
-        {
-            finished();
-        }
-        let wait = peer.timer.map_or(Duration::from_secs(1), |at| {
-            Duration::from_millis(at.saturating_sub(now_ms()))
-        });
-        tokio::select! {
-            () = stop.cancelled() => break,
-            event = events.next() => inputs.extend(peer.heard(event)),
-            Some(result) = worker_done.recv() => inputs.extend(peer.worked(result)?),
-            Some(result) = peer.tasks.join_next() => inputs.extend(peer.finished(result)),
-            _ = poll.tick() => peer.poll_chain(),
-            _ = links.tick() => peer.report_links(),
-            () = tokio::time::sleep(wait) => {
-                peer.timer = None;
-                inputs.push_back(Input::Tick);
-            }
-        }
-    }
-    peer.leave(&mut worker_done).await
 }
 
 impl Peer {
+    /// Measure, then carry inputs to the machine and its effects out, until `stop`.
+    async fn take_part(
+        &mut self,
+        first_round: u64,
+        events: &mut NetEvents,
+        worker_done: &mut mpsc::UnboundedReceiver<Done>,
+        stop: &CancellationToken,
+        finished: impl FnOnce(),
+    ) -> Result<()> {
+        let mut finished = Some(finished);
+        self.measure(first_round.saturating_sub(1))?;
+        while self.outcome.before.is_none() {
+            let done = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                done = worker_done.recv() => done.context("the policy's thread is gone")?,
+            };
+            match done {
+                Done::Evaluated {
+                    round,
+                    report,
+                    took,
+                } => self.outcome.before = Some(self.evaluated(round, report, took)),
+                Done::Failed { error, .. } => return Err(error),
+                _ => {}
+            }
+        }
+
+        // What an earlier run could not send.
+        self.flush_outbox(Duration::ZERO);
+        let mut inputs = VecDeque::from([Input::Start {
+            first_round,
+            expect: self.setup.expect,
+            last_round: self.last_round,
+        }]);
+        let mut poll = tokio::time::interval(POLL);
+        let mut links = tokio::time::interval(LINKS_EVERY);
+        loop {
+            while let Some(input) = inputs.pop_front() {
+                for effect in self.machine.handle(now_ms(), input) {
+                    inputs.extend(self.act(effect).await?);
+                }
+            }
+            self.done = self.last_round.is_some() && self.machine.is_done();
+            if self.done
+                && let Some(finished) = finished.take()
+            {
+                finished();
+            }
+            let wait = self.timer.map_or(Duration::from_secs(1), |at| {
+                Duration::from_millis(at.saturating_sub(now_ms()))
+            });
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                event = events.next() => inputs.extend(self.heard(event)),
+                Some(result) = worker_done.recv() => inputs.extend(self.worked(result)?),
+                Some(result) = self.tasks.join_next() => inputs.extend(self.finished(result)),
+                _ = poll.tick() => self.poll_chain(),
+                _ = links.tick() => self.report_links(),
+                () = tokio::time::sleep(wait) => {
+                    self.timer = None;
+                    inputs.push_back(Input::Tick);
+                }
+            }
+        }
+    }
+
     fn spend(&mut self, on: &str, took: Duration) {
         *self.outcome.time_s.entry(on.to_owned()).or_default() += took.as_secs_f64();
     }

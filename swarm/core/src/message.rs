@@ -139,7 +139,7 @@ pub enum Payload {
         /// My name, a label for people.
         name: String,
         /// Said by a peer that is not on the ledger and cannot pay for it.
-        plea: Option<Plea>,
+        plea: Option<Box<Plea>>,
     },
     /// This body of mine can be fetched.
     Have {

@@ -22,7 +22,7 @@ pub struct Config {
     /// Its name, a label for people.
     pub name: String,
     /// For its Hello, if it cannot register itself.
-    pub plea: Option<Plea>,
+    pub plea: Option<Box<Plea>>,
     /// Known to nobody else; commitments hide behind what follows from it.
     pub secret: [u8; 32],
     /// Peers that run in this process; only shown.
@@ -179,7 +179,7 @@ pub enum Effect {
         /// Its name, as it signed it.
         name: String,
         /// Its signatures.
-        plea: Plea,
+        plea: Box<Plea>,
         /// When it is this peer's turn, counted from now.
         after_ms: u64,
     },

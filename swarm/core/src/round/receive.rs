@@ -101,7 +101,7 @@ impl Machine {
             peer: who,
             address,
             name: name.to_owned(),
-            plea: plea.clone(),
+            plea: Box::new(plea.clone()),
             after_ms: rank * self.config.manifest.stages.relay_ms,
         });
     }

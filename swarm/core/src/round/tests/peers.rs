@@ -173,12 +173,12 @@ fn a_peer_that_cannot_register_itself_is_sponsored_once_a_round() {
     let plea = || Payload::Hello {
         address: address(2),
         name: "poor".into(),
-        plea: Some(Plea {
+        plea: Some(Box::new(Plea {
             by_peer: [1; 64],
             deadline_s: 5,
             registration: EvmSignature([2; 65]),
             joining: EvmSignature([3; 65]),
-        }),
+        })),
     };
     let sponsors = |driver: &Driver| {
         driver.took(|effect| {
