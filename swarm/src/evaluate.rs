@@ -165,7 +165,7 @@ fn measure(
         seed: draws ^ index as u64,
         max_tokens: MAX_TOKENS,
         temperature,
-        top_p: 1.0,
+        ..Request::default()
     };
     let requests: Vec<Request> = items
         .iter()

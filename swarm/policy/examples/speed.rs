@@ -47,8 +47,7 @@ fn main() -> anyhow::Result<()> {
                 group: total.min(8),
                 seed,
                 max_tokens: 100,
-                temperature: 1.0,
-                top_p: 1.0,
+                ..Request::default()
             })
             .collect();
         let mut best = 0f64;

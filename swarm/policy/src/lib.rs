@@ -1,8 +1,8 @@
 //! The policy: the language model a node trains.
 //!
 //! This crate knows tokens and tensors; it knows nothing of tasks, peers or
-//! rounds. One set of weights ([`Decoder`]) is trained in place; sampling lays
-//! them out anew for each call, and so always sees the latest.
+//! rounds. One set of weights ([`Decoder`]) is trained in place and sampled
+//! from where it lies: no copy, and always the latest.
 //!
 //! | module | story |
 //! | --- | --- |
@@ -12,8 +12,13 @@
 //! | `log_probs` | log-probabilities of targets without their logits |
 //! | `weights` | weights from randomness, from and to safetensors |
 //! | `tokenizer` | text to tokens and back, the chat template |
-//! | `sample` | batched sampling: groups, draws, ended rows |
-//! | `inference` | the forward pass for sampling, on plain slices |
+//! | `sample` | what can be asked of sampling, and what it answers |
+//! | `rows` | the rows that are drawn together: admitted, stepped, ended |
+//! | `inference` | the forward pass for sampling, on weights where they lie |
+//! | `attention` | keys and values of sequences being drawn; attention |
+//! | `linear` | products of rows with weight matrices |
+//! | `lanes` | sixteen numbers at a time, the same bits on any machine |
+//! | `storage` | a decoder's variables as slices |
 //! | `draw` | one token from a row of logits |
 //! | `slices` | arithmetic on slices of f32 |
 //! | `random` | randomness by counter |
@@ -37,14 +42,15 @@
 //! - Randomness is drawn by counter from seeds that are passed in, so that
 //!   neither batching nor threads change a result.
 //!
-//! Threads: [`sample`] computes on the thread that calls it, unless
-//! [`SampleLimits::threads`] asks for more. The training [`kernel`] spreads
+//! Threads: what is large enough to gain from it spreads over the current
+//! rayon pool, in [`sample`] at most [`SampleLimits::threads`]. The training [`kernel`] spreads
 //! over the current rayon pool; whoever runs several policies side by side
 //! calls it inside a pool of the size each may use (`ThreadPool::install`).
 //! candle's own operations, used off the CPU and as the oracle of the tests,
 //! obey `RAYON_NUM_THREADS`.
 
 mod adamw;
+mod attention;
 mod batch;
 mod checkpoint;
 mod config;
@@ -56,6 +62,8 @@ mod graph;
 mod grpo;
 mod inference;
 pub mod kernel;
+mod lanes;
+mod linear;
 mod log_probs;
 mod muon;
 mod optimizer;
@@ -63,10 +71,12 @@ mod policy;
 mod random;
 mod report;
 mod rope;
+mod rows;
 mod sample;
 mod schedule;
 mod settings;
 mod slices;
+mod storage;
 mod tokenizer;
 mod train;
 mod weights;
@@ -85,7 +95,7 @@ pub use optimizer::{Optimizer, Rates};
 pub use policy::{Policy, Resumed};
 pub use report::{Contribution, StepReport};
 pub use rope::RopeScaling;
-pub use sample::{Completion, Request, SampleLimits, sample};
+pub use sample::{Completion, Request, SampleLimits, sample, sample_as_it_comes};
 pub use schedule::Schedule;
 pub use settings::GrpoSettings;
 pub use tokenizer::{ChatMessage, Tokenizer};

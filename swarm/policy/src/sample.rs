@@ -1,18 +1,15 @@
-//! Batched sampling: many prompts, a group of completions of each.
+//! What can be asked of sampling, and what it answers.
 //!
-//! Each prompt is computed once and its keys and values are shared by its
-//! group. Rows are independent: a row that ends leaves the batch at once and
-//! one that waits takes its place. A draw is keyed by the request's seed, the
-//! row's number in its group and the step, and the arithmetic of a row does
-//! not depend on its neighbours, so a completion is a function of the
-//! weights, the prompt and the seed, and of nothing else.
+//! A completion is a function of the weights, the prompt, the seed and its
+//! number in its group, and of nothing else: not of what is drawn beside it,
+//! of when it was admitted, of threads, or of the machine's vectors.
 
 use crate::decoder::Decoder;
-use crate::draw::{Choice, Drawer};
 use crate::error::{Error, Result};
-use crate::inference::{Inference, Row, Span};
+use crate::inference::Inference;
+use crate::rows::{Batch, Drawn};
+use crate::storage::with_weights;
 use crate::tokenizer::{ChatMessage, Tokenizer};
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -29,18 +26,39 @@ pub struct Request {
     pub max_tokens: usize,
     /// Divides the logits; zero takes the likeliest token.
     pub temperature: f32,
-    /// Draw from the likeliest tokens that hold this share; one keeps all.
+    /// Draw from so many of the likeliest tokens; none keeps all.
+    pub top_k: Option<usize>,
+    /// Of those, draw from the likeliest that hold this share; one keeps all.
     pub top_p: f32,
+    /// Texts that end a completion once it holds one of them.
+    pub stop: Vec<String>,
+}
+
+impl Default for Request {
+    /// One completion of nothing, of at most 256 tokens, at temperature one.
+    fn default() -> Self {
+        Self {
+            messages: Vec::new(),
+            group: 1,
+            seed: 0,
+            max_tokens: 256,
+            temperature: 1.0,
+            top_k: None,
+            top_p: 1.0,
+            stop: Vec::new(),
+        }
+    }
 }
 
 /// What the policy answered.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Completion {
-    /// The text, without the end-of-message token.
+    /// The text, without the end-of-message token. It is the text of the
+    /// tokens, so a stop text at its end is part of it.
     pub text: String,
     /// The tokens drawn; the last is the end-of-message token if `finished`.
     pub tokens: Vec<u32>,
-    /// Whether the policy ended the message itself.
+    /// Whether the policy ended the message itself; not so if a stop text did.
     pub finished: bool,
     /// Of each token, under the policy itself: neither tempered nor cut.
     pub log_probs: Vec<f32>,
@@ -49,13 +67,16 @@ pub struct Completion {
 /// Bounds on what sampling may use.
 #[derive(Debug, Clone)]
 pub struct SampleLimits {
-    /// The most rows that are decoded together. For small models fewer are
-    /// faster: past about 32 rows their keys and values no longer fit the cache.
+    /// The most rows that are decoded together. For models that fit the cache
+    /// fewer are faster: past about 32 their keys and values no longer fit it.
     pub rows: usize,
     /// The most prompt tokens that are computed together.
     pub prefill: usize,
-    /// Threads of a matrix product. One for small models, whose products are
-    /// over before a second thread wakes up.
+    /// The most bytes of keys and values. Rows that would need more wait until
+    /// others end; one row is drawn whatever it needs.
+    pub cache: usize,
+    /// The most threads of the current rayon pool; zero is all of them. What
+    /// is too small to gain from a second thread uses one.
     pub threads: usize,
     /// Once true, sampling stops and returns what it has, unfinished.
     pub cancel: Option<Arc<AtomicBool>>,
@@ -66,9 +87,17 @@ impl Default for SampleLimits {
         Self {
             rows: 32,
             prefill: 512,
-            threads: 1,
+            cache: 1 << 30,
+            threads: 0,
             cancel: None,
         }
+    }
+}
+
+impl SampleLimits {
+    pub(crate) fn cancelled(&self) -> bool {
+        let flag = self.cancel.as_ref();
+        flag.is_some_and(|flag| flag.load(Ordering::Relaxed))
     }
 }
 
@@ -77,38 +106,87 @@ impl Default for SampleLimits {
 /// A prompt may hold what strangers wrote, so one that is too long must not
 /// cost the others theirs: a request whose prompt leaves no room in the
 /// model's positions gets an empty group.
+///
+/// # Errors
+/// A request that can't be met, or logits that are not finite.
 pub fn sample(
     decoder: &Decoder,
     tokenizer: &Tokenizer,
     requests: &[Request],
     limits: &SampleLimits,
 ) -> Result<Vec<Vec<Completion>>> {
-    let mut prompts = Vec::with_capacity(requests.len());
     for request in requests {
         check(request)?;
-        prompts.push(tokenizer.prompt(&request.messages)?);
     }
-    let eos = tokenizer.eos();
-    let drawn = sample_tokens(decoder, eos, &prompts, requests, limits)?;
-    drawn
-        .into_iter()
-        .map(|group| {
-            group
-                .into_iter()
-                .map(|Drawn { tokens, log_probs }| {
-                    let finished = tokens.last() == Some(&eos);
-                    let spoken = &tokens[..tokens.len() - usize::from(finished)];
-                    Ok(Completion {
-                        text: tokenizer.decode(spoken)?,
-                        finished,
-                        tokens,
-                        log_probs,
-                    })
-                })
-                .collect()
-        })
-        .collect()
+    let mut groups: Vec<Vec<Completion>> = requests
+        .iter()
+        .map(|request| vec![Completion::default(); request.group])
+        .collect();
+    let mut waiting = requests.iter().cloned();
+    let next = || waiting.next();
+    let done = |index: usize, group| groups[index] = group;
+    sample_as_it_comes(decoder, tokenizer, limits, next, done)?;
+    Ok(groups)
 }
+
+/// Draws requests as they come and gives each group away as it ends.
+///
+/// Whenever there is room, `next` is asked for a request; it joins those that
+/// are being drawn. When it has none and nothing is being drawn any more, or
+/// once sampling is cancelled, this returns. `done` gets each group with the
+/// number of its request, counted from zero in the order they came.
+///
+/// # Errors
+/// As [`sample`]. Groups that were not yet given away are lost.
+pub fn sample_as_it_comes(
+    decoder: &Decoder,
+    tokenizer: &Tokenizer,
+    limits: &SampleLimits,
+    mut next: impl FnMut() -> Option<Request> + Send,
+    mut done: impl FnMut(usize, Vec<Completion>) + Send,
+) -> Result<()> {
+    let eos = tokenizer.eos();
+    let threads = match limits.threads {
+        0 => rayon::current_num_threads(),
+        threads => threads.min(rayon::current_num_threads()),
+    };
+    // Work inside the pool hands its parts on faster than from outside; work
+    // of one thread stays where it is.
+    let shared = threads > 1 && decoder.config().parameters() > SHARED_PARAMETERS;
+    let mut run = || {
+        with_weights(decoder, |weights| {
+            let inference = Inference::new(decoder.config(), weights, threads)?;
+            let mut batch = Batch::new(inference, decoder.config(), tokenizer, limits);
+            batch.run(
+                &mut || next().map(|request| check(&request).map(|()| request)),
+                &mut |index, group| {
+                    let group = group
+                        .into_iter()
+                        .map(|Drawn { tokens, log_probs }| {
+                            let finished = tokens.last() == Some(&eos);
+                            let spoken = &tokens[..tokens.len() - usize::from(finished)];
+                            Ok(Completion {
+                                text: tokenizer.decode(spoken)?,
+                                finished,
+                                tokens,
+                                log_probs,
+                            })
+                        })
+                        .collect::<Result<_>>()?;
+                    done(index, group);
+                    Ok(())
+                },
+            )
+        })
+    };
+    match shared {
+        true => rayon::scope(|_| run()),
+        false => run(),
+    }
+}
+
+/// Models of fewer weights have no product that is worth a second thread.
+const SHARED_PARAMETERS: u64 = 4_000_000;
 
 fn check(request: &Request) -> Result<()> {
     let (temperature, top_p) = (request.temperature, request.top_p);
@@ -117,263 +195,18 @@ fn check(request: &Request) -> Result<()> {
             "temperature is {temperature}, expected 0 or more"
         )));
     }
+    if request.top_k == Some(0) {
+        return Err(Error::Input("top_k is 0, expected 1 or more".into()));
+    }
     if !(top_p > 0.0 && top_p <= 1.0) {
         return Err(Error::Input(format!(
             "top_p is {top_p}, expected more than 0 and at most 1"
         )));
     }
+    if request.stop.iter().any(String::is_empty) {
+        return Err(Error::Input(
+            "a stop text is empty: it would end every completion".into(),
+        ));
+    }
     Ok(())
-}
-
-/// The tokens of one completion.
-#[derive(Default, Clone)]
-struct Drawn {
-    tokens: Vec<u32>,
-    log_probs: Vec<f32>,
-}
-
-/// A prompt whose group is being drawn.
-struct Opened {
-    span: usize,
-    logits: Vec<f32>, // after the prompt's last token
-    waiting: usize,   // rows of the group that have not ended
-}
-
-/// A row in the batch.
-struct Active {
-    request: usize,
-    member: usize,
-    span: usize,
-    most: usize, // tokens it may have
-}
-
-fn sample_tokens(
-    decoder: &Decoder,
-    eos: u32,
-    prompts: &[Vec<u32>],
-    requests: &[Request],
-    limits: &SampleLimits,
-) -> Result<Vec<Vec<Drawn>>> {
-    let config = decoder.config();
-    for prompt in prompts {
-        if let Some(token) = prompt
-            .iter()
-            .find(|&&token| token as usize >= config.vocab_size)
-        {
-            return Err(Error::Input(format!(
-                "the tokenizer's token {token} is outside the model's vocabulary of {}",
-                config.vocab_size
-            )));
-        }
-    }
-    let mut batch = Batch {
-        inference: Inference::new(decoder, limits.threads)?,
-        decoder,
-        eos,
-        prompts,
-        requests,
-        limits,
-        drawn: prompts
-            .iter()
-            .zip(requests)
-            .map(|(prompt, request)| {
-                let fits = prompt.len() < config.max_position_embeddings;
-                vec![Drawn::default(); if fits { request.group } else { 0 }]
-            })
-            .collect(),
-        opened: requests.iter().map(|_| None).collect(),
-        spans: Vec::new(),
-        idle: Vec::new(),
-        active: Vec::new(),
-        drawer: Drawer::default(),
-    };
-    batch.run()?;
-    Ok(batch.drawn)
-}
-
-struct Batch<'a> {
-    inference: Inference,
-    decoder: &'a Decoder,
-    eos: u32,
-    prompts: &'a [Vec<u32>],
-    requests: &'a [Request],
-    limits: &'a SampleLimits,
-    drawn: Vec<Vec<Drawn>>,
-    opened: Vec<Option<Opened>>,
-    spans: Vec<Span>,
-    idle: Vec<usize>, // spans that nobody uses
-    active: Vec<Active>,
-    drawer: Drawer,
-}
-
-impl Batch<'_> {
-    fn run(&mut self) -> Result<()> {
-        let mut queue: VecDeque<(usize, usize)> = self
-            .drawn
-            .iter()
-            .enumerate()
-            .filter(|&(index, _)| self.requests[index].max_tokens > 0)
-            .flat_map(|(index, group)| (0..group.len()).map(move |member| (index, member)))
-            .collect();
-        let (mut rows, mut indices, mut logits) = (Vec::new(), Vec::new(), Vec::new());
-        loop {
-            let cancelled = |flag: &Arc<AtomicBool>| flag.load(Ordering::Relaxed);
-            if self.limits.cancel.as_ref().is_some_and(cancelled) {
-                return Ok(());
-            }
-            self.admit(&mut queue)?;
-            if self.active.is_empty() {
-                if queue.is_empty() {
-                    return Ok(());
-                }
-                continue; // everyone admitted ended with their first token
-            }
-            rows.clear();
-            for row in &self.active {
-                let tokens = &self.drawn[row.request][row.member].tokens;
-                rows.push(Row {
-                    token: tokens[tokens.len() - 1],
-                    position: self.prompts[row.request].len() + tokens.len() - 1,
-                    span: row.span,
-                    prefix: self.opened[row.request].as_ref().map(|opened| opened.span),
-                });
-            }
-            self.inference.forward(&rows, &mut self.spans);
-            indices.clear();
-            indices.extend(0..rows.len());
-            self.inference.logits(&indices, &mut logits);
-            let vocab = self.decoder.config().vocab_size;
-            // Backwards, so that a row that leaves moves only rows already drawn.
-            for index in (0..self.active.len()).rev() {
-                let row = &self.active[index];
-                let (request, member, most) = (row.request, row.member, row.most);
-                if self.draw(request, member, most, &logits[index * vocab..][..vocab])? {
-                    let row = self.active.swap_remove(index);
-                    self.idle.push(row.span);
-                    self.leave(request);
-                }
-            }
-        }
-    }
-
-    /// Fills the batch from the queue, computing the prompts it needs.
-    fn admit(&mut self, queue: &mut VecDeque<(usize, usize)>) -> Result<()> {
-        let room = self.limits.rows.max(1).saturating_sub(self.active.len());
-        let admitted: Vec<_> = queue.drain(..room.min(queue.len())).collect();
-        let mut fresh: Vec<usize> = admitted
-            .iter()
-            .map(|&(request, _)| request)
-            .filter(|&request| self.opened[request].is_none())
-            .collect();
-        fresh.dedup();
-        self.open(&fresh);
-        let config = self.decoder.config();
-        for (request, member) in admitted {
-            let prompt = self.prompts[request].len();
-            // A completion's last token needs no position: nothing follows it.
-            let most = self.requests[request]
-                .max_tokens
-                .min(config.max_position_embeddings - prompt + 1);
-            let opened = self.opened[request]
-                .as_mut()
-                .expect("its prompt was just opened");
-            let logits = std::mem::take(&mut opened.logits);
-            let ended = self.draw(request, member, most, &logits)?;
-            if let Some(opened) = &mut self.opened[request] {
-                opened.logits = logits;
-            }
-            if ended {
-                self.leave(request);
-            } else {
-                let span = self.span(prompt, most - 1);
-                self.active.push(Active {
-                    request,
-                    member,
-                    span,
-                    most,
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// Computes prompts, many at a time.
-    fn open(&mut self, requests: &[usize]) {
-        let (mut rows, mut last) = (Vec::new(), Vec::new());
-        for &request in requests {
-            let prompt = &self.prompts[request];
-            let span = self.span(0, prompt.len());
-            rows.extend(prompt.iter().enumerate().map(|(position, &token)| Row {
-                token,
-                position,
-                span,
-                prefix: None,
-            }));
-            last.push((request, rows.len() - 1));
-            let waiting = self.requests[request].group;
-            self.opened[request] = Some(Opened {
-                span,
-                logits: Vec::new(),
-                waiting,
-            });
-        }
-        let size = self.limits.prefill.max(1);
-        let mut last = last.into_iter().peekable();
-        for (index, chunk) in rows.chunks(size).enumerate() {
-            self.inference.forward(chunk, &mut self.spans);
-            while let Some((request, row)) = last.next_if(|&(_, row)| row < (index + 1) * size) {
-                let opened = self.opened[request].as_mut().expect("opened above");
-                self.inference
-                    .logits(&[row - index * size], &mut opened.logits);
-            }
-        }
-    }
-
-    /// An empty span for positions from `first`, reused if one is large enough.
-    fn span(&mut self, first: usize, capacity: usize) -> usize {
-        let fits = |&index: &usize| self.spans[index].capacity() >= capacity;
-        let idle = self
-            .idle
-            .iter()
-            .copied()
-            .filter(fits)
-            .min_by_key(|&index| self.spans[index].capacity());
-        if let Some(index) = idle {
-            self.idle.retain(|&other| other != index);
-            self.spans[index].restart(first);
-            return index;
-        }
-        self.spans
-            .push(Span::new(self.decoder.config(), first, capacity));
-        self.spans.len() - 1
-    }
-
-    /// Draws a row's next token. Returns whether the row has ended.
-    fn draw(&mut self, request: usize, member: usize, most: usize, logits: &[f32]) -> Result<bool> {
-        let asked = &self.requests[request];
-        let drawn = &mut self.drawn[request][member];
-        let choice = Choice {
-            temperature: asked.temperature,
-            top_p: asked.top_p,
-        };
-        let key = [asked.seed, member as u64, drawn.tokens.len() as u64];
-        let Some((token, log_prob)) = self.drawer.draw(logits, choice, &key) else {
-            return Err(Error::Weights("the model's logits are not finite".into()));
-        };
-        drawn.tokens.push(token);
-        drawn.log_probs.push(log_prob);
-        Ok(token == self.eos || drawn.tokens.len() >= most)
-    }
-
-    /// Counts a row of a group as ended; the last one frees the prompt.
-    fn leave(&mut self, request: usize) {
-        let Some(opened) = &mut self.opened[request] else {
-            return;
-        };
-        opened.waiting -= 1;
-        if opened.waiting == 0 {
-            self.idle.push(opened.span);
-            self.opened[request] = None;
-        }
-    }
 }

@@ -35,7 +35,7 @@ fn weights_fit_and_what_is_sampled_reads_back_as_the_same_tokens() {
         seed: 1,
         max_tokens: 64,
         temperature: 0.7,
-        top_p: 1.0,
+        ..Request::default()
     };
     let group = sample(&decoder, &tokenizer, &[request], &SampleLimits::default())
         .unwrap()

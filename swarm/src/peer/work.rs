@@ -49,8 +49,7 @@ impl Peer {
                 group: request.completions.into(),
                 seed: request.seed,
                 max_tokens: MAX_TOKENS,
-                temperature: 1.0,
-                top_p: 1.0,
+                ..Request::default()
             })
             .collect();
         self.worker.send(Job::Sample { tag, requests })

@@ -144,7 +144,7 @@ fn requests(prompts: &[Vec<Message>], group: usize, temperature: f32) -> Vec<Req
             seed: index as u64 + 1,
             max_tokens: MAX_TOKENS,
             temperature,
-            top_p: 1.0,
+            ..Request::default()
         })
         .collect()
 }

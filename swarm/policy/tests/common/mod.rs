@@ -125,7 +125,6 @@ pub(crate) fn request(content: &str, group: usize, seed: u64) -> Request {
         group,
         seed,
         max_tokens: 40,
-        temperature: 1.0,
-        top_p: 1.0,
+        ..Request::default()
     }
 }

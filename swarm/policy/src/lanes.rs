@@ -1,0 +1,362 @@
+//! Sixteen numbers at a time, on the widest vectors the machine has.
+//!
+//! A sum lives in sixteen partial sums whatever the width, every step is one
+//! multiply-add that rounds once, and partial sums are added as one fixed
+//! tree. So a result is the same bits with AVX-512, with AVX2 and without
+//! either; what differs is the time it takes.
+
+use half::bf16;
+
+/// How many numbers are taken at a time.
+pub(crate) const LANES: usize = 16;
+
+/// Sixteen partial sums.
+pub(crate) trait Lanes: Copy {
+    /// Whether sixteen of these, and what feeds them, fit the registers.
+    const ROOMY: bool;
+    fn zero() -> Self;
+    fn splat(value: f32) -> Self;
+    fn load(values: &[f32; LANES]) -> Self;
+    fn store(self, to: &mut [f32; LANES]);
+    /// As [`Lanes::load`]; a bf16 is the upper half of the f32 of its value.
+    fn widen(values: &[bf16; LANES]) -> Self;
+    /// `self + left * right`, rounded once.
+    fn multiply_add(self, left: Self, right: Self) -> Self;
+    /// Lane `i` and lane `i + 8`, then `i` and `i + 4`, and so on.
+    fn sum(self) -> f32;
+    /// [`Lanes::sum`] of each.
+    #[inline(always)]
+    fn sums(all: &[Self; 16]) -> [f32; 16] {
+        all.map(Self::sum)
+    }
+    /// Asks for the cache line at `address`, which need not be anyone's.
+    fn prefetch(address: *const u8);
+}
+
+/// What this machine can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Level {
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    Plain,
+}
+
+impl Level {
+    /// The best this machine has.
+    pub(crate) fn best() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+            {
+                return Self::Avx512;
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                return Self::Avx2;
+            }
+        }
+        Self::Plain
+    }
+
+    /// Everything this machine has.
+    #[cfg(test)]
+    pub(crate) fn all() -> Vec<Self> {
+        #[cfg(target_arch = "x86_64")]
+        match Self::best() {
+            Self::Avx512 => return vec![Self::Avx512, Self::Avx2, Self::Plain],
+            Self::Avx2 => return vec![Self::Avx2, Self::Plain],
+            Self::Plain => {}
+        }
+        vec![Self::Plain]
+    }
+}
+
+/// Work to be compiled for each level; `run` must be `#[inline(always)]`.
+pub(crate) trait Work {
+    fn run<L: Lanes>(self);
+}
+
+/// Runs `work` as compiled for `level`, which this machine must have.
+pub(crate) fn dispatch(level: Level, work: impl Work) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+        fn wide(work: impl Work) {
+            work.run::<x86::Wide>();
+        }
+        #[target_feature(enable = "avx2,fma")]
+        fn medium(work: impl Work) {
+            work.run::<x86::Medium>();
+        }
+        match level {
+            // SAFETY: a level is only made by `Level::best` and, below it,
+            // `Level::all`, which have found its features on this machine.
+            Level::Avx512 => return unsafe { wide(work) },
+            // SAFETY: as above.
+            Level::Avx2 => return unsafe { medium(work) },
+            Level::Plain => {}
+        }
+    }
+    let _ = level;
+    work.run::<Plain>();
+}
+
+/// Without vectors of a known kind: the compiler makes of it what it can.
+#[derive(Clone, Copy)]
+struct Plain([f32; LANES]);
+
+impl Lanes for Plain {
+    const ROOMY: bool = false;
+
+    #[inline(always)]
+    fn zero() -> Self {
+        Self([0.0; LANES])
+    }
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        Self([value; LANES])
+    }
+
+    #[inline(always)]
+    fn load(values: &[f32; LANES]) -> Self {
+        Self(*values)
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut [f32; LANES]) {
+        *to = self.0;
+    }
+
+    #[inline(always)]
+    fn widen(values: &[bf16; LANES]) -> Self {
+        Self(values.map(bf16::to_f32))
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, left: Self, right: Self) -> Self {
+        Self(std::array::from_fn(|lane| {
+            left.0[lane].mul_add(right.0[lane], self.0[lane])
+        }))
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        let mut lanes = self.0;
+        let mut width = LANES / 2;
+        while width > 0 {
+            for lane in 0..width {
+                lanes[lane] += lanes[lane + width];
+            }
+            width /= 2;
+        }
+        lanes[0]
+    }
+
+    #[inline(always)]
+    fn prefetch(_: *const u8) {}
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{LANES, Lanes};
+    use half::bf16;
+    use std::arch::x86_64::*;
+
+    // SAFETY, for every block of this module: the intrinsics need features
+    // that `dispatch` has made sure of, and these types are used nowhere else;
+    // loads and stores cover exactly the arrays they are given.
+
+    /// One vector of AVX-512.
+    #[derive(Clone, Copy)]
+    pub(super) struct Wide(__m512);
+
+    impl Lanes for Wide {
+        const ROOMY: bool = true;
+
+        #[inline(always)]
+        fn zero() -> Self {
+            // SAFETY: see the top of the module.
+            Self(unsafe { _mm512_setzero_ps() })
+        }
+
+        #[inline(always)]
+        fn splat(value: f32) -> Self {
+            // SAFETY: see the top of the module.
+            Self(unsafe { _mm512_set1_ps(value) })
+        }
+
+        #[inline(always)]
+        fn load(values: &[f32; LANES]) -> Self {
+            // SAFETY: see the top of the module.
+            Self(unsafe { _mm512_loadu_ps(values.as_ptr()) })
+        }
+
+        #[inline(always)]
+        fn store(self, to: &mut [f32; LANES]) {
+            // SAFETY: see the top of the module.
+            unsafe { _mm512_storeu_ps(to.as_mut_ptr(), self.0) }
+        }
+
+        #[inline(always)]
+        fn widen(values: &[bf16; LANES]) -> Self {
+            // SAFETY: see the top of the module.
+            unsafe {
+                let halves = _mm256_loadu_si256(values.as_ptr().cast());
+                let words = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves));
+                Self(_mm512_castsi512_ps(words))
+            }
+        }
+
+        #[inline(always)]
+        fn multiply_add(self, left: Self, right: Self) -> Self {
+            // SAFETY: see the top of the module.
+            Self(unsafe { _mm512_fmadd_ps(left.0, right.0, self.0) })
+        }
+
+        #[inline(always)]
+        fn sum(self) -> f32 {
+            // SAFETY: see the top of the module.
+            unsafe {
+                let upper = _mm512_shuffle_f32x4::<0b01_00_11_10>(self.0, self.0);
+                let eight = _mm512_castps512_ps256(_mm512_add_ps(self.0, upper));
+                sum_eight(eight)
+            }
+        }
+
+        /// The trees of sixteen sums at once: each level adds halves of pairs
+        /// of vectors, so that one vector remains.
+        #[inline(always)]
+        fn sums(all: &[Self; 16]) -> [f32; 16] {
+            // What the shuffles leave in lane `4 j + i` began as `4 i + j`.
+            let vector = |place: usize| all[4 * (place % 4) + place / 4].0;
+            // SAFETY: see the top of the module.
+            unsafe {
+                let eights: [__m512; 8] = std::array::from_fn(|index| {
+                    let (x, y) = (vector(2 * index), vector(2 * index + 1));
+                    _mm512_add_ps(
+                        _mm512_shuffle_f32x4::<0b01_00_01_00>(x, y),
+                        _mm512_shuffle_f32x4::<0b11_10_11_10>(x, y),
+                    )
+                });
+                let fours: [__m512; 4] = std::array::from_fn(|index| {
+                    let (x, y) = (eights[2 * index], eights[2 * index + 1]);
+                    _mm512_add_ps(
+                        _mm512_shuffle_f32x4::<0b10_00_10_00>(x, y),
+                        _mm512_shuffle_f32x4::<0b11_01_11_01>(x, y),
+                    )
+                });
+                let twos: [__m512; 2] = std::array::from_fn(|index| {
+                    let (x, y) = (fours[2 * index], fours[2 * index + 1]);
+                    _mm512_add_ps(
+                        _mm512_shuffle_ps::<0b01_00_01_00>(x, y),
+                        _mm512_shuffle_ps::<0b11_10_11_10>(x, y),
+                    )
+                });
+                let ones = _mm512_add_ps(
+                    _mm512_shuffle_ps::<0b10_00_10_00>(twos[0], twos[1]),
+                    _mm512_shuffle_ps::<0b11_01_11_01>(twos[0], twos[1]),
+                );
+                let mut out = [0.0; 16];
+                _mm512_storeu_ps(out.as_mut_ptr(), ones);
+                out
+            }
+        }
+
+        #[inline(always)]
+        fn prefetch(address: *const u8) {
+            // SAFETY: see the top of the module; a prefetch faults nowhere.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+        }
+    }
+
+    /// Two vectors of AVX2: lanes 0 to 7 and 8 to 15.
+    #[derive(Clone, Copy)]
+    pub(super) struct Medium([__m256; 2]);
+
+    impl Lanes for Medium {
+        const ROOMY: bool = false;
+
+        #[inline(always)]
+        fn zero() -> Self {
+            // SAFETY: see the top of the module.
+            Self([unsafe { _mm256_setzero_ps() }; 2])
+        }
+
+        #[inline(always)]
+        fn splat(value: f32) -> Self {
+            // SAFETY: see the top of the module.
+            Self([unsafe { _mm256_set1_ps(value) }; 2])
+        }
+
+        #[inline(always)]
+        fn store(self, to: &mut [f32; LANES]) {
+            // SAFETY: see the top of the module.
+            unsafe {
+                _mm256_storeu_ps(to.as_mut_ptr(), self.0[0]);
+                _mm256_storeu_ps(to[8..].as_mut_ptr(), self.0[1]);
+            }
+        }
+
+        #[inline(always)]
+        fn load(values: &[f32; LANES]) -> Self {
+            // SAFETY: see the top of the module.
+            unsafe {
+                Self([
+                    _mm256_loadu_ps(values.as_ptr()),
+                    _mm256_loadu_ps(values[8..].as_ptr()),
+                ])
+            }
+        }
+
+        #[inline(always)]
+        fn widen(values: &[bf16; LANES]) -> Self {
+            // SAFETY: see the top of the module.
+            let half = |values: &[bf16]| unsafe {
+                let halves = _mm_loadu_si128(values.as_ptr().cast());
+                _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(halves)))
+            };
+            Self([half(&values[..8]), half(&values[8..])])
+        }
+
+        #[inline(always)]
+        fn multiply_add(self, left: Self, right: Self) -> Self {
+            // SAFETY: see the top of the module.
+            Self(std::array::from_fn(|half| unsafe {
+                _mm256_fmadd_ps(left.0[half], right.0[half], self.0[half])
+            }))
+        }
+
+        #[inline(always)]
+        fn sum(self) -> f32 {
+            // SAFETY: see the top of the module.
+            unsafe { sum_eight(_mm256_add_ps(self.0[0], self.0[1])) }
+        }
+
+        #[inline(always)]
+        fn prefetch(address: *const u8) {
+            // SAFETY: see the top of the module; a prefetch faults nowhere.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+        }
+    }
+
+    /// # Safety
+    /// The machine has AVX2.
+    #[inline(always)]
+    unsafe fn sum_eight(eight: __m256) -> f32 {
+        // SAFETY: says the caller.
+        unsafe {
+            let four = _mm_add_ps(
+                _mm256_castps256_ps128(eight),
+                _mm256_extractf128_ps::<1>(eight),
+            );
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            let one = _mm_add_ss(two, _mm_shuffle_ps::<0b01>(two, two));
+            _mm_cvtss_f32(one)
+        }
+    }
+}

@@ -1,0 +1,532 @@
+//! Products of rows with weight matrices where they lie: `[out, in]`, as a
+//! checkpoint holds them and as training updates them. There is no second
+//! layout to make, to keep or to bring up to date.
+//!
+//! A row of activations and a row of weights both run along `in`, so a product
+//! is a table of dot products. It is computed in tiles of sixteen sums, which
+//! stay in registers; a block of weight rows stays in the second-level cache
+//! while all rows pass over it, and the next block is asked for meanwhile. One
+//! row alone reads the weights at about the speed of memory; past a few dozen
+//! rows the arithmetic is the limit.
+//!
+//! A sum's order depends on the length of `in` alone: a row's result is the
+//! same bits beside any other rows, for any number of threads and at any
+//! [`Level`].
+
+use crate::lanes::{LANES, Lanes, Level, Work, dispatch};
+use half::bf16;
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// How much of `in` is summed in registers; the sums of such pieces are added
+/// in their order. With it a tile's rows stay in the first-level cache.
+const DEPTH: usize = 1024;
+
+/// Weight rows in a block: `DEPTH` of each are 256 kB.
+const BLOCK: usize = 64;
+
+/// Multiplications that are worth a thread's waking up.
+const GRAIN: usize = 1 << 21;
+
+/// Weights as they are stored. Sums are f32 in any case.
+#[derive(Clone, Copy)]
+pub(crate) enum Values<'a> {
+    F32(&'a [f32]),
+    Bf16(&'a [bf16]),
+}
+
+/// A weight matrix, `[outs, ins]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    values: Values<'a>,
+    outs: usize,
+    ins: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// # Panics
+    /// The shape is not that of the values: a bug of the caller.
+    pub(crate) fn new(values: Values<'a>, outs: usize, ins: usize) -> Self {
+        let length = match values {
+            Values::F32(values) => values.len(),
+            Values::Bf16(values) => values.len(),
+        };
+        assert_eq!(length, outs * ins, "a matrix of another shape");
+        Self { values, outs, ins }
+    }
+
+    /// One of its rows, widened into `out`.
+    pub(crate) fn copy_row(&self, row: usize, out: &mut [f32]) {
+        let range = row * self.ins..(row + 1) * self.ins;
+        match self.values {
+            Values::F32(values) => out.copy_from_slice(&values[range]),
+            Values::Bf16(values) => {
+                for (out, value) in out.iter_mut().zip(&values[range]) {
+                    *out = value.to_f32();
+                }
+            }
+        }
+    }
+}
+
+/// Rows of activations, `stride` apart.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub(crate) values: &'a [f32],
+    pub(crate) stride: usize,
+    pub(crate) count: usize,
+}
+
+/// What a product does with what is in its destination.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Onto {
+    /// Adds to it.
+    Sum,
+    /// Overwrites it.
+    Place,
+}
+
+/// Multiplies `rows` with the transpose of each matrix, into the columns of
+/// `out` from the number beside it; the rows of `out` are `stride` apart.
+/// Large products are shared among at most `threads` threads of the pool.
+///
+/// # Panics
+/// Shapes do not fit: a bug of the caller, never of data.
+pub(crate) fn multiply(
+    out: &mut [f32],
+    stride: usize,
+    onto: Onto,
+    rows: Rows<'_>,
+    matrices: &[(Matrix<'_>, usize)],
+    threads: usize,
+) {
+    multiply_at(Level::best(), out, stride, onto, rows, matrices, threads);
+}
+
+fn multiply_at(
+    level: Level,
+    out: &mut [f32],
+    stride: usize,
+    onto: Onto,
+    rows: Rows<'_>,
+    matrices: &[(Matrix<'_>, usize)],
+    threads: usize,
+) {
+    if rows.count == 0 {
+        return;
+    }
+    for (matrix, column) in matrices {
+        assert!(
+            (rows.count - 1) * rows.stride + matrix.ins <= rows.values.len(),
+            "too few activations"
+        );
+        assert!(
+            column + matrix.outs <= stride && rows.count * stride <= out.len(),
+            "the product does not fit"
+        );
+    }
+    let target = Target {
+        start: out.as_mut_ptr(),
+        stride,
+        onto,
+    };
+    let part = |&(matrix, column): &(Matrix<'_>, usize), outs: Range<usize>| {
+        let ins = matrix.ins;
+        match matrix.values {
+            Values::F32(weights) => dispatch(
+                level,
+                Product {
+                    target,
+                    column,
+                    rows,
+                    weights,
+                    ins,
+                    outs,
+                },
+            ),
+            Values::Bf16(weights) => dispatch(
+                level,
+                Product {
+                    target,
+                    column,
+                    rows,
+                    weights,
+                    ins,
+                    outs,
+                },
+            ),
+        }
+    };
+    let weights: usize = matrices
+        .iter()
+        .map(|(matrix, _)| matrix.outs * matrix.ins)
+        .sum();
+    // A lone row waits for memory: it costs as much as eight.
+    let threads = worthwhile(threads, weights * rows.count.max(8));
+    if threads <= 1 {
+        for matrix in matrices {
+            part(matrix, 0..matrix.0.outs);
+        }
+        return;
+    }
+    // Several shares each, so that a thread that is held up holds up nobody.
+    let outs: usize = matrices.iter().map(|(matrix, _)| matrix.outs).sum();
+    let share = outs.div_ceil(4 * threads).next_multiple_of(LANES);
+    let shares: Vec<_> = matrices
+        .iter()
+        .flat_map(|matrix| {
+            let outs = matrix.0.outs;
+            (0..outs)
+                .step_by(share)
+                .map(move |first| (matrix, first..outs.min(first + share)))
+        })
+        .collect();
+    shares
+        .into_par_iter()
+        .for_each(|(matrix, outs)| part(matrix, outs));
+}
+
+/// How many of `threads` some multiplications are worth.
+pub(crate) fn worthwhile(threads: usize, multiplications: usize) -> usize {
+    threads.min(multiplications / GRAIN)
+}
+
+/// Where a product goes.
+#[derive(Clone, Copy)]
+struct Target {
+    start: *mut f32,
+    stride: usize,
+    onto: Onto,
+}
+
+// SAFETY: it stands for the unique borrow of `out` in `multiply_at`, inside
+// which alone it lives; threads write disjoint columns of it.
+unsafe impl Send for Target {}
+// SAFETY: as above.
+unsafe impl Sync for Target {}
+
+impl Target {
+    /// # Safety
+    /// The place is inside the borrow and nobody else's.
+    #[inline(always)]
+    unsafe fn put(&self, row: usize, column: usize, values: &[f32], onto: Onto) {
+        let start = self.start.wrapping_add(row * self.stride + column);
+        // SAFETY: says the caller.
+        let out = unsafe { std::slice::from_raw_parts_mut(start, values.len()) };
+        for (out, value) in out.iter_mut().zip(values) {
+            match onto {
+                Onto::Sum => *out += value,
+                Onto::Place => *out = *value,
+            }
+        }
+    }
+}
+
+/// A stored weight.
+trait Weight: Copy {
+    const ZERO: Self;
+    fn lanes<L: Lanes>(values: &[Self; LANES]) -> L;
+}
+
+impl Weight for f32 {
+    const ZERO: Self = 0.0;
+    #[inline(always)]
+    fn lanes<L: Lanes>(values: &[Self; LANES]) -> L {
+        L::load(values)
+    }
+}
+
+impl Weight for bf16 {
+    const ZERO: Self = bf16::ZERO;
+    #[inline(always)]
+    fn lanes<L: Lanes>(values: &[Self; LANES]) -> L {
+        L::widen(values)
+    }
+}
+
+/// Some outs of one matrix.
+struct Product<'a, W> {
+    target: Target,
+    column: usize,
+    rows: Rows<'a>,
+    weights: &'a [W],
+    ins: usize,
+    outs: Range<usize>,
+}
+
+/// How a tile prepares the one after it.
+#[derive(Clone, Copy)]
+struct Ahead {
+    /// How far behind each weight the one lies that is asked for, in bytes.
+    bytes: usize,
+}
+
+impl<W: Weight> Work for Product<'_, W> {
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        match (self.rows.count, L::ROOMY) {
+            (1, true) => self.few::<L, 1, 16>(),
+            (2, true) => self.few::<L, 2, 8>(),
+            (3 | 4, true) => self.few::<L, 4, 4>(),
+            (_, true) => self.many::<L, 4, 4>(),
+            (1, false) => self.few::<L, 1, 4>(),
+            (2, false) => self.few::<L, 2, 2>(),
+            (_, false) => self.many::<L, 2, 2>(),
+        }
+    }
+}
+
+impl<W: Weight> Product<'_, W> {
+    fn pieces(&self) -> impl Iterator<Item = Range<usize>> + use<W> {
+        let ins = self.ins;
+        (0..ins)
+            .step_by(DEPTH)
+            .map(move |first| first..ins.min(first + DEPTH))
+    }
+
+    /// All rows in one tile: weights pass by once.
+    #[inline(always)]
+    fn few<L: Lanes, const M: usize, const N: usize>(&self) {
+        let ahead = Ahead {
+            bytes: N * self.ins * size_of::<W>(),
+        };
+        for out in self.outs.clone().step_by(N) {
+            for piece in self.pieces() {
+                self.tile::<L, M, N, true>(0, out, self.outs.end, piece, ahead);
+            }
+        }
+    }
+
+    /// Each piece of a block of weights is used by all rows while it is near.
+    #[inline(always)]
+    fn many<L: Lanes, const M: usize, const N: usize>(&self) {
+        let row_tiles = self.rows.count.div_ceil(M);
+        for first in self.outs.clone().step_by(BLOCK) {
+            let end = self.outs.end.min(first + BLOCK);
+            for piece in self.pieces() {
+                // The piece after this one, or the first of the next block.
+                let ahead = Ahead {
+                    bytes: size_of::<W>()
+                        * match piece.end < self.ins {
+                            true => piece.len(),
+                            false => BLOCK * self.ins - piece.start,
+                        },
+                };
+                for row_tile in 0..row_tiles {
+                    for (tile, out) in (first..end).step_by(N).enumerate() {
+                        let row = row_tile * M;
+                        // Each weight is asked for once, by turns.
+                        if tile % row_tiles == row_tile {
+                            self.tile::<L, M, N, true>(row, out, end, piece.clone(), ahead);
+                        } else {
+                            self.tile::<L, M, N, false>(row, out, end, piece.clone(), ahead);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// `M` rows with `N` weight rows, over one piece of `ins`. Past the last
+    /// row and the last weight row these are computed again and dropped.
+    #[inline(always)]
+    fn tile<L: Lanes, const M: usize, const N: usize, const PREFETCH: bool>(
+        &self,
+        row: usize,
+        out: usize,
+        end: usize,
+        piece: Range<usize>,
+        ahead: Ahead,
+    ) {
+        let Rows {
+            values,
+            stride,
+            count,
+        } = self.rows;
+        let left: [&[f32]; M] = std::array::from_fn(|index| {
+            let row = (row + index).min(count - 1);
+            &values[row * stride..][piece.clone()]
+        });
+        let right: [&[W]; N] = std::array::from_fn(|index| {
+            let out = (out + index).min(end - 1);
+            &self.weights[out * self.ins..][piece.clone()]
+        });
+        let sums = dots::<L, W, M, N, PREFETCH>(left, right, ahead);
+        let onto = match piece.start {
+            0 => self.target.onto,
+            _ => Onto::Sum,
+        };
+        for (index, sums) in sums.iter().enumerate().take(count - row) {
+            let sums = &sums[..N.min(end - out)];
+            // SAFETY: `multiply_at` has checked that all rows and the columns
+            // of all outs are inside; these outs are this product's alone.
+            unsafe {
+                self.target
+                    .put(row + index, self.column + out, sums, onto);
+            }
+        }
+    }
+}
+
+/// The dot products of each on the left with each on the right, all of one
+/// length.
+#[inline(always)]
+fn dots<L: Lanes, W: Weight, const M: usize, const N: usize, const PREFETCH: bool>(
+    left: [&[f32]; M],
+    right: [&[W]; N],
+    ahead: Ahead,
+) -> [[f32; N]; M] {
+    let length = left[0].len();
+    let steps = length / LANES;
+    let left_steps = left.map(|row| &row.as_chunks::<LANES>().0[..steps]);
+    let right_steps = right.map(|row| &row.as_chunks::<LANES>().0[..steps]);
+    let mut sums = [[L::zero(); N]; M];
+    for step in 0..steps {
+        let left = left_steps.map(|row| L::load(&row[step]));
+        for n in 0..N {
+            let weights = &right_steps[n][step];
+            if PREFETCH {
+                L::prefetch(weights.as_ptr().cast::<u8>().wrapping_add(ahead.bytes));
+            }
+            let weights = W::lanes::<L>(weights);
+            for m in 0..M {
+                sums[m][n] = sums[m][n].multiply_add(left[m], weights);
+            }
+        }
+    }
+    if !length.is_multiple_of(LANES) {
+        let left = left.map(|row| L::load(&padded(&row[steps * LANES..], 0.0)));
+        for n in 0..N {
+            let weights = padded(&right[n][steps * LANES..], W::ZERO);
+            let weights = W::lanes::<L>(&weights);
+            for m in 0..M {
+                sums[m][n] = sums[m][n].multiply_add(left[m], weights);
+            }
+        }
+    }
+    let mut out = [[0.0; N]; M];
+    if M * N == 16 {
+        let mut all = [L::zero(); 16];
+        for m in 0..M {
+            for n in 0..N {
+                all[m * N + n] = sums[m][n];
+            }
+        }
+        let all = L::sums(&all);
+        for m in 0..M {
+            out[m].copy_from_slice(&all[m * N..(m + 1) * N]);
+        }
+    } else {
+        for m in 0..M {
+            for n in 0..N {
+                out[m][n] = sums[m][n].sum();
+            }
+        }
+    }
+    out
+}
+
+#[inline(always)]
+fn padded<T: Copy>(values: &[T], zero: T) -> [T; LANES] {
+    let mut padded = [zero; LANES];
+    padded[..values.len()].copy_from_slice(values);
+    padded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::normals;
+
+    /// Sizes with every kind of rest: rows, outs, pieces, lanes.
+    const SHAPES: [(usize, usize); 6] = [(1, 1), (3, 16), (17, 40), (64, 96), (70, 1030), (150, 2)];
+
+    fn bits(values: &[f32]) -> Vec<u32> {
+        values.iter().map(|value| value.to_bits()).collect()
+    }
+
+    #[test]
+    fn a_product_is_its_dot_products() {
+        for (outs, ins) in SHAPES {
+            let weights = normals(1, 2, outs * ins);
+            let matrix = Matrix::new(Values::F32(&weights), outs, ins);
+            for count in [1, 2, 3, 4, 5, 9, 33] {
+                let stride = ins + 3;
+                let values = normals(3, 4, count * stride);
+                let rows = Rows {
+                    values: &values,
+                    stride,
+                    count,
+                };
+                let mut out = vec![1.0; count * (outs + 2)];
+                multiply(&mut out, outs + 2, Onto::Sum, rows, &[(matrix, 1)], 1);
+                for row in 0..count {
+                    let got = &out[row * (outs + 2)..][..outs + 2];
+                    assert_eq!((got[0], got[outs + 1]), (1.0, 1.0), "columns beside it");
+                    for (out, got) in got[1..=outs].iter().enumerate() {
+                        let truth: f64 = 1.0
+                            + (0..ins)
+                                .map(|at| {
+                                    f64::from(values[row * stride + at])
+                                        * f64::from(weights[out * ins + at])
+                                })
+                                .sum::<f64>();
+                        let apart = (f64::from(*got) - truth).abs();
+                        assert!(apart < 1e-6 * (ins as f64 + 8.0), "{got} is not {truth}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bits_depend_on_neither_level_nor_threads_nor_neighbours() {
+        for (outs, ins) in SHAPES {
+            let weights = normals(5, 6, outs * ins);
+            let halves: Vec<bf16> = weights.iter().map(|&value| bf16::from_f32(value)).collect();
+            let widened: Vec<f32> = halves.iter().map(|value| value.to_f32()).collect();
+            let count = 7;
+            let values = normals(7, 8, count * ins);
+            let product = |level, values: &[f32], weights, threads| {
+                let count = values.len() / ins;
+                let rows = Rows {
+                    values,
+                    stride: ins,
+                    count,
+                };
+                let matrix = Matrix::new(weights, outs, ins);
+                let mut out = vec![f32::NAN; count * outs];
+                let matrices = [(matrix, 0)];
+                multiply_at(level, &mut out, outs, Onto::Place, rows, &matrices, threads);
+                bits(&out)
+            };
+            let whole = product(Level::Plain, &values, Values::F32(&widened), 1);
+            for level in Level::all() {
+                for weights in [Values::F32(&widened), Values::Bf16(&halves)] {
+                    assert_eq!(whole, product(level, &values, weights, 1), "{level:?}");
+                    for rows in 1..count {
+                        let some = product(level, &values[..rows * ins], weights, 1);
+                        assert_eq!(whole[..rows * outs], some, "{level:?}, {rows} rows");
+                    }
+                }
+            }
+        }
+        // Large enough to be shared among threads.
+        let (outs, ins) = (1030, 512);
+        let weights = normals(9, 10, outs * ins);
+        let values = normals(11, 12, 9 * ins);
+        let rows = Rows {
+            values: &values,
+            stride: ins,
+            count: 9,
+        };
+        let matrix = Matrix::new(Values::F32(&weights), outs, ins);
+        let product = |threads| {
+            let mut out = vec![0.0; 9 * outs];
+            multiply(&mut out, outs, Onto::Place, rows, &[(matrix, 0)], threads);
+            bits(&out)
+        };
+        assert_eq!(product(1), product(2));
+        assert_eq!(product(1), product(3));
+    }
+}
