@@ -141,56 +141,46 @@ impl Sizes {
     }
 }
 
-/// Attends: each row's rotated and scaled queries, in `projected`
-/// (`[rows, query + key + value]`), to `mixed` (`[rows, query]`). Keys and
-/// values of all rows are stored already. `scores` is working memory.
-pub(crate) fn attend(
-    sizes: Sizes,
-    layer: usize,
-    rows: &[Row],
-    spans: &[Span],
-    projected: &[f32],
-    mixed: &mut [f32],
-    scores: &mut Vec<f32>,
-    threads: usize,
-) {
-    let level = Level::best();
-    let looked_at: usize = rows.iter().map(|row| row.position + 1).sum();
-    let threads = worthwhile(threads, looked_at * sizes.query() * 2).min(rows.len());
-    let part = |rows, projected, mixed, scores: &mut Vec<f32>| {
-        dispatch(
-            level,
-            Attention {
-                sizes,
-                layer,
-                rows,
-                spans,
-                projected,
-                mixed,
-                scores,
-            },
-        );
-    };
-    if threads <= 1 {
-        return part(rows, projected, mixed, scores);
-    }
-    let share = rows.len().div_ceil(4 * threads);
-    rows.par_chunks(share)
-        .zip(projected.par_chunks(share * sizes.projected()))
-        .zip(mixed.par_chunks_mut(share * sizes.query()))
-        .for_each_init(Vec::new, |scores, ((rows, projected), mixed)| {
-            part(rows, projected, mixed, scores);
-        });
+/// Attention of some rows in one layer, from their rotated and scaled queries.
+/// Keys and values of all rows are stored already.
+pub(crate) struct Attention<'a> {
+    pub(crate) sizes: Sizes,
+    pub(crate) layer: usize,
+    pub(crate) rows: &'a [Row],
+    pub(crate) spans: &'a [Span],
+    /// Where queries are read: `[rows, query + key + value]`.
+    pub(crate) projected: &'a [f32],
+    /// Where what the heads saw is written: `[rows, query]`.
+    pub(crate) mixed: &'a mut [f32],
+    /// Working memory.
+    pub(crate) scores: &'a mut Vec<f32>,
 }
 
-struct Attention<'a> {
-    sizes: Sizes,
-    layer: usize,
-    rows: &'a [Row],
-    spans: &'a [Span],
-    projected: &'a [f32],
-    mixed: &'a mut [f32],
-    scores: &'a mut Vec<f32>,
+impl Attention<'_> {
+    /// Computes it, if it is worth that on several threads.
+    pub(crate) fn compute(self, threads: usize) {
+        let (level, sizes, count) = (Level::best(), self.sizes, self.rows.len());
+        let looked_at: usize = self.rows.iter().map(|row| row.position + 1).sum();
+        let threads = worthwhile(threads, looked_at * sizes.query() * 2).min(count);
+        if threads <= 1 {
+            return dispatch(level, self);
+        }
+        let share = count.div_ceil(4 * threads);
+        self.rows
+            .par_chunks(share)
+            .zip(self.projected.par_chunks(share * sizes.projected()))
+            .zip(self.mixed.par_chunks_mut(share * sizes.query()))
+            .for_each_init(Vec::new, |scores, ((rows, projected), mixed)| {
+                let part = Attention {
+                    rows,
+                    projected,
+                    mixed,
+                    scores,
+                    ..self
+                };
+                dispatch(level, part);
+            });
+    }
 }
 
 impl Work for Attention<'_> {
@@ -210,10 +200,7 @@ impl Work for Attention<'_> {
         {
             let own = &self.spans[row.span];
             // The prefix first: spans in the order of positions.
-            let parts = [
-                row.prefix.map(|prefix| &self.spans[prefix]),
-                Some(own),
-            ];
+            let parts = [row.prefix.map(|prefix| &self.spans[prefix]), Some(own)];
             let parts = parts.map(|span| {
                 span.map(|span| (span, span.length.min(row.position + 1 - span.first)))
             });
@@ -246,6 +233,8 @@ const HEADS: usize = 4;
 type Parts<'a> = [Option<(&'a Span, usize)>; 2];
 
 /// `G` query heads at one key head's keys and values.
+// Sums stay in registers only if every index of theirs is known: no iterators.
+#[allow(clippy::needless_range_loop)]
 #[inline(always)]
 fn look<L: Lanes, const G: usize>(
     queries: &[f32],
@@ -263,21 +252,30 @@ fn look<L: Lanes, const G: usize>(
     if scores.len() < G * stride {
         scores.resize(G * stride, 0.0);
     }
+    let queries: [&[f32]; G] = std::array::from_fn(|head| &queries[head * width..][..width]);
     let mut start = 0;
     for (span, length) in parts.into_iter().flatten() {
         let keys = span.keys(place, width, length);
         for (block, keys) in keys.chunks_exact(width).enumerate() {
-            let mut sums = [L::zero(); G];
-            for (at, key) in keys.iter().enumerate() {
-                let key = L::load(key);
-                for (head, sum) in sums.iter_mut().enumerate() {
-                    *sum = sum.multiply_add(L::splat(queries[head * width + at]), key);
+            // Even and odd terms apart: additions wait for one another, and
+            // two chains of them are half as long. Widths are even.
+            let mut sums = [[L::zero(); 2]; G];
+            for (at, pair) in keys.chunks_exact(2).enumerate() {
+                let pair = [L::load(&pair[0]), L::load(&pair[1])];
+                for head in 0..G {
+                    for parity in 0..2 {
+                        let query = L::splat(queries[head][2 * at + parity]);
+                        sums[head][parity] = sums[head][parity].multiply_add(query, pair[parity]);
+                    }
                 }
             }
-            for (head, sum) in sums.into_iter().enumerate() {
+            for head in 0..G {
                 let to = head * stride + start + block * LANES;
-                let (to, _) = scores[to..].split_first_chunk_mut().expect("room for a block");
-                sum.store(to);
+                let (to, _) = scores[to..]
+                    .split_first_chunk_mut()
+                    .expect("room for a block");
+                let [even, odd] = sums[head];
+                even.multiply_add(L::splat(1.0), odd).store(to);
             }
         }
         start += length;
@@ -314,6 +312,8 @@ struct Columns {
 }
 
 /// `P` parts of the values of `G` heads, weighted by their scores.
+// Sums stay in registers only if every index of theirs is known: no iterators.
+#[allow(clippy::needless_range_loop)]
 #[inline(always)]
 fn mix<L: Lanes, const G: usize, const P: usize>(
     mixed: &mut [f32],
@@ -332,23 +332,23 @@ fn mix<L: Lanes, const G: usize, const P: usize>(
         let values = span.values(place, width, length);
         for (position, value) in values.chunks_exact(at.padded).enumerate() {
             let value: [L; P] = std::array::from_fn(|part| L::load(&value[at.first + part]));
-            for (sums, weights) in sums.iter_mut().zip(&weights) {
-                let weight = L::splat(weights[position]);
-                for (sum, value) in sums.iter_mut().zip(value) {
-                    *sum = sum.multiply_add(weight, value);
+            for head in 0..G {
+                let weight = L::splat(weights[head][position]);
+                for part in 0..P {
+                    sums[head][part] = sums[head][part].multiply_add(weight, value[part]);
                 }
             }
         }
         start += length;
     }
-    for ((head, sums), inverse) in sums.iter().enumerate().zip(inverse) {
-        for (part, sum) in sums.iter().enumerate() {
+    for head in 0..G {
+        let mixed = &mut mixed[head * width..][..width];
+        for part in 0..P {
             let mut out = [0.0; LANES];
-            sum.store(&mut out);
+            sums[head][part].store(&mut out);
             let first = (at.first + part) * LANES;
-            let mixed = &mut mixed[head * width + first..(head * width + first + LANES).min((head + 1) * width)];
-            for (mixed, out) in mixed.iter_mut().zip(out) {
-                *mixed = out * inverse;
+            for (mixed, out) in mixed[first..].iter_mut().zip(out) {
+                *mixed = out * inverse[head];
             }
         }
     }

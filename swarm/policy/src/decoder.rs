@@ -116,11 +116,6 @@ impl Decoder {
         &self.vars
     }
 
-    /// The output projection, `[vocab, hidden]`; the embedding when tied.
-    pub(crate) fn output(&self) -> &Tensor {
-        &self.output
-    }
-
     /// The last hidden states, after the final norm: `[batch, tokens, hidden]`.
     ///
     /// `tokens` is `[batch, tokens]` of u32. Attention is causal, so rows

@@ -284,7 +284,10 @@ mod tests {
                 kept.sort_by(|left, right| likelier(&weights, left, right));
                 assert_eq!(kept, sorted[..kept.len()], "seed {seed}, share {share}");
                 let mass = |tokens: &[u32]| -> f64 {
-                    tokens.iter().map(|&at| f64::from(weights[at as usize])).sum()
+                    tokens
+                        .iter()
+                        .map(|&at| f64::from(weights[at as usize]))
+                        .sum()
                 };
                 assert!(mass(&kept) >= share * total * (1.0 - 1e-12));
                 assert!(mass(&kept[..kept.len() - 1]) < share * total * (1.0 + 1e-12));
@@ -294,7 +297,9 @@ mod tests {
 
     #[test]
     fn draws_from_many_tokens_find_their_block() {
-        let logits: Vec<f32> = (0..1000).map(|at| ((at * 7919) % 97) as f32 / 20.0).collect();
+        let logits: Vec<f32> = (0..1000)
+            .map(|at| ((at * 7919) % 97) as f32 / 20.0)
+            .collect();
         let plain = Choice {
             temperature: 1.0,
             top_k: None,
@@ -308,7 +313,10 @@ mod tests {
         let mut drawer = Drawer::default();
         for step in 0..2_000u64 {
             let (token, log_prob) = drawer.draw(&logits, plain, &[step]).unwrap();
-            assert_eq!((token, log_prob), drawer.draw(&logits, kept, &[step]).unwrap());
+            assert_eq!(
+                (token, log_prob),
+                drawer.draw(&logits, kept, &[step]).unwrap()
+            );
         }
     }
 

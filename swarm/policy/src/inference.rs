@@ -9,7 +9,7 @@
 //! A row's result is the same bits beside any other rows, for any number of
 //! threads and for vectors of any width.
 
-use crate::attention::{Row, Sizes, Span, attend};
+use crate::attention::{Attention, Row, Sizes, Span};
 use crate::config::Config;
 use crate::error::Result;
 use crate::linear::{Matrix, Onto, Rows, multiply, worthwhile};
@@ -167,16 +167,16 @@ impl<'a> Inference<'a> {
             #[inline(always)]
             || self.place(index, layer, rows, spans),
         );
-        attend(
+        let attention = Attention {
             sizes,
-            index,
+            layer: index,
             rows,
             spans,
-            &self.projected,
-            &mut self.mixed,
-            &mut self.scores,
-            self.threads,
-        );
+            projected: &self.projected,
+            mixed: &mut self.mixed,
+            scores: &mut self.scores,
+        };
+        attention.compute(self.threads);
         multiply(
             &mut self.stream,
             hidden,

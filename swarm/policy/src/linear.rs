@@ -213,11 +213,13 @@ impl Target {
         let start = self.start.wrapping_add(row * self.stride + column);
         // SAFETY: says the caller.
         let out = unsafe { std::slice::from_raw_parts_mut(start, values.len()) };
-        for (out, value) in out.iter_mut().zip(values) {
-            match onto {
-                Onto::Sum => *out += value,
-                Onto::Place => *out = *value,
+        match onto {
+            Onto::Sum => {
+                for (out, value) in out.iter_mut().zip(values) {
+                    *out += value;
+                }
             }
+            Onto::Place => out.copy_from_slice(values),
         }
     }
 }
@@ -254,24 +256,24 @@ struct Product<'a, W> {
     outs: Range<usize>,
 }
 
-/// How a tile prepares the one after it.
-#[derive(Clone, Copy)]
-struct Ahead {
-    /// How far behind each weight the one lies that is asked for, in bytes.
-    bytes: usize,
-}
+/// Weights of fewer bytes are in the second-level cache already.
+const NEAR: usize = 1 << 18;
 
 impl<W: Weight> Work for Product<'_, W> {
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        match (self.rows.count, L::ROOMY) {
-            (1, true) => self.few::<L, 1, 16>(),
-            (2, true) => self.few::<L, 2, 8>(),
-            (3 | 4, true) => self.few::<L, 4, 4>(),
-            (_, true) => self.many::<L, 4, 4>(),
-            (1, false) => self.few::<L, 1, 4>(),
-            (2, false) => self.few::<L, 2, 2>(),
-            (_, false) => self.many::<L, 2, 2>(),
+        let near = size_of_val(self.weights) < NEAR;
+        match (self.rows.count, L::ROOMY, near) {
+            (1, true, true) => self.few::<L, 1, 16, false>(),
+            (1, true, false) => self.few::<L, 1, 16, true>(),
+            (2, true, true) => self.few::<L, 2, 8, false>(),
+            (2, true, false) => self.few::<L, 2, 8, true>(),
+            (_, true, true) => self.many::<L, 4, 4, false>(),
+            (3 | 4, true, false) => self.few::<L, 4, 4, true>(),
+            (_, true, false) => self.many::<L, 4, 4, true>(),
+            (1, false, _) => self.few::<L, 1, 4, true>(),
+            (2, false, _) => self.few::<L, 2, 2, true>(),
+            (_, false, _) => self.many::<L, 2, 2, true>(),
         }
     }
 }
@@ -286,40 +288,43 @@ impl<W: Weight> Product<'_, W> {
 
     /// All rows in one tile: weights pass by once.
     #[inline(always)]
-    fn few<L: Lanes, const M: usize, const N: usize>(&self) {
-        let ahead = Ahead {
-            bytes: N * self.ins * size_of::<W>(),
-        };
+    fn few<L: Lanes, const M: usize, const N: usize, const PREFETCH: bool>(&self) {
+        // The tile after this one.
+        let ahead = N * self.ins * size_of::<W>();
+        let end = self.outs.end;
         for out in self.outs.clone().step_by(N) {
             for piece in self.pieces() {
-                self.tile::<L, M, N, true>(0, out, self.outs.end, piece, ahead);
+                let left = self.left::<M>(0, &piece);
+                self.tile::<L, M, N, PREFETCH>(left, 0, out..end, &piece, ahead);
             }
         }
     }
 
     /// Each piece of a block of weights is used by all rows while it is near.
     #[inline(always)]
-    fn many<L: Lanes, const M: usize, const N: usize>(&self) {
-        let row_tiles = self.rows.count.div_ceil(M);
+    fn many<L: Lanes, const M: usize, const N: usize, const PREFETCH: bool>(&self) {
         for first in self.outs.clone().step_by(BLOCK) {
             let end = self.outs.end.min(first + BLOCK);
             for piece in self.pieces() {
                 // The piece after this one, or the first of the next block.
-                let ahead = Ahead {
-                    bytes: size_of::<W>()
-                        * match piece.end < self.ins {
-                            true => piece.len(),
-                            false => BLOCK * self.ins - piece.start,
-                        },
-                };
-                for row_tile in 0..row_tiles {
-                    for (tile, out) in (first..end).step_by(N).enumerate() {
-                        let row = row_tile * M;
-                        // Each weight is asked for once, by turns.
-                        if tile % row_tiles == row_tile {
-                            self.tile::<L, M, N, true>(row, out, end, piece.clone(), ahead);
+                let ahead = size_of::<W>()
+                    * match piece.end < self.ins {
+                        true => piece.len(),
+                        false => BLOCK * self.ins - piece.start,
+                    };
+                // Each weight is asked for once: the row tiles take turns.
+                let tiles = (end - first).div_ceil(N);
+                let turn = tiles.div_ceil(self.rows.count.div_ceil(M));
+                let mut asked = first;
+                for row in (0..self.rows.count).step_by(M) {
+                    let left = self.left::<M>(row, &piece);
+                    let ask = asked..asked + turn * N;
+                    asked = ask.end;
+                    for out in (first..end).step_by(N) {
+                        if PREFETCH && ask.contains(&out) {
+                            self.tile::<L, M, N, true>(left, row, out..end, &piece, ahead);
                         } else {
-                            self.tile::<L, M, N, false>(row, out, end, piece.clone(), ahead);
+                            self.tile::<L, M, N, false>(left, row, out..end, &piece, ahead);
                         }
                     }
                 }
@@ -327,54 +332,67 @@ impl<W: Weight> Product<'_, W> {
         }
     }
 
-    /// `M` rows with `N` weight rows, over one piece of `ins`. Past the last
-    /// row and the last weight row these are computed again and dropped.
+    /// A piece of `M` rows from `row` on. The last row again stands for what
+    /// is past it, and is computed and dropped.
     #[inline(always)]
-    fn tile<L: Lanes, const M: usize, const N: usize, const PREFETCH: bool>(
-        &self,
-        row: usize,
-        out: usize,
-        end: usize,
-        piece: Range<usize>,
-        ahead: Ahead,
-    ) {
+    fn left<const M: usize>(&self, row: usize, piece: &Range<usize>) -> [&[f32]; M] {
         let Rows {
             values,
             stride,
             count,
         } = self.rows;
-        let left: [&[f32]; M] = std::array::from_fn(|index| {
-            let row = (row + index).min(count - 1);
-            &values[row * stride..][piece.clone()]
-        });
+        std::array::from_fn(|index| {
+            let start = (row + index).min(count - 1) * stride;
+            &values[start + piece.start..start + piece.end]
+        })
+    }
+
+    /// `M` rows with the first `N` of `outs`, over one piece of `ins`. The last
+    /// again stands for what is past it.
+    #[inline(always)]
+    fn tile<L: Lanes, const M: usize, const N: usize, const PREFETCH: bool>(
+        &self,
+        left: [&[f32]; M],
+        row: usize,
+        outs: Range<usize>,
+        piece: &Range<usize>,
+        ahead: usize,
+    ) {
         let right: [&[W]; N] = std::array::from_fn(|index| {
-            let out = (out + index).min(end - 1);
-            &self.weights[out * self.ins..][piece.clone()]
+            let start = (outs.start + index).min(outs.end - 1) * self.ins;
+            &self.weights[start + piece.start..start + piece.end]
         });
         let sums = dots::<L, W, M, N, PREFETCH>(left, right, ahead);
         let onto = match piece.start {
             0 => self.target.onto,
             _ => Onto::Sum,
         };
-        for (index, sums) in sums.iter().enumerate().take(count - row) {
-            let sums = &sums[..N.min(end - out)];
+        let column = self.column + outs.start;
+        for index in 0..M.min(self.rows.count - row) {
+            let sums = &sums[index];
             // SAFETY: `multiply_at` has checked that all rows and the columns
             // of all outs are inside; these outs are this product's alone.
             unsafe {
-                self.target
-                    .put(row + index, self.column + out, sums, onto);
+                match outs.len() < N {
+                    false => self.target.put(row + index, column, &sums[..N], onto),
+                    true => self
+                        .target
+                        .put(row + index, column, &sums[..outs.len()], onto),
+                }
             }
         }
     }
 }
 
 /// The dot products of each on the left with each on the right, all of one
-/// length.
+/// length. With each weight, the one `ahead` bytes behind it is asked for.
+// Sums stay in registers only if every index of theirs is known: no iterators.
+#[allow(clippy::needless_range_loop)]
 #[inline(always)]
 fn dots<L: Lanes, W: Weight, const M: usize, const N: usize, const PREFETCH: bool>(
     left: [&[f32]; M],
     right: [&[W]; N],
-    ahead: Ahead,
+    ahead: usize,
 ) -> [[f32; N]; M] {
     let length = left[0].len();
     let steps = length / LANES;
@@ -386,7 +404,7 @@ fn dots<L: Lanes, W: Weight, const M: usize, const N: usize, const PREFETCH: boo
         for n in 0..N {
             let weights = &right_steps[n][step];
             if PREFETCH {
-                L::prefetch(weights.as_ptr().cast::<u8>().wrapping_add(ahead.bytes));
+                L::prefetch(weights.as_ptr().cast::<u8>().wrapping_add(ahead));
             }
             let weights = W::lanes::<L>(weights);
             for m in 0..M {

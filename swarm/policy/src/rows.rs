@@ -244,7 +244,8 @@ impl<'a> Batch<'a> {
             done(index, drawn)?;
             return Ok(true);
         }
-        self.waiting.extend((0..drawn.len()).map(|member| (index, member)));
+        self.waiting
+            .extend((0..drawn.len()).map(|member| (index, member)));
         self.groups.insert(
             index,
             Group {
@@ -271,12 +272,18 @@ impl<'a> Batch<'a> {
         for index in fresh {
             let group = &self.groups[index];
             let span = group.opened.as_ref().expect("it has a span").span;
-            rows.extend(group.prompt.iter().enumerate().map(|(position, &token)| Row {
-                token,
-                position,
-                span,
-                prefix: None,
-            }));
+            rows.extend(
+                group
+                    .prompt
+                    .iter()
+                    .enumerate()
+                    .map(|(position, &token)| Row {
+                        token,
+                        position,
+                        span,
+                        prefix: None,
+                    }),
+            );
             last.push((*index, rows.len() - 1));
         }
         let size = self.limits.prefill.max(1);
@@ -303,7 +310,9 @@ impl<'a> Batch<'a> {
     fn make_room(&mut self, bytes: usize) -> bool {
         let idle = |batch: &Self| -> usize {
             let spans = batch.idle.iter().map(|&index| &batch.spans[index]);
-            spans.map(|span| Span::bytes(batch.config, span.capacity())).sum()
+            spans
+                .map(|span| Span::bytes(batch.config, span.capacity()))
+                .sum()
         };
         while (self.held - idle(self)).saturating_add(bytes) <= self.limits.cache {
             if self.held + bytes <= self.limits.cache {
@@ -320,7 +329,11 @@ impl<'a> Batch<'a> {
     /// An empty span for positions from `first`, reused if one is large enough.
     fn span(&mut self, first: usize, capacity: usize) -> usize {
         let size = |index: &usize| self.spans[*index].capacity();
-        let fits = self.idle.iter().copied().filter(|index| size(index) >= capacity);
+        let fits = self
+            .idle
+            .iter()
+            .copied()
+            .filter(|index| size(index) >= capacity);
         if let Some(index) = fits.min_by_key(|index| size(index)) {
             self.idle.retain(|&other| other != index);
             self.spans[index].restart(first);

@@ -162,14 +162,6 @@ pub(crate) fn exponentiate(scores: &mut [f32]) -> f32 {
     sum_map(scores, |value| value)
 }
 
-/// `out += factor * x`
-#[inline(always)]
-pub(crate) fn add_scaled(out: &mut [f32], factor: f32, x: &[f32]) {
-    for (out, &x) in out.iter_mut().zip(x) {
-        *out += factor * x;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

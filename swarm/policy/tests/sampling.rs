@@ -9,7 +9,10 @@ use candle_core::{Device, Tensor};
 use common::{
     VOCAB, base_config, config_with, decoder, families, request, tokenizer, tokenizer_json,
 };
-use policy::{ChatMessage, Completion, Config, Decoder, Request, SampleLimits, Tokenizer, sample};
+use policy::{
+    ChatMessage, Completion, Config, Decoder, Request, SampleLimits, Tokenizer, sample,
+    sample_as_it_comes,
+};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -129,6 +132,119 @@ fn completions_do_not_depend_on_threads() {
         ..SampleLimits::default()
     };
     assert_eq!(one, sample(&decoder, &tokenizer, &requests, &many).unwrap());
+}
+
+#[test]
+fn completions_do_not_depend_on_when_they_are_admitted() {
+    let (decoder, tokenizer) = (decoder(base_config(), 2), tokenizer());
+    let requests = requests();
+    let whole = sample(&decoder, &tokenizer, &requests, &limits(96, 512)).unwrap();
+    // Backwards; and with so little memory that most rows wait for others.
+    for (rows, cache) in [(96, usize::MAX), (7, usize::MAX), (96, 600_000), (4, 0)] {
+        let limits = SampleLimits {
+            cache,
+            ..limits(rows, 100)
+        };
+        let mut waiting = requests.iter().rev().cloned();
+        let mut groups = vec![Vec::new(); requests.len()];
+        let mut order = Vec::new();
+        sample_as_it_comes(
+            &decoder,
+            &tokenizer,
+            &limits,
+            || waiting.next(),
+            |index, group| {
+                order.push(index);
+                groups[index] = group;
+            },
+        )
+        .unwrap();
+        groups.reverse();
+        assert_eq!(whole, groups, "{rows} rows in {cache} bytes");
+        order.sort_unstable();
+        assert_eq!(order, (0..requests.len()).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_request_that_comes_late_joins_those_being_drawn() {
+    let (decoder, tokenizer) = (decoder(base_config(), 2), tokenizer());
+    let long = Request {
+        max_tokens: 200,
+        ..request("a long one", 4, 1)
+    };
+    let short = Request {
+        max_tokens: 2,
+        ..request("a short one", 1, 2)
+    };
+    let mut waiting = vec![short.clone(), long.clone()];
+    let mut order = Vec::new();
+    sample_as_it_comes(
+        &decoder,
+        &tokenizer,
+        &limits(5, 512),
+        || waiting.pop(),
+        |index, group| order.push((index, group)),
+    )
+    .unwrap();
+    assert_eq!(order[0].0, 1, "the short one is given away first");
+    let alone = sample(&decoder, &tokenizer, &[long, short], &limits(5, 512)).unwrap();
+    assert_eq!([&order[1].1, &order[0].1], [&alone[0], &alone[1]]);
+}
+
+#[test]
+fn a_stop_text_ends_a_completion_that_holds_it() {
+    let (decoder, tokenizer) = (decoder(config_with(VOCAB, true), 4), tokenizer());
+    let free = request("hello", 6, 1);
+    let before = sample(
+        &decoder,
+        &tokenizer,
+        std::slice::from_ref(&free),
+        &limits(32, 512),
+    );
+    let before = before.unwrap().remove(0);
+    // What some completion says in the middle, over two tokens.
+    let said = before
+        .iter()
+        .find_map(|completion| {
+            let text = &completion.text;
+            (2..text.len() - 2).find_map(|at| text.get(at..at + 2))
+        })
+        .unwrap();
+    let stopped = Request {
+        stop: vec!["never said at all".into(), said.into()],
+        ..free
+    };
+    let after = sample(&decoder, &tokenizer, &[stopped], &limits(32, 512)).unwrap();
+    let mut shorter = 0;
+    for (before, after) in before.iter().zip(&after[0]) {
+        assert!(before.tokens.starts_with(&after.tokens));
+        match before.text.contains(said) {
+            true => {
+                assert!(after.text.ends_with(said) && !after.finished);
+                assert_eq!(after.text.find(said), Some(after.text.len() - said.len()));
+                shorter += usize::from(after.tokens.len() < before.tokens.len());
+            }
+            false => assert_eq!(before, after),
+        }
+    }
+    assert!(shorter > 0, "{said:?} was said before the end");
+}
+
+#[test]
+fn of_top_k_only_the_likeliest_are_drawn() {
+    let (decoder, tokenizer) = (decoder(config_with(VOCAB, true), 4), tokenizer());
+    let draw = |top_k: Option<usize>, temperature: f32| {
+        let request = Request {
+            top_k,
+            temperature,
+            ..request("hello", 4, 1)
+        };
+        sample(&decoder, &tokenizer, &[request], &limits(32, 512)).unwrap()
+    };
+    assert_eq!(draw(Some(1), 1.0), draw(None, 0.0));
+    assert_ne!(draw(Some(2), 1.0), draw(None, 0.0));
+    assert_eq!(draw(Some(VOCAB), 1.0), draw(Some(VOCAB + 9), 1.0));
 }
 
 #[test]
@@ -281,6 +397,20 @@ fn bad_requests_are_refused() {
             ..plain.clone()
         })
         .contains("top_p")
+    );
+    assert!(
+        refusal(Request {
+            top_k: Some(0),
+            ..plain.clone()
+        })
+        .contains("top_k")
+    );
+    assert!(
+        refusal(Request {
+            stop: vec![String::new()],
+            ..plain.clone()
+        })
+        .contains("stop text is empty")
     );
     let messages = vec![ChatMessage::new("user\n<|im_end|>", "a")];
     assert!(
