@@ -189,6 +189,11 @@ TASKS = {
             )
         },
     ),
+    "gsm_symbolic": (
+        # Upstream has one difficulty; our levels go by the length of its solutions.
+        steps(),
+        lambda m: {},
+    ),
     "number_sorting": (
         steps(
             span("numbers", 3, 5) | span("decimals", 0, 0),
@@ -475,6 +480,142 @@ def export(name):
     print(name, path.stat().st_size)
 
 
+def templates():
+    """gsm_symbolic's word problems as expressions in brackets, one template a line."""
+    import ast
+    import inspect
+
+    from reasoning_gym.arithmetic.gsm_symbolic import generators_00_49, generators_50_99
+    from reasoning_gym.arithmetic.gsm_symbolic.gsm_symbolic import tasks_ok
+
+    binary = {
+        ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/",
+        ast.FloorDiv: "//", ast.Mod: "%", ast.Pow: "**",
+    }
+    compare = {
+        ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=",
+        ast.Gt: ">", ast.GtE: ">=", ast.NotIn: "not-in",
+    }
+
+    def form(*parts):
+        return "(" + " ".join(parts) + ")"
+
+    def block(statements):
+        # Neither imports nor documentation do anything.
+        skipped = lambda one: isinstance(one, ast.ImportFrom) or (
+            isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant)
+        )
+        return form(*(statement(one) for one in statements if not skipped(one)))
+
+    def target(node):
+        if isinstance(node, ast.Name):
+            return node.id
+        return form(*(target(one) for one in node.elts))
+
+    def expression(node):
+        match node:
+            case ast.Constant(value=None):
+                return "none"
+            case ast.Constant(value=bool() as value):
+                return "true" if value else "false"
+            case ast.Constant(value=str() as value):
+                return json.dumps(value, ensure_ascii=False)
+            case ast.Constant(value=value):
+                return repr(value)
+            case ast.Name(id=name):
+                return name
+            case ast.BinOp():
+                return form(binary[type(node.op)], expression(node.left), expression(node.right))
+            case ast.UnaryOp(op=ast.Not()):
+                return form("not", expression(node.operand))
+            case ast.UnaryOp(op=ast.USub()):
+                return form("neg", expression(node.operand))
+            case ast.BoolOp():
+                name = "and" if isinstance(node.op, ast.And) else "or"
+                return form(name, *map(expression, node.values))
+            case ast.IfExp():
+                return form("if", *map(expression, (node.test, node.body, node.orelse)))
+            case ast.Compare():
+                parts = [expression(node.left)]
+                for operator, right in zip(node.ops, node.comparators):
+                    parts += [compare[type(operator)], expression(right)]
+                return form("compare", *parts)
+            case ast.JoinedStr():
+                return form("text", *map(expression, node.values))
+            case ast.FormattedValue(format_spec=None):
+                return expression(node.value)
+            case ast.FormattedValue():
+                spec = node.format_spec.values[0].value
+                return form("format", expression(node.value), json.dumps(spec))
+            case ast.List() | ast.Tuple():
+                return form("list", *map(expression, node.elts))
+            case ast.Dict():
+                pairs = zip(node.keys, node.values)
+                return form("dict", *(expression(one) for pair in pairs for one in pair))
+            case ast.Subscript():
+                return form("at", expression(node.value), expression(node.slice))
+            case ast.ListComp(generators=[one]):
+                condition = expression(one.ifs[0]) if one.ifs else "true"
+                parts = target(one.target), expression(one.iter), condition, expression(node.elt)
+                return form("collect", *parts)
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="rng" | "math" as owner), attr=name)):
+                name = f"draw-{name}" if owner == "rng" else name
+                return form(name, *map(expression, node.args))
+            case ast.Call(func=ast.Attribute(value=value, attr=name)):
+                return form(f".{name}", expression(value), *map(expression, node.args))
+            case ast.Attribute(value=value, attr=name):
+                return form(f".{name}", expression(value))
+            case ast.Call(func=ast.Name(id=name)):
+                return form(name, *map(expression, node.args))
+        raise ValueError(ast.unparse(node))
+
+    def statement(node):
+        match node:
+            case ast.Assign(targets=[one]):
+                return form("=", target(one), expression(node.value))
+            case ast.AugAssign(target=ast.Name(id=name)):
+                value = form(binary[type(node.op)], name, expression(node.value))
+                return form("=", name, value)
+            case ast.While():
+                return form("while", expression(node.test), block(node.body))
+            case ast.For():
+                return form("for", target(node.target), expression(node.iter), block(node.body))
+            case ast.If():
+                return form("when", expression(node.test), block(node.body), block(node.orelse))
+            case ast.Break():
+                return form("break")
+            case ast.Raise():
+                return form("raise")
+            case ast.Expr():
+                return form("do", expression(node.value))
+            case ast.Return(value=ast.Dict()):
+                # Of the results only these are asked for.
+                pairs = zip(node.value.keys, node.value.values)
+                kept = {key.value: value for key, value in pairs}
+                kept = [
+                    (key, kept[key]) for key in ("question", "answer", "answer_cot") if key in kept
+                ]
+                if len(kept) < 3:
+                    return form("return", "result")
+                pairs = (expression(value) for _, value in kept)
+                return form("return", form("list", *pairs))
+            case ast.Return():
+                return form("return", expression(node.value))
+            case ast.FunctionDef():
+                parameters = form(*(one.arg for one in node.args.args))
+                return form("def", node.name, parameters, block(node.body))
+        raise ValueError(ast.unparse(node))
+
+    lines = []
+    for module in (generators_00_49, generators_50_99):
+        for node in ast.parse(inspect.getsource(module)).body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("generate_"):
+                number = int(node.name.removeprefix("generate_"))
+                if number in tasks_ok:
+                    lines.append((number, f"{number} {block(node.body)}"))
+    (DATA / "gsm_symbolic.txt").write_text("\n".join(line for _, line in sorted(lines)) + "\n")
+
+
 def data():
     from reasoning_gym.data import read_data_file
     from reasoning_gym.data.wordle_words import wordle_words
@@ -496,6 +637,7 @@ def data():
             line = ""
         line += part
     (DATA / "words3to10.txt").write_text("\n".join([*lines, line]) + "\n")
+    templates()
 
 
 if __name__ == "__main__":

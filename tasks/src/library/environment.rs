@@ -18,6 +18,9 @@ const INSTRUCTIONS: &str = "Write <think>your steps</think><answer>your answer</
 /// than a few; past this the item is a faulty one.
 const TRIES: u64 = 10_000;
 
+/// The longest data set: one task draws for all items before the one asked for.
+const LONGEST_RUN: u64 = 1_000_000;
+
 /// Why an item is faulty.
 const NO_ITEM: &str = "no draw made a good item";
 
@@ -145,6 +148,7 @@ impl Environment for Repaired {
         let ask = Ask {
             step: usize::from(level),
             upstream: false,
+            place: (0, 0),
         };
         let named = Seed::derive(&[b"item", &self.id.0, &[level], &seed.0]);
         let mut key = [0; 8];
@@ -218,13 +222,17 @@ impl Upstream {
     }
 
     /// What `create_dataset(name, seed=seed)[index]` is; nothing where that
-    /// fails. Step 0 is the default configuration, 1 to 3 are those of our levels.
+    /// fails, or for an index past a million. Step 0 is the default configuration, 1 to 3 are those of our levels.
     #[must_use]
     pub fn item(&self, step: u8, seed: u64, index: u64) -> Option<Item> {
         let ask = Ask {
             step: usize::from(step),
             upstream: true,
+            place: (seed, index),
         };
+        if index > LONGEST_RUN {
+            return None;
+        }
         let mut random = Random::new(seed.wrapping_add(index));
         let puzzle = (self.task.make)(&ask, &mut random)?;
         Some(item(self.id, &self.manifest, 1, puzzle))

@@ -31,6 +31,7 @@ mod divisors;
 mod fraction_simplification;
 mod game_of_life;
 mod grids;
+mod gsm_symbolic;
 mod leg_counting;
 mod lists;
 mod matrices;
@@ -49,7 +50,7 @@ pub use environment::Upstream;
 pub(crate) use environment::{compat, repaired};
 
 /// Every task, in the order of the registry.
-const TASKS: [&Task; 36] = [
+const TASKS: [&Task; 37] = [
     &arc_1d::ARC_1D,
     &basic_arithmetic::BASIC_ARITHMETIC,
     &bases::BASE_CONVERSION,
@@ -68,6 +69,7 @@ const TASKS: [&Task; 36] = [
     &bases::COUNT_BITS,
     &bases::BITWISE_ARITHMETIC,
     &leg_counting::LEG_COUNTING,
+    &gsm_symbolic::GSM_SYMBOLIC,
     &lists::NUMBER_SORTING,
     &lists::NUMBER_FILTERING,
     &text::SPELL_BACKWARD,
@@ -94,6 +96,8 @@ struct Ask {
     step: usize,
     /// Whether upstream is to be reproduced, defects and all.
     upstream: bool,
+    /// Upstream's seed of the data set, and the place of the item in it.
+    place: (u64, u64),
 }
 
 impl Ask {

@@ -1,0 +1,319 @@
+//! Python's values, as far as the templates use them.
+
+use crate::library::divisors::gcd;
+
+/// A value. Numbers that do not fit make a program fail, as an error of
+/// Python's does.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Value {
+    None,
+    Bool(bool),
+    Int(i128),
+    Float(f64),
+    /// In lowest terms, the bottom positive.
+    Fraction(i128, i128),
+    Text(String),
+    List(Vec<Value>),
+    Dict(Vec<(Value, Value)>),
+}
+
+/// Top and bottom of a fraction.
+type Ratio = (i128, i128);
+
+use Value::{Bool, Dict, Float, Fraction, Int, List, None as Nothing, Text};
+
+impl Value {
+    pub(super) fn fraction(top: i128, bottom: i128) -> Option<Value> {
+        if bottom == 0 {
+            return None;
+        }
+        let common = gcd(top, bottom) * bottom.signum();
+        Some(Fraction(top / common, bottom / common))
+    }
+
+    /// `a/b`, as `Fraction` and `eval` read it.
+    pub(super) fn ratio(text: &str) -> Option<Ratio> {
+        let (top, bottom) = text.split_once('/').unwrap_or((text, "1"));
+        Some((top.trim().parse().ok()?, bottom.trim().parse().ok()?))
+    }
+
+    pub(super) fn is_true(&self) -> bool {
+        match self {
+            Nothing => false,
+            Bool(value) => *value,
+            Int(value) => *value != 0,
+            Float(value) => *value != 0.0,
+            Fraction(top, _) => *top != 0,
+            Text(text) => !text.is_empty(),
+            List(list) => !list.is_empty(),
+            Dict(pairs) => !pairs.is_empty(),
+        }
+    }
+
+    pub(super) fn float(&self) -> Option<f64> {
+        match self {
+            Bool(value) => Some(f64::from(u8::from(*value))),
+            Int(value) => Some(*value as f64),
+            Float(value) => Some(*value),
+            Fraction(top, bottom) => Some(*top as f64 / *bottom as f64),
+            _ => None,
+        }
+    }
+
+    /// Top and bottom, where it is a whole number or a fraction.
+    pub(super) fn exact(&self) -> Option<Ratio> {
+        match self {
+            Bool(value) => Some((i128::from(*value), 1)),
+            Int(value) => Some((*value, 1)),
+            Fraction(top, bottom) => Some((*top, *bottom)),
+            _ => None,
+        }
+    }
+
+    /// As `int` makes it whole: toward zero.
+    pub(super) fn int(&self) -> Option<i128> {
+        match self {
+            Float(value) => whole(value.trunc()),
+            Text(text) => text.trim().parse().ok(),
+            _ => self.exact().map(|(top, bottom)| top / bottom),
+        }
+    }
+
+    /// A whole number, whatever it is kept as.
+    pub(super) fn index(&self) -> Option<i128> {
+        match self {
+            Float(value) if value.fract() == 0.0 => whole(*value),
+            Bool(_) | Int(_) => self.int(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_integer(&self) -> Option<bool> {
+        match self {
+            Float(value) => Some(value.is_finite() && value.fract() == 0.0),
+            _ => self.exact().map(|(_, bottom)| bottom == 1),
+        }
+    }
+
+    /// As `str` writes it.
+    pub(super) fn shown(&self) -> Option<String> {
+        Some(match self {
+            Nothing => "None".to_owned(),
+            Bool(value) => if *value { "True" } else { "False" }.to_owned(),
+            Int(value) => value.to_string(),
+            Float(value) => format!("{value:?}"),
+            Fraction(top, 1) => top.to_string(),
+            Fraction(top, bottom) => format!("{top}/{bottom}"),
+            Text(text) => text.clone(),
+            List(_) | Dict(_) => return None,
+        })
+    }
+
+    /// As `format(value, spec)` writes it.
+    pub(super) fn formatted(&self, spec: &str) -> Option<String> {
+        match spec {
+            "," => {
+                let shown = self.shown()?;
+                let (whole, fraction) = match shown.split_once('.') {
+                    Some((whole, fraction)) => (whole, format!(".{fraction}")),
+                    None => (shown.as_str(), String::new()),
+                };
+                let digits = whole.trim_start_matches('-');
+                let mut grouped = String::new();
+                for (at, digit) in digits.chars().enumerate() {
+                    if at > 0 && (digits.len() - at).is_multiple_of(3) {
+                        grouped.push(',');
+                    }
+                    grouped.push(digit);
+                }
+                let sign = if whole.starts_with('-') { "-" } else { "" };
+                Some(format!("{sign}{grouped}{fraction}"))
+            }
+            ".0%" => Some(format!("{:.0}%", self.float()? * 100.0)),
+            ".0f" => Some(format!("{:.0}", self.float()?)),
+            ".1f" => Some(format!("{:.1}", self.float()?)),
+            ".2f" => Some(format!("{:.2}", self.float()?)),
+            _ => None,
+        }
+    }
+
+    /// Upstream's `format_number`, which fails on more than two decimals.
+    pub(super) fn number(&self) -> Option<String> {
+        let value = match self {
+            Float(value) if value.fract() != 0.0 => *value,
+            Float(_) | Int(_) | Bool(_) => return Some(self.int()?.to_string()),
+            _ => return None,
+        };
+        let shown = self.shown()?;
+        let decimals = shown
+            .split_once('.')
+            .map_or(0, |(_, fraction)| fraction.len());
+        if shown.contains('e') || decimals > 2 {
+            return None;
+        }
+        let text = format!("{value:.2}");
+        Some(text.trim_end_matches('0').trim_end_matches('.').to_owned())
+    }
+
+    pub(super) fn add(&self, other: &Value) -> Option<Value> {
+        match (self, other) {
+            (Text(a), Text(b)) => Some(Text(format!("{a}{b}"))),
+            (List(a), List(b)) => Some(List([a.as_slice(), b.as_slice()].concat())),
+            _ => self.arithmetic(
+                other,
+                |a, b| a + b,
+                |a, b| {
+                    let sum = a.0.checked_mul(b.1)?.checked_add(b.0.checked_mul(a.1)?)?;
+                    Some((sum, a.1.checked_mul(b.1)?))
+                },
+            ),
+        }
+    }
+
+    pub(super) fn subtract(&self, other: &Value) -> Option<Value> {
+        self.arithmetic(
+            other,
+            |a, b| a - b,
+            |a, b| {
+                let difference = a.0.checked_mul(b.1)?.checked_sub(b.0.checked_mul(a.1)?)?;
+                Some((difference, a.1.checked_mul(b.1)?))
+            },
+        )
+    }
+
+    pub(super) fn multiply(&self, other: &Value) -> Option<Value> {
+        self.arithmetic(
+            other,
+            |a, b| a * b,
+            |a, b| Some((a.0.checked_mul(b.0)?, a.1.checked_mul(b.1)?)),
+        )
+    }
+
+    pub(super) fn divide(&self, other: &Value) -> Option<Value> {
+        match (self, other) {
+            (Int(_) | Bool(_) | Float(_), Int(_) | Bool(_) | Float(_)) => {
+                let (a, b) = (self.float()?, other.float()?);
+                (b != 0.0).then_some(Float(a / b))
+            }
+            _ => self.arithmetic(
+                other,
+                |a, b| a / b,
+                |a, b| Some((a.0.checked_mul(b.1)?, a.1.checked_mul(b.0)?)),
+            ),
+        }
+    }
+
+    /// `//` and `%`: rounded down, and what is left.
+    pub(super) fn divide_down(&self, other: &Value) -> Option<(Value, Value)> {
+        if let (Some(a), Some(b)) = (self.exact(), other.exact()) {
+            let (top, bottom) = (a.0.checked_mul(b.1)?, a.1.checked_mul(b.0)?);
+            let rest = top.checked_rem(bottom)?;
+            let down = top / bottom - i128::from(rest != 0 && (rest < 0) != (bottom < 0));
+            let quotient = Int(down);
+            let rest = self.subtract(&quotient.multiply(other)?)?;
+            return Some((quotient, rest));
+        }
+        let (a, b) = (self.float()?, other.float()?);
+        if b == 0.0 {
+            return None;
+        }
+        let mut rest = a % b;
+        let mut quotient = (a - rest) / b;
+        if rest != 0.0 && (b < 0.0) != (rest < 0.0) {
+            rest += b;
+            quotient -= 1.0;
+        }
+        let floor = quotient.floor();
+        let floor = if quotient - floor > 0.5 {
+            floor + 1.0
+        } else {
+            floor
+        };
+        Some((Float(floor), Float(rest)))
+    }
+
+    /// `**`, of which the templates have the third root only. Of a cube it is
+    /// what a C library gives, whose last digit no other is bound to.
+    pub(super) fn power(&self, other: &Value) -> Option<Value> {
+        let (base, exponent) = (self.float()?, other.float()?);
+        if exponent != 1.0 / 3.0 || base < 0.0 {
+            return None;
+        }
+        let root = base.powf(exponent);
+        let near = root.round();
+        Some(Float(if near * near * near != base {
+            root
+        } else if near < 4.0 {
+            near
+        } else {
+            near.next_down()
+        }))
+    }
+
+    fn arithmetic(
+        &self,
+        other: &Value,
+        floats: fn(f64, f64) -> f64,
+        exactly: fn(Ratio, Ratio) -> Option<Ratio>,
+    ) -> Option<Value> {
+        if let (Some(a), Some(b)) = (self.exact(), other.exact()) {
+            let (top, bottom) = exactly(a, b)?;
+            let fractions = matches!(self, Fraction(..)) || matches!(other, Fraction(..));
+            return if fractions {
+                Value::fraction(top, bottom)
+            } else {
+                Some(Int(top))
+            };
+        }
+        Some(Float(floats(self.float()?, other.float()?)))
+    }
+
+    /// The order of two numbers; texts and the rest are only equal or not.
+    pub(super) fn order(&self, other: &Value) -> Option<std::cmp::Ordering> {
+        if let (Some(a), Some(b)) = (self.exact(), other.exact()) {
+            return Some(a.0.checked_mul(b.1)?.cmp(&b.0.checked_mul(a.1)?));
+        }
+        match (self.float(), other.float()) {
+            (Some(a), Some(b)) => a.partial_cmp(&b),
+            _ => (self == other).then_some(std::cmp::Ordering::Equal),
+        }
+    }
+
+    pub(super) fn equals(&self, other: &Value) -> bool {
+        self.order(other) == Some(std::cmp::Ordering::Equal)
+    }
+
+    /// An element by its place or its key.
+    pub(super) fn at(&self, key: &Value) -> Option<Value> {
+        match self {
+            List(list) => {
+                let at = key.index()?;
+                let at = if at < 0 { at + list.len() as i128 } else { at };
+                list.get(usize::try_from(at).ok()?).cloned()
+            }
+            Text(text) => {
+                let letter = text.chars().nth(usize::try_from(key.index()?).ok()?)?;
+                Some(Text(letter.to_string()))
+            }
+            Dict(pairs) => pairs
+                .iter()
+                .find(|(known, _)| known.equals(key))
+                .map(|(_, value)| value.clone()),
+            _ => None,
+        }
+    }
+
+    /// What a loop goes over.
+    pub(super) fn elements(self) -> Option<Vec<Value>> {
+        match self {
+            List(list) => Some(list),
+            Dict(pairs) => Some(pairs.into_iter().map(|(key, _)| key).collect()),
+            _ => None,
+        }
+    }
+}
+
+/// A float as a whole number, where it is of a size that the templates have.
+fn whole(value: f64) -> Option<i128> {
+    (value.abs() < 1e18).then_some(value as i128)
+}
