@@ -7,7 +7,9 @@
 //! ```
 //!
 //! Both make the same items (upstream's default configuration) and score the
-//! same answers. `ours` is the default setting at level 2.
+//! same answers. Of the same items most of the time goes into seeding Python's
+//! generator, which both must; `ours` is the default setting, which need not, at
+//! level 3, which is about as hard as upstream's configuration.
 
 use std::{collections::BTreeMap, hint::black_box, time::Instant};
 
@@ -59,7 +61,7 @@ fn main() {
         let ours = library.by_name(task.name()).map_or(0.0, |environment| {
             rate(|index| {
                 let seed = Seed::derive(&[b"speed", &index.to_le_bytes()]);
-                drop(black_box(environment.draw(&seed, 2)));
+                drop(black_box(environment.draw(&seed, 3)));
             })
         });
         let figures = BTreeMap::from([("items", native), ("scores", scores), ("ours", ours)]);

@@ -15,6 +15,7 @@ Steps 1 to 3 are upstream's options for the three levels of the library.
 import contextlib
 import io
 import json
+import random
 import sys
 from pathlib import Path
 
@@ -323,9 +324,7 @@ FEWER = {"game_of_life": (300, 100), "countdown": (300, 100), "bf": (2_000, 40)}
 
 def endless(item_step, dataset, index):
     """Whether a program of bf runs for ever: upstream has no limit."""
-    from random import Random
-
-    rng = Random(dataset.seed + index)
+    rng = random.Random(dataset.seed + index)
     difficulty = dataset.config.difficulty
     if difficulty == 1:
         return False
@@ -612,7 +611,10 @@ def templates():
             if isinstance(node, ast.FunctionDef) and node.name.startswith("generate_"):
                 number = int(node.name.removeprefix("generate_"))
                 if number in tasks_ok:
-                    lines.append((number, f"{number} {block(node.body)}"))
+                    problem = getattr(module, node.name)(random.Random(0))
+                    steps = problem["metadata"]["answer_cot"].split("\n####")[0].split("\n")
+                    count = sum(1 for step in steps if step.strip())
+                    lines.append((number, f"{number} {count} {block(node.body)}"))
     (DATA / "gsm_symbolic.txt").write_text("\n".join(line for _, line in sorted(lines)) + "\n")
 
 

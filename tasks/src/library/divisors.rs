@@ -1,5 +1,7 @@
 //! `gcd`, `lcm`, `prime_factorization` and `count_primes`.
 
+use std::sync::OnceLock;
+
 use super::{Ask, Puzzle, Random, Task, fact, read};
 use crate::{Item, Ppm};
 
@@ -223,27 +225,29 @@ fn upstream_factorization(item: &Item, answer: &str) -> Ppm {
     }
 }
 
-/// Whether each number up to a thousand and more is prime, by sieve.
-fn primes(limit: usize) -> Vec<bool> {
-    let mut prime = vec![true; limit + 1];
-    prime[..2.min(limit + 1)].fill(false);
-    let mut number = 2;
-    while number * number <= limit {
-        if prime[number] {
-            for multiple in (number * number..=limit).step_by(number) {
-                prime[multiple] = false;
+/// Whether each number up to ten thousand is prime, by sieve.
+fn primes() -> &'static [bool] {
+    const LIMIT: usize = 10_000;
+    static LIST: OnceLock<Vec<bool>> = OnceLock::new();
+    LIST.get_or_init(|| {
+        let mut prime = vec![true; LIMIT + 1];
+        prime[..2].fill(false);
+        for number in 2..=100 {
+            if prime[number] {
+                for multiple in (number * number..=LIMIT).step_by(number) {
+                    prime[multiple] = false;
+                }
             }
         }
-        number += 1;
-    }
-    prime
+        prime
+    })
 }
 
 fn count_primes(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
     let high = *ask.pick(&[10_000, 50, 200, 1_000]);
     let start = random.size((1, high));
     let end = random.size((start, high));
-    let count = primes(end)[start..].iter().filter(|prime| **prime).count();
+    let count = primes()[start..=end].iter().filter(|prime| **prime).count();
     let question = ask.say(
         || {
             format!(

@@ -151,14 +151,7 @@ impl Environment for Repaired {
             place: (0, 0),
         };
         let named = Seed::derive(&[b"item", &self.id.0, &[level], &seed.0]);
-        let mut key = [0; 8];
-        for (word, bytes) in key.iter_mut().zip(named.0.chunks_exact(4)) {
-            *word = bytes
-                .iter()
-                .rev()
-                .fold(0, |word, byte| word << 8 | u32::from(*byte));
-        }
-        let mut random = Random::from_key(&key);
+        let mut random = Random::seeded(&named);
         (0..TRIES)
             .find_map(|_| {
                 let mut puzzle = (self.task.make)(&ask, &mut random)?;

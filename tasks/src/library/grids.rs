@@ -137,11 +137,22 @@ fn largest_island(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
         }
     }
     let land = places(&grid, |cell| *cell == 1);
-    let area = |start: &(usize, usize)| {
-        let reached = spread(&grid, &[*start], |cell| *cell == 1);
-        reached.iter().flatten().flatten().count()
-    };
-    let largest = land.iter().map(area).max().unwrap_or(0);
+    let (mut largest, mut seen) = (0, vec![vec![false; columns]; rows]);
+    for start in &land {
+        let (mut area, mut next) = (0, vec![*start]);
+        while let Some(at) = next.pop() {
+            if grid[at.0][at.1] == 0 || std::mem::replace(&mut seen[at.0][at.1], true) {
+                continue;
+            }
+            area += 1;
+            next.extend(
+                [UP, DOWN, LEFT, RIGHT]
+                    .iter()
+                    .filter_map(|way| step(&grid, at, *way)),
+            );
+        }
+        largest = largest.max(area);
+    }
     let shown = read::grid(&grid);
     let question = ask.say(
         || {
@@ -162,7 +173,7 @@ fn largest_island(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
                 (largest + 1).to_string(),
                 (largest + 2).to_string(),
                 land.len().to_string(),
-                largest.saturating_sub(1).to_string(),
+                (largest - 1).max(0).to_string(),
             ]),
     )
 }

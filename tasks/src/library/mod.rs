@@ -7,7 +7,8 @@
 //! are repaired. **Compat** ([`Upstream`]) reproduces upstream to the letter:
 //! its seeds, its default configuration, its words, its scorer with its partial
 //! credit. One function makes the puzzles of both, so what is compared with
-//! upstream by golden files (`tests/parity.rs`) is what a swarm trains on.
+//! upstream by golden files (`tests/parity.rs`) is what a swarm trains on; only
+//! the words that the draws are made of come from another stream.
 //!
 //! # Map
 //! - `random`: CPython's generator, whose draws define the items.

@@ -2,42 +2,54 @@
 //! sampling methods that stand on it, as of Python 3.11.
 //!
 //! The library's items are defined by reasoning-gym's draws, so the generator
-//! is written out here: no item changes with the version of a library.
+//! is written out here: no item changes with the version of a library. Our own
+//! items take the same methods over a stream of ours.
+
+use crate::{Draw, Seed};
 
 const WORDS: usize = 624;
 const SHIFT: usize = 397;
 
-/// A stream of draws, equal to Python's `random.Random(seed)`.
-#[derive(Clone)]
-pub(crate) struct Random {
-    state: [u32; WORDS],
-    next: usize,
+/// Where the 32-bit words come from.
+// The twister's state is large, and boxing it would cost more than it saves.
+#[allow(clippy::large_enum_variant)]
+enum Words {
+    /// Python's own generator.
+    Twister { state: [u32; WORDS], next: usize },
+    /// A stream of ours, which begins at once: seeding the twister takes longer
+    /// than most items. The high half of the last 64 bits is kept for later.
+    Draw { draw: Draw, kept: Option<u32> },
 }
+
+/// A stream of draws by Python's methods.
+pub(crate) struct Random {
+    words: Words,
+}
+
+/// The twister's state before a key goes in: `init_genrand(19650218)`.
+const UNSEEDED: [u32; WORDS] = {
+    let mut state = [19_650_218u32; WORDS];
+    let mut index = 1;
+    while index < WORDS {
+        let last = state[index - 1];
+        state[index] = 1_812_433_253u32
+            .wrapping_mul(last ^ (last >> 30))
+            .wrapping_add(index as u32);
+        index += 1;
+    }
+    state
+};
 
 impl Random {
     /// The stream of `random.Random(seed)`.
     pub(crate) fn new(seed: u64) -> Random {
         let (low, high) = (seed as u32, (seed >> 32) as u32);
-        if high == 0 {
-            Random::from_key(&[low])
-        } else {
-            Random::from_key(&[low, high])
-        }
-    }
-
-    /// The stream of a seed of any size, lowest word first. Python seeds with
-    /// the words of the absolute value, so a long seed is a long key.
-    pub(crate) fn from_key(key: &[u32]) -> Random {
-        let mut state = [0u32; WORDS];
-        state[0] = 19_650_218;
-        for index in 1..WORDS {
-            let last = state[index - 1];
-            state[index] = 1_812_433_253u32
-                .wrapping_mul(last ^ (last >> 30))
-                .wrapping_add(index as u32);
-        }
+        let key = [low, high];
+        // Python's key is as long as the number.
+        let key = if high == 0 { &key[..1] } else { &key[..] };
+        let mut state = UNSEEDED;
         let (mut at, mut word) = (1, 0);
-        for _ in 0..WORDS.max(key.len()) {
+        for _ in 0..WORDS {
             let last = state[at - 1];
             state[at] = (state[at] ^ (last ^ (last >> 30)).wrapping_mul(1_664_525))
                 .wrapping_add(key[word])
@@ -60,30 +72,44 @@ impl Random {
             }
         }
         state[0] = 0x8000_0000;
-        Random { state, next: WORDS }
+        Random {
+            words: Words::Twister { state, next: 0 },
+        }
     }
 
-    fn refill(&mut self) {
-        for index in 0..WORDS {
-            let joined =
-                (self.state[index] & 0x8000_0000) | (self.state[(index + 1) % WORDS] & 0x7fff_ffff);
-            let twist = if joined & 1 == 1 { 0x9908_b0df } else { 0 };
-            self.state[index] = self.state[(index + SHIFT) % WORDS] ^ (joined >> 1) ^ twist;
+    /// The stream of ours that begins at this seed.
+    pub(crate) fn seeded(seed: &Seed) -> Random {
+        Random {
+            words: Words::Draw {
+                draw: seed.draw(),
+                kept: None,
+            },
         }
-        self.next = 0;
     }
 
     /// The next 32 bits.
     pub(crate) fn word(&mut self) -> u32 {
-        if self.next == WORDS {
-            self.refill();
+        match &mut self.words {
+            Words::Twister { state, next } => {
+                // Each word of the state is renewed when it is come to.
+                let at = *next;
+                let after = if at + 1 == WORDS { 0 } else { at + 1 };
+                let joined = (state[at] & 0x8000_0000) | (state[after] & 0x7fff_ffff);
+                let twist = if joined & 1 == 1 { 0x9908_b0df } else { 0 };
+                state[at] = state[(at + SHIFT) % WORDS] ^ (joined >> 1) ^ twist;
+                *next = after;
+                let mut word = state[at];
+                word ^= word >> 11;
+                word ^= (word << 7) & 0x9d2c_5680;
+                word ^= (word << 15) & 0xefc6_0000;
+                word ^ (word >> 18)
+            }
+            Words::Draw { draw, kept } => kept.take().unwrap_or_else(|| {
+                let both = draw.next_u64();
+                *kept = Some((both >> 32) as u32);
+                both as u32
+            }),
         }
-        let mut word = self.state[self.next];
-        self.next += 1;
-        word ^= word >> 11;
-        word ^= (word << 7) & 0x9d2c_5680;
-        word ^= (word << 15) & 0xefc6_0000;
-        word ^ (word >> 18)
     }
 
     /// `getrandbits(count)`, for at most 64 bits.
@@ -231,14 +257,11 @@ mod tests {
         assert_eq!(random.sample(1_000, 6), [71, 246, 92, 564, 434, 60]);
     }
 
-    /// `random.Random(seed).getrandbits(32)` of 0, 2**40 + 3, and of a seed of
-    /// 256 bits whose words are 1 to 8, lowest first.
+    /// `random.Random(seed).getrandbits(32)` of 0 and of 2**40 + 3.
     #[test]
-    fn seeds_of_every_size_are_read_as_cpython_reads_them() {
+    fn seeds_of_both_sizes_are_read_as_cpython_reads_them() {
         assert_eq!(Random::new(0).word(), 3626764237);
         assert_eq!(Random::new((1 << 40) + 3).word(), 943978446);
-        let mut random = Random::from_key(&[1, 2, 3, 4, 5, 6, 7, 8]);
-        assert_eq!(random.word(), 4032135066);
     }
 
     #[test]

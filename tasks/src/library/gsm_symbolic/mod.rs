@@ -49,7 +49,12 @@ fn gsm_symbolic(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
         }
         (order.unit() * templates.len() as f64) as usize
     } else {
-        random.index(templates.len())
+        let lines = ask.pick(&[0..=99, 0..=2, 3..=3, 4..=99]);
+        let chosen = random.index(templates.len());
+        if !lines.contains(&templates[chosen].lines) {
+            return None;
+        }
+        chosen
     };
     let result = templates.get(chosen)?.run(random, DIFFICULTY)?;
     let Value::List(parts) = result else {
@@ -67,10 +72,6 @@ fn gsm_symbolic(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
         || format!("{question} Answer with a number, without units."),
     );
     let steps = steps.split("\n####").next().unwrap_or("").to_owned();
-    let lines = steps.lines().filter(|line| !line.trim().is_empty()).count();
-    if !(ask.upstream || ask.pick(&[0..=99, 0..=2, 3..=3, 4..=99]).contains(&lines)) {
-        return None;
-    }
     let decoys = answer.parse().map(read::near).unwrap_or_default();
     Some(Puzzle::new(question, answer).working(steps).decoys(decoys))
 }

@@ -4,6 +4,8 @@
 //! a place in a frame. A program that Python would fail on gives nothing, and so
 //! does one that goes on for too long.
 
+use std::sync::Arc;
+
 use super::value::Value;
 use crate::library::random::Random;
 
@@ -18,6 +20,8 @@ pub(super) struct Template {
     body: Vec<Statement>,
     names: usize,
     difficulty: usize,
+    /// How many lines its solution has.
+    pub(super) lines: usize,
 }
 
 struct Function {
@@ -252,7 +256,7 @@ impl<'a> Compiler<'a> {
 
     fn expression(&mut self, form: &Form<'a>) -> Option<Expression> {
         let group = match form {
-            Form::Text(text) => return Some(Expression::Constant(Value::Text(text.clone()))),
+            Form::Text(text) => return Some(Expression::Constant(Value::text(text.clone()))),
             Form::Word(word) => {
                 let constant = match *word {
                     "none" => Some(Value::None),
@@ -293,11 +297,38 @@ impl<'a> Compiler<'a> {
                 Expression::Collect(name, three(self.all(&rest[1..])?)?)
             }
             _ => match known(head, &KNOWN) {
-                Some(name) => Expression::Apply(name, self.all(rest)?),
+                Some(name) => fold(name, self.all(rest)?),
                 None => Expression::Call(self.names.place(head), self.all(rest)?),
             },
         })
     }
+}
+
+/// A list or a dictionary of constants is one itself, made once.
+fn fold(name: &'static str, parts: Vec<Expression>) -> Expression {
+    let constant = |part: &Expression| matches!(part, Expression::Constant(_));
+    if !matches!(name, "list" | "dict") || !parts.iter().all(constant) {
+        return Expression::Apply(name, parts);
+    }
+    let values = parts.into_iter().filter_map(|part| match part {
+        Expression::Constant(value) => Some(value),
+        _ => None,
+    });
+    let values: Vec<Value> = values.collect();
+    Expression::Constant(if name == "list" {
+        Value::list(values)
+    } else {
+        dictionary(&values)
+    })
+}
+
+fn dictionary(values: &[Value]) -> Value {
+    let pairs = values.chunks_exact(2);
+    Value::Dict(Arc::new(
+        pairs
+            .map(|pair| (pair[0].clone(), pair[1].clone()))
+            .collect(),
+    ))
 }
 
 /// What a statement leads to.
@@ -316,21 +347,25 @@ struct Machine<'a> {
 }
 
 impl Template {
-    /// Reads a line of the data file: a number and statements.
+    /// Reads a line of the data file: a number, the lines of a solution, and
+    /// statements.
     pub(super) fn read(line: &str) -> Option<Template> {
-        let (_, mut rest) = line.split_once(' ')?;
+        let mut parts = line.splitn(3, ' ').skip(1);
+        let lines = parts.next()?.parse().ok()?;
+        let mut rest = parts.next()?;
         let mut compiler = Compiler {
             names: Names::default(),
             functions: Vec::new(),
         };
         let difficulty = compiler.names.place("difficulty");
-        let rng = Form::read(&mut rest)?;
-        let body = compiler.block(&rng)?;
+        let form = Form::read(&mut rest)?;
+        let body = compiler.block(&form)?;
         Some(Template {
             functions: compiler.functions,
             body,
             names: compiler.names.0.len(),
             difficulty,
+            lines,
         })
     }
 
@@ -386,7 +421,7 @@ impl Machine<'_> {
             Statement::Append(place, value) => {
                 let value = self.value(value, frame)?;
                 match &mut frame[*place] {
-                    Some(Value::List(list)) => list.push(value),
+                    Some(Value::List(list)) => Arc::make_mut(list).push(value),
                     _ => return None,
                 }
             }
@@ -474,7 +509,7 @@ impl Machine<'_> {
                     }
                 }
                 frame[*place] = kept;
-                Value::List(list)
+                Value::list(list)
             }
             Expression::Call(name, arguments) => {
                 self.burn()?;
@@ -523,22 +558,15 @@ impl Machine<'_> {
             ("not", [a]) => Some(Value::Bool(!a.is_true())),
             ("text", parts) => {
                 let parts: Option<String> = parts.iter().map(Value::shown).collect();
-                Some(Value::Text(parts?))
+                Some(Value::text(parts?))
             }
-            ("format", [a, Value::Text(spec)]) => Some(Value::Text(a.formatted(spec)?)),
+            ("format", [a, Value::Text(spec)]) => Some(Value::text(a.formatted(spec)?)),
             ("list", [Value::List(_) | Value::Dict(_)]) if values.len() == 1 => {
                 // A list of one list is not written in any template.
-                Some(Value::List(values.pop()?.elements()?))
+                Some(Value::list(values.pop()?.elements()?))
             }
-            ("list", _) => Some(Value::List(values)),
-            ("dict", pairs) => {
-                let pairs = pairs.chunks_exact(2);
-                Some(Value::Dict(
-                    pairs
-                        .map(|pair| (pair[0].clone(), pair[1].clone()))
-                        .collect(),
-                ))
-            }
+            ("list", _) => Some(Value::list(values)),
+            ("dict", pairs) => Some(dictionary(pairs)),
             ("at", [a, key]) => a.at(key),
             ("int", [a]) => Some(Value::Int(a.int()?)),
             ("float", [Value::Text(text)]) => Some(Value::Float(text.trim().parse().ok()?)),
@@ -564,8 +592,8 @@ impl Machine<'_> {
                 Value::fraction(a.checked_mul(d)?, b.checked_mul(c)?)
             }
             ("is_integer" | ".is_integer", [a]) => Some(Value::Bool(a.is_integer()?)),
-            ("format_number", [a]) => Some(Value::Text(a.number()?)),
-            ("str", [a]) => Some(Value::Text(a.shown()?)),
+            ("format_number", [a]) => Some(Value::text(a.number()?)),
+            ("str", [a]) => Some(Value::text(a.shown()?)),
             ("eval", [Value::Text(text)]) => {
                 let (top, bottom) = Value::ratio(text)?;
                 Value::Int(top).divide(&Value::Int(bottom))
@@ -577,14 +605,14 @@ impl Machine<'_> {
             (".copy", [a]) => Some(a.clone()),
             (".denominator", [a]) => Some(Value::Int(a.exact()?.1)),
             (".get", [a, key, other]) => Some(a.at(key).unwrap_or_else(|| other.clone())),
-            (".lower", [Value::Text(text)]) => Some(Value::Text(text.to_lowercase())),
+            (".lower", [Value::Text(text)]) => Some(Value::text(text.to_lowercase())),
             (".split", [Value::Text(text), Value::Text(by)]) => {
-                let parts = text.split(by.as_str());
-                Some(Value::List(
-                    parts.map(|part| Value::Text(part.to_owned())).collect(),
+                let parts = text.split(&**by);
+                Some(Value::list(
+                    parts.map(|part| Value::text(part.to_owned())).collect(),
                 ))
             }
-            (".values", [Value::Dict(pairs)]) => Some(Value::List(
+            (".values", [Value::Dict(pairs)]) => Some(Value::list(
                 pairs.iter().map(|(_, value)| value.clone()).collect(),
             )),
             _ => None,
@@ -617,7 +645,7 @@ impl Machine<'_> {
                 let count = usize::try_from(number(count)?).ok()?;
                 let places =
                     (count <= list.len()).then(|| self.random.sample(list.len(), count))?;
-                Some(Value::List(
+                Some(Value::list(
                     places.into_iter().map(|at| list[at].clone()).collect(),
                 ))
             }
@@ -675,5 +703,5 @@ fn range(bounds: &[Value]) -> Option<Value> {
         list.push(Value::Int(at));
         at += step;
     }
-    Some(Value::List(list))
+    Some(Value::list(list))
 }

@@ -1,5 +1,7 @@
 //! Python's values, as far as the templates use them.
 
+use std::sync::Arc;
+
 use crate::library::divisors::gcd;
 
 /// A value. Numbers that do not fit make a program fail, as an error of
@@ -12,9 +14,9 @@ pub(super) enum Value {
     Float(f64),
     /// In lowest terms, the bottom positive.
     Fraction(i128, i128),
-    Text(String),
-    List(Vec<Value>),
-    Dict(Vec<(Value, Value)>),
+    Text(Arc<str>),
+    List(Arc<Vec<Value>>),
+    Dict(Arc<Vec<(Value, Value)>>),
 }
 
 /// Top and bottom of a fraction.
@@ -23,6 +25,14 @@ type Ratio = (i128, i128);
 use Value::{Bool, Dict, Float, Fraction, Int, List, None as Nothing, Text};
 
 impl Value {
+    pub(super) fn text(text: String) -> Value {
+        Text(text.into())
+    }
+
+    pub(super) fn list(list: Vec<Value>) -> Value {
+        List(Arc::new(list))
+    }
+
     pub(super) fn fraction(top: i128, bottom: i128) -> Option<Value> {
         if bottom == 0 {
             return None;
@@ -104,7 +114,7 @@ impl Value {
             Float(value) => format!("{value:?}"),
             Fraction(top, 1) => top.to_string(),
             Fraction(top, bottom) => format!("{top}/{bottom}"),
-            Text(text) => text.clone(),
+            Text(text) => text.to_string(),
             List(_) | Dict(_) => return None,
         })
     }
@@ -157,8 +167,8 @@ impl Value {
 
     pub(super) fn add(&self, other: &Value) -> Option<Value> {
         match (self, other) {
-            (Text(a), Text(b)) => Some(Text(format!("{a}{b}"))),
-            (List(a), List(b)) => Some(List([a.as_slice(), b.as_slice()].concat())),
+            (Text(a), Text(b)) => Some(Value::text(format!("{a}{b}"))),
+            (List(a), List(b)) => Some(Value::list([a.as_slice(), b.as_slice()].concat())),
             _ => self.arithmetic(
                 other,
                 |a, b| a + b,
@@ -293,7 +303,7 @@ impl Value {
             }
             Text(text) => {
                 let letter = text.chars().nth(usize::try_from(key.index()?).ok()?)?;
-                Some(Text(letter.to_string()))
+                Some(Value::text(letter.to_string()))
             }
             Dict(pairs) => pairs
                 .iter()
@@ -306,8 +316,8 @@ impl Value {
     /// What a loop goes over.
     pub(super) fn elements(self) -> Option<Vec<Value>> {
         match self {
-            List(list) => Some(list),
-            Dict(pairs) => Some(pairs.into_iter().map(|(key, _)| key).collect()),
+            List(list) => Some(Arc::unwrap_or_clone(list)),
+            Dict(pairs) => Some(pairs.iter().map(|(key, _)| key.clone()).collect()),
             _ => None,
         }
     }
