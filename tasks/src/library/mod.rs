@@ -11,7 +11,7 @@
 //! the words that the draws are made of come from another stream.
 //!
 //! # Map
-//! - `random`: CPython's generator, whose draws define the items.
+//! - `random`: CPython's generator and its methods; `knights_knaves::pcg`: NumPy's.
 //! - `read`: readers of answers, and the scorers that tasks share.
 //! - `words`: the word lists and the text that upstream draws from.
 //! - one file for each task or small family of tasks.
@@ -33,6 +33,7 @@ mod fraction_simplification;
 mod game_of_life;
 mod grids;
 mod gsm_symbolic;
+mod knights_knaves;
 mod leg_counting;
 mod lists;
 mod matrices;
@@ -51,7 +52,7 @@ pub use environment::Upstream;
 pub(crate) use environment::{compat, repaired};
 
 /// Every task, in the order of the registry.
-const TASKS: [&Task; 37] = [
+const TASKS: [&Task; 38] = [
     &arc_1d::ARC_1D,
     &basic_arithmetic::BASIC_ARITHMETIC,
     &bases::BASE_CONVERSION,
@@ -89,6 +90,7 @@ const TASKS: [&Task; 37] = [
     &game_of_life::GAME_OF_LIFE,
     &mini_sudoku::MINI_SUDOKU,
     &countdown::COUNTDOWN,
+    &knights_knaves::KNIGHTS_KNAVES,
 ];
 
 /// What is asked for: a level, and in whose words.
