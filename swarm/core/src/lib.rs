@@ -12,6 +12,7 @@
 //! | [`roster`] | who is here, and whether it is waited for |
 //! | [`round`] | the round as a state machine |
 //! | [`score`] | from a judged round to signed rows |
+//! | [`transcript`] | what a settled round can be checked by |
 //! | [`sim`] | a swarm of these machines under bad links, crashes and liars |
 //!
 //! Invariants: nothing here reads a clock, draws randomness or does I/O; time,
@@ -30,3 +31,4 @@ pub mod roster;
 pub mod round;
 pub mod score;
 pub mod sim;
+pub mod transcript;

@@ -11,6 +11,7 @@ use crate::ids::{Address, Beacon, Hash, PeerId, TxHash};
 use crate::manifest::Manifest;
 use crate::message::{Announcement, BodyKind, Card, EvmSignature, Plea};
 use crate::refusal::RejectReason;
+use crate::transcript::Transcript;
 
 /// Who a machine is and what it runs.
 #[derive(Clone)]
@@ -188,6 +189,14 @@ pub enum Effect {
     /// Send this to the ledger. Idempotent by round; comes back as
     /// [`Input::Settled`] once the ledger has it, from whomever.
     Settle(Settlement),
+    /// Keep what the round's scores follow from, in place of what was kept of
+    /// this round before: a later quorum may include another set.
+    Record {
+        /// The round.
+        round: u64,
+        /// Its included bodies.
+        transcript: Transcript,
+    },
     /// Train. Comes back as [`Input::Trained`], also if there is nothing to
     /// train on or training failed.
     Train {

@@ -2,18 +2,23 @@
 //! that is a pure function of the set that a quorum lists.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use rewards::{JudgeSettings, judge};
+use rewards::{JudgeSettings, Scoreboard, judge};
+use tasks::Registry;
 
 use super::gallery::Gallery;
 use super::sampling::slot_number;
 use super::stages::count;
 use super::state::{Judged, Round};
 use super::{Effect, Machine, ScorecardRequest};
+use crate::body::Body;
 use crate::event::{BeaconSource, Event, RoundSummary};
-use crate::ids::{Address, Hash, PeerId};
+use crate::ids::{Address, Beacon, Hash, PeerId};
+use crate::manifest::Manifest;
 use crate::message::{BodyKind, Payload, Phase};
 use crate::score;
+use crate::transcript::Transcript;
 
 impl Machine {
     /// A witness lists the bodies it holds that came in time.
@@ -91,26 +96,38 @@ impl Machine {
         let round = self.rounds.get(&number)?;
         let beacon = round.opened.as_ref()?.beacon;
         let bodies = entries.iter().filter_map(|hash| round.bodies.get(hash));
-        let mut addresses: BTreeMap<PeerId, Address> = BTreeMap::new();
-        for header in bodies.clone().map(|body| body.header()) {
-            // One peer, one address: of several, the first in order.
-            let address = addresses.entry(header.peer).or_insert(header.address);
-            *address = header.address.min(*address);
-        }
-        let gallery = Gallery::new(&self.config.manifest, &self.config.registry, beacon, bodies);
-        let board = judge(
-            &self.config.registry,
-            &included(&gallery),
-            &JudgeSettings::default(),
-        );
+        let (manifest, registry) = (&self.config.manifest, &self.config.registry);
+        let (board, rows) = judge_bodies(manifest, registry, beacon, bodies);
         let included = quorum.then(|| round.included_hash(self.id, &entries));
-        let rows = score::rows(&board, &addresses);
         Some(Judged {
             included,
             entries,
             board,
             rows,
         })
+    }
+
+    /// What the quorum's set can be checked by, for whoever keeps it.
+    fn record(&mut self, number: u64, judged: &Judged) {
+        let Some(round) = self.rounds.get(&number) else {
+            return;
+        };
+        let (Some(_), Some(opened)) = (judged.included, &round.opened) else {
+            return;
+        };
+        let bodies = judged
+            .entries
+            .iter()
+            .filter_map(|hash| round.bodies.get(hash));
+        let transcript = Transcript {
+            round: number,
+            beacon: opened.beacon,
+            bodies: bodies.map(|body| body.encode().1).collect(),
+        };
+        self.effects.push(Effect::Record {
+            round: number,
+            transcript,
+        });
     }
 
     /// Holds a round to be what was judged: tells, signs and answers cards.
@@ -130,6 +147,7 @@ impl Machine {
             rows: score::shown(&judged.board),
             judge_accuracy_ppm: judged.board.judge_accuracy.0,
         });
+        self.record(number, &judged);
         let (me, agreed) = (self.config.me, judged.included);
         let rows = judged.rows.clone();
         let round = self.round_mut(number);
@@ -156,6 +174,26 @@ impl Machine {
             self.show_card(number, witness);
         }
     }
+}
+
+/// The scoreboard that follows from bodies, and the rows that are signed: a pure
+/// function, so that whoever has the bodies can check the witnesses.
+pub(crate) fn judge_bodies<'a>(
+    manifest: &Manifest,
+    registry: &Registry,
+    beacon: Beacon,
+    bodies: impl Iterator<Item = &'a Arc<Body>> + Clone,
+) -> (Scoreboard<PeerId>, BTreeMap<Address, u32>) {
+    let mut addresses: BTreeMap<PeerId, Address> = BTreeMap::new();
+    for header in bodies.clone().map(|body| body.header()) {
+        // One peer, one address: of several, the first in order.
+        let address = addresses.entry(header.peer).or_insert(header.address);
+        *address = header.address.min(*address);
+    }
+    let gallery = Gallery::new(manifest, registry, beacon, bodies);
+    let board = judge(registry, &included(&gallery), &JudgeSettings::default());
+    let rows = score::rows(&board, &addresses);
+    (board, rows)
 }
 
 /// The judge's input, from bodies alone.

@@ -81,6 +81,8 @@ use crate::refusal::{Outcome, RejectReason};
 use crate::roster::Roster;
 use state::{Opened, Round, Said};
 
+pub(crate) use judging::judge_bodies;
+
 pub use api::{Config, Effect, Input, SampleRequest, ScorecardRequest, Settlement, TrainGroup};
 
 /// How many rounds beyond what the chain has opened peers are followed on

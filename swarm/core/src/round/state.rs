@@ -9,6 +9,7 @@ use crate::body::{Body, Exhibit, Read, Slot};
 use crate::event::{BeaconSource, RoundSummary};
 use crate::ids::{Address, Beacon, Hash, PeerId, SwarmId, TxHash};
 use crate::message::{BodyKind, BodyRef, Card, Payload, Phase};
+use crate::transcript::included_hash;
 
 /// The first repetition interval doubles up to this many times.
 const DOUBLINGS: u32 = 2;
@@ -263,13 +264,6 @@ impl Round {
     /// The name of a set of bodies of this round.
     pub(super) fn included_hash(&self, swarm: SwarmId, entries: &BTreeSet<Hash>) -> Hash {
         let beacon = self.opened.as_ref().map(|opened| opened.beacon);
-        let mut hasher = blake3::Hasher::new_derive_key("murmuration included v1");
-        hasher.update(&swarm.0);
-        hasher.update(&self.number.to_le_bytes());
-        hasher.update(&beacon.unwrap_or_default().0);
-        for entry in entries {
-            hasher.update(&entry.0);
-        }
-        Hash(*hasher.finalize().as_bytes())
+        included_hash(swarm, self.number, beacon.unwrap_or_default(), entries)
     }
 }

@@ -337,7 +337,7 @@ impl<'a> World<'a> {
                 self.nodes[peer].store.insert(hash, bytes);
             }
             Effect::Fetch { hash, bytes, from } => self.fetch(peer, hash, bytes, &from),
-            Effect::Retire { .. } | Effect::Sponsor { .. } => {}
+            Effect::Retire { .. } | Effect::Record { .. } | Effect::Sponsor { .. } => {}
             Effect::Sample {
                 round,
                 kind,

@@ -126,6 +126,37 @@ fn a_quorum_of_equal_cards_is_relayed_once_and_the_round_ends_when_it_is_settled
 }
 
 #[test]
+fn a_transcript_is_enough_to_recompute_what_was_signed() {
+    let driver = Driver::training();
+    let transcript = driver.effects.iter().find_map(|effect| match effect {
+        Effect::Record {
+            round: 1,
+            transcript,
+        } => Some(transcript.clone()),
+        _ => None,
+    });
+    let manifest = &driver.machine.config.manifest;
+    let limit = Transcript::limit(manifest);
+    let bytes = transcript.expect("a quorum's set is recorded").encode();
+    let mut read = Transcript::decode(&bytes, limit).unwrap();
+    let registry = &driver.machine.config.registry;
+    let recomputed = read.recompute(manifest, registry).unwrap();
+    for witness in 1..=4 {
+        let card = driver.card(witness);
+        assert_eq!(card.included, recomputed.included);
+        let scores = crate::score::card(&recomputed.rows, address(witness));
+        assert_eq!(card.scores, scores);
+    }
+    // One body less is another set; a changed one is no body of this round.
+    let left_out = read.bodies.pop().unwrap();
+    let fewer = read.recompute(manifest, registry).unwrap();
+    assert_ne!(fewer.included, recomputed.included);
+    read.bodies.push(left_out);
+    read.round = 2;
+    assert!(read.recompute(manifest, registry).is_err());
+}
+
+#[test]
 fn who_hears_of_a_settlement_does_not_relay_it() {
     let mut driver = Driver::training();
     driver.feed(Input::Settled {

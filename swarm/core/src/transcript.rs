@@ -1,0 +1,151 @@
+//! What a settled round can be checked by: the bodies that its witnesses
+//! included, as bytes.
+//!
+//! A transcript needs no signature of its own. The hash of its bodies is what
+//! the witnesses signed and the ledger holds, and the scores follow from the
+//! bodies: whoever has a transcript, from wherever, recomputes both.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rewards::Scoreboard;
+use serde::{Deserialize, Serialize};
+use tasks::Registry;
+
+use crate::body::{self, Body};
+use crate::ids::{Address, Beacon, Hash, PeerId, SwarmId};
+use crate::manifest::Manifest;
+use crate::message::BodyKind;
+use crate::refusal::RejectReason;
+use crate::round::judge_bodies;
+
+/// The version of the format, its first byte.
+pub const TRANSCRIPT_VERSION: u8 = 1;
+
+/// Room for the numbers around each body.
+const FRAME: usize = 64;
+
+/// The included bodies of one round.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transcript {
+    /// The round.
+    pub round: u64,
+    /// The beacon its draws come from.
+    pub beacon: Beacon,
+    /// The bodies as they travelled, in the order of their hashes.
+    pub bodies: Vec<Vec<u8>>,
+}
+
+/// What follows from a transcript.
+#[derive(Debug, Clone)]
+pub struct Recomputed {
+    /// The name of the set, what witnesses sign.
+    pub included: Hash,
+    /// Every reward, with its reason.
+    pub board: Scoreboard<PeerId>,
+    /// Scores in ppm by address, as a witness signs them but for its own row.
+    pub rows: BTreeMap<Address, u32>,
+}
+
+impl Transcript {
+    /// The bytes that are kept.
+    pub fn encode(&self) -> Vec<u8> {
+        postcard::to_extend(self, vec![TRANSCRIPT_VERSION])
+            .expect("a transcript is plain data and a vector takes any length")
+    }
+
+    /// The most bytes that a transcript of this swarm has: one body of each
+    /// kind from every peer.
+    pub fn limit(manifest: &Manifest) -> usize {
+        let bodies = usize::from(manifest.limits.peers) * BodyKind::ALL.len();
+        (bodies + 1).saturating_mul(manifest.limits.body_bytes as usize + FRAME)
+    }
+
+    /// Reads what [`Transcript::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`RejectReason::Oversize`], [`RejectReason::Version`] or
+    /// [`RejectReason::Malformed`].
+    pub fn decode(bytes: &[u8], limit: usize) -> Result<Self, RejectReason> {
+        if bytes.len() > limit {
+            let bytes = bytes.len();
+            return Err(RejectReason::Oversize { bytes, limit });
+        }
+        match bytes.split_first() {
+            Some((&TRANSCRIPT_VERSION, rest)) => postcard::from_bytes(rest)
+                .map_err(|error| RejectReason::Malformed(error.to_string())),
+            Some((&version, _)) => Err(RejectReason::Version(version)),
+            None => Err(RejectReason::Malformed("empty".into())),
+        }
+    }
+
+    /// Judges the bodies again, from nothing but their bytes.
+    ///
+    /// # Errors
+    /// A body that no honest witness would have included.
+    pub fn recompute(
+        &self,
+        manifest: &Manifest,
+        registry: &Registry,
+    ) -> Result<Recomputed, RejectReason> {
+        let mut bodies: BTreeMap<Hash, Arc<Body>> = BTreeMap::new();
+        for bytes in &self.bodies {
+            let body = body::decode(bytes, manifest.limits.body_bytes)?;
+            let header = body.header();
+            if (header.round, header.beacon) != (self.round, self.beacon) {
+                return Err(RejectReason::Mismatch("a body of another round"));
+            }
+            body.check(manifest)?;
+            bodies.insert(Hash::of(bytes), Arc::new(body));
+        }
+        let entries: BTreeSet<Hash> = bodies.keys().copied().collect();
+        let (board, rows) = judge_bodies(manifest, registry, self.beacon, bodies.values());
+        Ok(Recomputed {
+            included: included_hash(manifest.id(), self.round, self.beacon, &entries),
+            board,
+            rows,
+        })
+    }
+}
+
+/// The name of a set of bodies of a round.
+pub fn included_hash(
+    swarm: SwarmId,
+    round: u64,
+    beacon: Beacon,
+    entries: &BTreeSet<Hash>,
+) -> Hash {
+    let mut hasher = blake3::Hasher::new_derive_key("murmuration included v1");
+    hasher.update(&swarm.0);
+    hasher.update(&round.to_le_bytes());
+    hasher.update(&beacon.0);
+    for entry in entries {
+        hasher.update(&entry.0);
+    }
+    Hash(*hasher.finalize().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_transcript_is_refused() {
+        let transcript = Transcript {
+            round: 3,
+            beacon: Beacon([1; 32]),
+            bodies: vec![vec![1, 2, 3]],
+        };
+        let bytes = transcript.encode();
+        assert_eq!(Transcript::decode(&bytes, 100), Ok(transcript));
+        for cut in 0..bytes.len() {
+            assert!(Transcript::decode(&bytes[..cut], 100).is_err(), "{cut}");
+        }
+        let oversize = Transcript::decode(&bytes, bytes.len() - 1);
+        assert!(matches!(oversize, Err(RejectReason::Oversize { .. })));
+        let mut newer = bytes;
+        newer[0] = 9;
+        let version = Transcript::decode(&newer, 100);
+        assert_eq!(version, Err(RejectReason::Version(9)));
+    }
+}
