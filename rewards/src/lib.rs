@@ -46,6 +46,7 @@
 //! - [`originality`]: whose long text is a copy of an earlier one.
 //! - [`Scoreboard`]: what comes out, with a reason for each number.
 //! - [`contribution`]: the one attested number of a peer, and its formula.
+//! - [`uncounted`]: what earned nothing, and why.
 //! - [`select_groups`]: which groups a node trains on.
 //!
 //! # Invariants
@@ -65,6 +66,7 @@ mod scoreboard;
 mod selection;
 mod settings;
 mod truth;
+mod uncounted;
 pub mod vote;
 
 pub use calibration::Calibration;
@@ -75,3 +77,4 @@ pub use scoreboard::{
 };
 pub use selection::{Candidate, Selection, SelectionPlan, has_advantage, select_groups};
 pub use settings::{JudgeSettings, Shares};
+pub use uncounted::{Kind, Uncounted, uncounted};

@@ -289,6 +289,36 @@ impl Reader {
             .map_err(|error| self.error(error))
     }
 
+    pub(crate) async fn ask(
+        &self,
+        method: &str,
+        params: serde_json::Value,
+    ) -> Result<serde_json::Value, LedgerError> {
+        self.provider
+            .raw_request(method.to_owned().into(), params)
+            .await
+            .map_err(|error| self.error(error))
+    }
+
+    /// Whom a transaction calls, and with what; read as plain JSON, since a rollup may
+    /// give its transactions types that no library knows.
+    pub(crate) async fn transaction(
+        &self,
+        hash: B256,
+    ) -> Result<Option<(Option<Address>, Bytes)>, LedgerError> {
+        #[derive(Debug, Deserialize)]
+        struct Called {
+            to: Option<Address>,
+            input: Bytes,
+        }
+        let found: Option<Called> = self
+            .provider
+            .raw_request("eth_getTransactionByHash".into(), (hash,))
+            .await
+            .map_err(|error| self.error(error))?;
+        Ok(found.map(|called| (called.to, called.input)))
+    }
+
     /// Number and time of a block, or `None` if the chain has none by that name.
     pub(crate) async fn header(
         &self,

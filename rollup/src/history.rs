@@ -83,6 +83,31 @@ impl Ledger {
         }
         Ok(Some(Finality::Sequenced))
     }
+
+    /// Logs from a block on, in order.
+    pub(crate) async fn logs_since(
+        &self,
+        filter: Filter,
+        mut from: u64,
+    ) -> Result<Vec<Log>, LedgerError> {
+        let height = self.height().await?;
+        let mut range = RANGE;
+        let mut found = Vec::new();
+        while from <= height {
+            let to = height.min(from.saturating_add(range - 1));
+            let part = filter.clone().from_block(from).to_block(to);
+            match self.reader().logs(&part).await {
+                Ok(logs) => {
+                    found.extend(logs);
+                    from = to + 1;
+                }
+                // Too much for this node: ask for less.
+                Err(LedgerError::Declined { .. }) if range > 1 => range /= 2,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
 }
 
 impl Swarm {
@@ -93,33 +118,19 @@ impl Swarm {
             None => self.info().await?.created_at,
         };
         let height = self.ledger.height().await?;
-        let mut from = self.first_block_at(since, height).await?;
-        let mut range = RANGE;
+        let from = self.first_block_at(since, height).await?;
+        let filter = Filter::new()
+            .address(self.ledger.addresses().ledger)
+            .event_signature(vec![
+                L::RoundSettled::SIGNATURE_HASH,
+                L::PeerScored::SIGNATURE_HASH,
+            ])
+            .topic1(self.id);
         let mut folded = Folded::default();
-        while from <= height {
-            let to = height.min(from.saturating_add(range - 1));
-            let filter = Filter::new()
-                .address(self.ledger.addresses().ledger)
-                .event_signature(vec![
-                    L::RoundSettled::SIGNATURE_HASH,
-                    L::PeerScored::SIGNATURE_HASH,
-                ])
-                .topic1(self.id)
-                .from_block(from)
-                .to_block(to);
-            match self.ledger.reader().logs(&filter).await {
-                Ok(logs) => {
-                    for log in &logs {
-                        folded
-                            .take(log)
-                            .map_err(|error| self.ledger.reader().unreadable(error))?;
-                    }
-                    from = to + 1;
-                }
-                // Too much for this node: ask for less.
-                Err(LedgerError::Declined { .. }) if range > 1 => range /= 2,
-                Err(error) => return Err(error),
-            }
+        for log in self.ledger.logs_since(filter, from).await? {
+            folded
+                .take(&log)
+                .map_err(|error| self.ledger.reader().unreadable(error))?;
         }
         folded.rounds.retain(|settled| settled.round >= from_round);
         Ok(folded.rounds)
@@ -127,7 +138,7 @@ impl Swarm {
 
     /// The first block made at `time` or later. Found by the headers' clocks: what a
     /// contract calls the block's number is not that on every rollup.
-    async fn first_block_at(&self, time: u64, height: u64) -> Result<u64, LedgerError> {
+    pub(crate) async fn first_block_at(&self, time: u64, height: u64) -> Result<u64, LedgerError> {
         let (mut low, mut high) = (0, height);
         while low < high {
             let middle = low + (high - low) / 2;
@@ -148,13 +159,13 @@ impl Swarm {
 
 /// Events put together as they come: a round's scores precede it.
 #[derive(Default)]
-struct Folded {
-    rounds: Vec<SettledRound>,
+pub(crate) struct Folded {
+    pub(crate) rounds: Vec<SettledRound>,
     scores: BTreeMap<u64, Vec<ScoredPeer>>,
 }
 
 impl Folded {
-    fn take(&mut self, log: &Log) -> Result<(), alloy::sol_types::Error> {
+    pub(crate) fn take(&mut self, log: &Log) -> Result<(), alloy::sol_types::Error> {
         match log.topics().first() {
             Some(&L::PeerScored::SIGNATURE_HASH) => {
                 let event = L::PeerScored::decode_log(&log.inner)?.data;

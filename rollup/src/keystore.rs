@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use aes::Aes128;
 use alloy::primitives::{B256, keccak256};
-use alloy::signers::local::PrivateKeySigner;
+use alloy::signers::local::{MnemonicBuilder, PrivateKeySigner};
 use ctr::Ctr128BE;
 use ctr::cipher::{KeyIvInit, StreamCipher};
 use serde_json::{Value, json};
@@ -88,14 +88,34 @@ impl Keystore {
         &self,
         passphrase: Option<&str>,
     ) -> Result<PrivateKeySigner, KeystoreError> {
-        match fs::read_to_string(&self.path) {
-            Ok(text) => self.load(&text, passphrase),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        match self.load(passphrase)? {
+            Some(signer) => Ok(signer),
+            None => {
                 let signer = PrivateKeySigner::random();
                 self.keep(&signer, passphrase)?;
                 Ok(signer)
             }
+        }
+    }
+
+    /// Reads the key, or nothing if there is no file. As slow, and as strict about what
+    /// is weakly encrypted, as [`Keystore::load_or_create`].
+    pub fn load(
+        &self,
+        passphrase: Option<&str>,
+    ) -> Result<Option<PrivateKeySigner>, KeystoreError> {
+        match fs::read_to_string(&self.path) {
+            Ok(text) => self.decode(&text, passphrase).map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.io(error)),
+        }
+    }
+
+    /// A key as an encrypted keystore's text, for a file of the caller's.
+    pub fn encrypted(signer: &PrivateKeySigner, passphrase: &str) -> Result<String, KeystoreError> {
+        match passphrase.chars().count() < PASSPHRASE_MINIMUM {
+            true => Err(KeystoreError::WeakPassphrase),
+            false => Ok(encrypt(signer, passphrase)),
         }
     }
 
@@ -106,10 +126,7 @@ impl Keystore {
         passphrase: Option<&str>,
     ) -> Result<(), KeystoreError> {
         let text = match passphrase {
-            Some(passphrase) if passphrase.chars().count() < PASSPHRASE_MINIMUM => {
-                return Err(KeystoreError::WeakPassphrase);
-            }
-            Some(passphrase) => encrypt(signer, passphrase),
+            Some(passphrase) => Self::encrypted(signer, passphrase)?,
             None => format!("{PLAIN_HEADER}{}\n", hex::encode(signer.to_bytes())),
         };
         if let Some(folder) = self.path.parent() {
@@ -118,7 +135,7 @@ impl Keystore {
         write_private(&self.path, text.as_bytes()).map_err(|error| self.io(error))
     }
 
-    fn load(
+    fn decode(
         &self,
         text: &str,
         passphrase: Option<&str>,
@@ -264,6 +281,17 @@ fn encrypt(signer: &PrivateKeySigner, passphrase: &str) -> String {
     format!("{keystore:#}\n")
 }
 
+/// The n-th key of a BIP-39 phrase, at Ethereum's path m/44'/60'/0'/0/n; `None` if the
+/// phrase is none.
+pub fn signer_of_phrase(phrase: &str, index: u32) -> Option<PrivateKeySigner> {
+    MnemonicBuilder::english()
+        .phrase(phrase)
+        .index(index)
+        .ok()?
+        .build()
+        .ok()
+}
+
 /// Writes a file beside, readable by its owner alone from the first byte on, and puts it
 /// in place whole.
 fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
@@ -331,6 +359,21 @@ mod tests {
         assert!(matches!(wrong, Err(KeystoreError::WrongPassphrase { .. })));
         let read = keystore.load_or_create(Some("a long passphrase")).unwrap();
         assert_eq!(made.address(), read.address());
+    }
+
+    // Account 0 and 1 of the phrase that anvil and hardhat fund; everyone knows it.
+    #[test]
+    fn a_phrase_gives_the_keys_that_other_wallets_give() {
+        let phrase = "test test test test test test test test test test test junk";
+        let address = |index| {
+            signer_of_phrase(phrase, index)
+                .unwrap()
+                .address()
+                .to_string()
+        };
+        assert_eq!(address(0), "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266");
+        assert_eq!(address(1), "0x70997970C51812dc3A010C7d01b50e0d17dc79C8");
+        assert!(signer_of_phrase("test test test", 0).is_none());
     }
 
     // The key, salt and vector of the Web3 Secret Storage Definition's test, at n = 1024;

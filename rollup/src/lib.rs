@@ -6,6 +6,8 @@
 //!   rounds opened, settled, voided, read back
 //! - [`Scorecard`] is what a witness signs; no network needed
 //! - [`Outbox`] keeps signed rounds until the chain has them, [`Keystore`] the key
+//! - [`Chronicle`] is all that a swarm's events say, [`audit`] the ledger's arithmetic
+//!   done again
 //! - [`devnet`] is the chain for those who have no other
 //!
 //! Invariants: everything several peers may do at once is idempotent, by (swarm, round);
@@ -43,6 +45,8 @@
 //! # Ok(()) }
 //! ```
 
+pub mod audit;
+mod chronicle;
 mod connection;
 #[cfg(test)]
 mod contract_tests;
@@ -62,11 +66,12 @@ mod swarm;
 pub use alloy::primitives::{Address, U256};
 /// An Ethereum key in memory.
 pub use alloy::signers::local::PrivateKeySigner;
+pub use chronicle::{Chronicle, KnownSwarm, Round, checksummed, interface};
 pub use connection::{ChainProfile, Sent};
 pub use contracts::{Addresses, Refusal};
 pub use error::LedgerError;
 pub use history::{Finality, ScoredPeer, SettledRound};
-pub use keystore::{Keystore, KeystoreError};
+pub use keystore::{Keystore, KeystoreError, signer_of_phrase};
 pub use ledger::{Ledger, Terms};
 pub use outbox::{Delivery, Outbox, OutboxError, SignedRound};
 pub use registration::{Peer, RegistrationRequest, registration_message};

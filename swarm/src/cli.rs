@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::explore::ExploreArgs;
+use crate::rep::args::RepCommand;
+use crate::wallet::WalletArgs;
+
 /// A peer-to-peer swarm that post-trains small language models with
 /// reinforcement learning.
 ///
@@ -27,9 +31,13 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Measure accuracy on held-out items, whose questions training never draws
     Eval(EvalArgs),
-    /// Reputation, as the ledger has it
+    /// Reputation, as the ledger has it: look, recompute, export
     #[command(subcommand)]
     Rep(RepCommand),
+    /// Reputation as a web page on this machine, read-only
+    Explore(ExploreArgs),
+    /// Keys: which there are, where they are, what they hold; back-up, rotation
+    Wallet(WalletArgs),
 }
 
 /// `murmur run`.
@@ -106,27 +114,6 @@ pub struct EvalArgs {
     /// Held-out items per environment and level
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub items: u32,
-    /// Print JSON instead of a table
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `murmur rep`.
-#[derive(Debug, Subcommand)]
-pub enum RepCommand {
-    /// Peers by reputation, highest first
-    Top(RepArgs),
-}
-
-/// `murmur rep top`.
-#[derive(Debug, Args)]
-pub struct RepArgs {
-    /// The home whose ledger to read (a running swarm's chain, or its saved one)
-    #[arg(long, env = "MURMUR_HOME", value_name = "DIR")]
-    pub home: Option<PathBuf>,
-    /// Show at most this many
-    #[arg(long, default_value_t = 20)]
-    pub limit: usize,
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,

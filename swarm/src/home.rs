@@ -3,13 +3,14 @@
 //! ```text
 //! HOME/
 //!   lock            held while a process runs here
-//!   identity.json   the account that deploys and funds (0600)
+//!   identity.json   the account that deploys and funds (0600; see [`crate::identity`])
 //!   swarm.bin       the canonical manifest of the swarm this home belongs to
 //!   ticket.txt      what others need to join, as of the last start
 //!   rpc.txt         where the chain's JSON-RPC was at the last start
 //!   events.jsonl    everything that happened, one JSON object a line
+//!   transcripts/    what settled rounds can be checked by, the newest 256 MiB
 //!   devnet/         the embedded devnet's log
-//!   peers/0/        identity.json (0600), checkpoint/, outbox/, progress.json
+//!   peers/0/        identity.json, ethereum.json (0600), checkpoint/, outbox/, progress.json
 //! ```
 //!
 //! Files are written beside, synced and renamed. The event log is

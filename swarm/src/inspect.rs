@@ -1,23 +1,20 @@
-//! Commands that look and change nothing: `murmur eval`, `murmur rep top`.
+//! `murmur eval`: held-out accuracy of a home's peers.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use policy::{Device, Policy};
-use rollup::devnet::{Devnet, DevnetConfig};
-use rollup::{ChainProfile, Ledger, PrivateKeySigner};
 use serde_json::json;
 use swarm_core::event::EvalReport;
 use swarm_core::manifest::Manifest;
 use tasks::Registry;
 
 use crate::base;
-use crate::chain::{Standing, standings};
-use crate::cli::{EvalArgs, RepArgs};
+use crate::cli::EvalArgs;
 use crate::evaluate::{EvalPlan, evaluate};
 use crate::home::Home;
-use crate::process::{DEVNET_CHAIN, LOCAL_PROFILE};
+use crate::process::LOCAL_PROFILE;
 
 /// `murmur eval`: a table or JSON.
 ///
@@ -125,104 +122,4 @@ fn eval_table(reports: &[(String, EvalReport)]) -> String {
     let items = reports.iter().map(|(_, report)| report.items).max();
     row(&mut text, "all", items.unwrap_or(0), &all);
     text
-}
-
-/// `murmur rep top`: a table or JSON.
-///
-/// # Errors
-/// The home has no swarm, or its chain can't be reached.
-pub async fn top(args: &RepArgs) -> Result<String> {
-    let Some(home) = Home::existing(args.home.as_deref())? else {
-        bail!("no swarm has run here yet; start one with `murmur`");
-    };
-    let registry = Registry::builtin();
-    let bytes = home
-        .manifest()?
-        .context("this home holds no swarm yet; start one with `murmur`")?;
-    let manifest = Manifest::from_canonical(&bytes, &registry).context("swarm.bin")?;
-    let Some(chain) = manifest.chain else {
-        bail!("this swarm settles on no chain")
-    };
-
-    // A running devnet is asked; one that is stopped is opened for the moment.
-    let mut devnet = None;
-    let rpc = match home.rpc()? {
-        Some(rpc) if rollup::devnet::answers(&rpc, chain.chain_id).await => rpc,
-        _ if chain.chain_id == DEVNET_CHAIN && home.path().join("devnet").exists() => {
-            let opened = Devnet::start(DevnetConfig {
-                home: home.path().join("devnet"),
-                port: 0,
-                chain_id: DEVNET_CHAIN,
-                prefund: Vec::new(),
-                seed: None,
-            })
-            .await
-            .context("opening the saved devnet")?;
-            devnet.insert(opened).url()
-        }
-        Some(rpc) => bail!("chain {} does not answer at {rpc}", chain.chain_id),
-        None => bail!("this home does not know its chain's JSON-RPC; start the swarm once"),
-    };
-    let profile = ChainProfile {
-        rpc,
-        chain_id: chain.chain_id,
-        registry: Some(chain.registry.0.into()),
-        ledger: Some(chain.ledger.0.into()),
-    };
-    // Reading needs an account and no funds.
-    let ledger = Ledger::connect(&profile, PrivateKeySigner::random())
-        .await
-        .context("reaching the ledger")?;
-    let swarm = ledger
-        .find_swarm(manifest.id().0, crate::process::terms())
-        .await?;
-    let rows = standings(&swarm).await?;
-    if let Some(devnet) = devnet {
-        devnet.shutdown().await;
-    }
-    render(&rows, args)
-}
-
-fn render(rows: &[Standing], args: &RepArgs) -> Result<String> {
-    let rows = &rows[..rows.len().min(args.limit)];
-    if args.json {
-        let all: Vec<_> = rows
-            .iter()
-            .map(|row| {
-                json!({
-                    "peer": row.peer,
-                    "name": row.name,
-                    "score": f64::from(row.score_ppm) / 1e6,
-                    "rounds": row.rounds,
-                })
-            })
-            .collect();
-        return Ok(serde_json::to_string_pretty(&all).context("encoding")? + "\n");
-    }
-    let mut text = format!(
-        "{:>4}  {:<20} {:>7} {:>7}  peer\n",
-        "rank", "name", "score", "rounds"
-    );
-    for (index, row) in rows.iter().enumerate() {
-        // Names come from peers: what could move the cursor is not printed.
-        let name: String = row
-            .name
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(20)
-            .collect();
-        let _ = writeln!(
-            text,
-            "{:>4}  {name:<20} {:>7.4} {:>7}  {}",
-            index + 1,
-            f64::from(row.score_ppm) / 1e6,
-            row.rounds,
-            row.peer
-        );
-    }
-    text.push_str(
-        "\nscore: 0 to 1, a moving average over settled rounds of verified contribution\n\
-         (useful groups, calibrated critiques, resolutions that improve)\n",
-    );
-    Ok(text)
 }

@@ -12,8 +12,12 @@
 //! | [`worker`] | the policy's own thread |
 //! | [`evaluate`] | held-out accuracy |
 //! | [`home`], [`identity`] | files and keys |
+//! | [`wallet`] | `murmur wallet`: where the keys are, back-up, restore, rotation |
 //! | [`hub`], [`journal`] | where events go: the bounded file, log lines, screen |
-//! | [`inspect`], [`report`] | `eval`, `rep top`, `report.json` |
+//! | [`transcripts`] | what settled rounds can be checked by |
+//! | [`rep`] | `murmur rep`: look at reputation, recompute it |
+//! | [`explore`] | `murmur explore`: the same as a web page |
+//! | [`inspect`], [`report`] | `eval`, `report.json` |
 //! | [`base`] | the embedded base model |
 //!
 //! Invariants: decisions are the machine's; the screen is never waited for;
@@ -23,6 +27,7 @@ pub mod base;
 pub mod chain;
 pub mod cli;
 pub mod evaluate;
+pub mod explore;
 pub mod home;
 pub mod hub;
 pub mod identity;
@@ -31,6 +36,9 @@ pub mod journal;
 pub mod net;
 pub mod peer;
 pub mod process;
+pub mod rep;
 pub mod report;
 pub mod ticket;
+pub mod transcripts;
+pub mod wallet;
 pub mod worker;

@@ -5,8 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use swarm::cli::{Cli, Command, RepCommand, ReplayArgs, RunArgs};
-use swarm::{inspect, process};
+use swarm::cli::{Cli, Command, ReplayArgs, RunArgs};
+use swarm::explore::ExploreArgs;
+use swarm::rep::args::RepCommand;
+use swarm::{explore, inspect, process, rep, wallet};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
@@ -15,15 +17,17 @@ fn main() -> ExitCode {
         .command
         .unwrap_or_else(|| Command::Run(RunArgs::default()));
     let result = match command {
-        Command::Run(args) => run(args),
-        Command::Replay(args) => replay(&args),
-        Command::Eval(args) => print(inspect::eval(&args)),
-        Command::Rep(RepCommand::Top(args)) => {
-            runtime().and_then(|runtime| print(runtime.block_on(inspect::top(&args))))
-        }
+        Command::Run(args) => run(args).map(|()| ExitCode::SUCCESS),
+        Command::Replay(args) => replay(&args).map(|()| ExitCode::SUCCESS),
+        Command::Eval(args) => inspect::eval(&args).map(|text| print(&text)),
+        Command::Rep(command) => reputation(&command),
+        Command::Wallet(args) => runtime()
+            .and_then(|runtime| runtime.block_on(wallet::run(&args)))
+            .map(|text| print(&text)),
+        Command::Explore(args) => explore(&args).map(|()| ExitCode::SUCCESS),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("murmur: {error:#}");
             ExitCode::FAILURE
@@ -35,10 +39,24 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Runtime::new().context("starting the runtime")
 }
 
-fn print(text: Result<String>) -> Result<()> {
+fn print(text: &str) -> ExitCode {
     // A reader that closed early (`| head`) has what it wanted.
-    let _ = std::io::stdout().write_all(text?.as_bytes());
-    Ok(())
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+fn reputation(command: &RepCommand) -> Result<ExitCode> {
+    let (text, code) = runtime()?.block_on(rep::run(command))?;
+    print(&text);
+    Ok(code)
+}
+
+fn explore(args: &ExploreArgs) -> Result<()> {
+    let runtime = runtime()?;
+    let stop = CancellationToken::new();
+    runtime.spawn(stop_on_signal(stop.clone()));
+    trace_to_stderr();
+    runtime.block_on(explore::run(args, stop))
 }
 
 fn run(args: RunArgs) -> Result<()> {

@@ -31,6 +31,7 @@ use crate::evaluate::EvalPlan;
 use crate::home;
 use crate::hub::{Hub, now_ms};
 use crate::net::{Net, NetConfig, NetEvents, PeerAddr};
+use crate::transcripts::Transcripts;
 use crate::worker::{Done, Worker};
 
 /// Rounds whose settlement is still watched for: older ones were voided or
@@ -80,6 +81,8 @@ pub struct Setup {
     pub eval: EvalPlan,
     /// Rounds between evaluations; zero for none in between.
     pub eval_every: u64,
+    /// Where what a round can be checked by is kept.
+    pub transcripts: Transcripts,
     /// Where events go.
     pub hub: Hub,
 }
@@ -181,6 +184,7 @@ struct Slim {
     eval: EvalPlan,
     eval_every: u64,
     manifest: Manifest,
+    transcripts: Transcripts,
     hub: Hub,
 }
 
@@ -282,6 +286,7 @@ pub async fn start(setup: Setup) -> Result<Ready> {
             eval: setup.eval,
             eval_every: setup.eval_every,
             manifest: setup.manifest,
+            transcripts: setup.transcripts,
             hub: setup.hub,
         },
     };

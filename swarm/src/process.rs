@@ -24,12 +24,14 @@ use crate::cli::RunArgs;
 use crate::evaluate::EvalPlan;
 use crate::home::Home;
 use crate::hub::{Hub, Listeners, now_ms};
-use crate::identity::Identity;
+use crate::identity::{Access, Identity};
 use crate::journal::Journal;
 use crate::net::PeerAddr;
 use crate::peer::{self, Outcome, Setup};
 use crate::report::{BeforeAfter, Report, ReputationRow, mean};
 use crate::ticket::Ticket;
+use crate::transcripts::Transcripts;
+use crate::wallet;
 
 /// The local profile: four peers on one machine, a round as long as it takes.
 pub const LOCAL_PROFILE: &str = include_str!("../../assets/profiles/local.toml");
@@ -127,19 +129,11 @@ async fn bring_up(
         Some(profile) => Some(swarm_on_chain(args, home, &place, profile).await?),
         None => None,
     };
-    let mut identities = Vec::new();
-    for index in 0..args.peers {
-        let folder = home.peer(index)?;
-        let make = || {
-            args.seed
-                .map_or_else(Identity::random, |s| Identity::from_seed(s, index))
-        };
-        identities.push((folder.clone(), Identity::open(&folder, make)?));
-    }
+    let identities = identities(args, home, &place).await?;
     let local: BTreeSet<PeerId> = identities
         .iter()
         .map(|(_, identity)| identity.peer_id())
-        .collect::<Result<_>>()?;
+        .collect();
     if local.len() < identities.len() {
         bail!(
             "two peers of {} hold the same key; move one of them away",
@@ -149,10 +143,8 @@ async fn bring_up(
 
     let local_addresses: BTreeSet<Address> = identities
         .iter()
-        .map(|(folder, identity)| {
-            address_of(identity).with_context(|| format!("identity.json in {}", folder.display()))
-        })
-        .collect::<Result<_>>()?;
+        .map(|(_, identity)| identity.address())
+        .collect();
 
     let mut shared = Shared {
         args,
@@ -163,6 +155,7 @@ async fn bring_up(
         local_addresses,
         bootstrap: place.bootstrap.clone(),
         has_screen,
+        transcripts: Transcripts::of(home.path()),
         hub,
     };
     let mut ready = Vec::new();
@@ -403,7 +396,7 @@ fn chain_info(place: &Place, swarm: &Swarm) -> ChainInfo {
 }
 
 /// A URL as it may be shown: keys hide in user names, paths and queries.
-fn without_secrets(url: &str) -> String {
+pub(crate) fn without_secrets(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let host = host.rsplit('@').next().unwrap_or_default();
@@ -415,14 +408,36 @@ fn holds_no_secret(url: &str) -> bool {
     url.trim_end_matches('/') == without_secrets(url)
 }
 
-fn signer(secret: &[u8; 32]) -> Result<PrivateKeySigner> {
-    PrivateKeySigner::from_slice(secret).context("the Ethereum key is not a secp256k1 key")
-}
-
-fn address_of(identity: &Identity) -> Result<Address> {
-    Ok(Address(
-        signer(&identity.ethereum_secret()?)?.address().into_array(),
-    ))
+/// The keys of this process's peers. With a passphrase each takes most of a second.
+async fn identities(
+    args: &RunArgs,
+    home: &Home,
+    place: &Place,
+) -> Result<Vec<(PathBuf, Identity)>> {
+    let chain = place.profile.as_ref().map(|profile| profile.chain_id);
+    let fees = chain.is_some_and(|chain| chain != DEVNET_CHAIN);
+    let mut folders = Vec::new();
+    for index in 0..args.peers {
+        let access = wallet::access(index, args.peers)?;
+        if fees && matches!(access, Access::Plain) {
+            bail!(
+                "on a chain with fees no key may lie on the disk in the clear: put a passphrase \
+                 into the environment as MURMUR_PASSPHRASE, or give a MURMUR_MNEMONIC"
+            );
+        }
+        folders.push((index, home.peer(index)?, access));
+    }
+    let seed = args.seed;
+    let opened = tokio::task::spawn_blocking(move || {
+        let open = |(index, folder, access): (u16, PathBuf, Access)| {
+            let make =
+                || seed.map_or_else(Identity::random, |seed| Identity::from_seed(seed, index));
+            let identity = Identity::open(&folder, &access, make)?;
+            Ok((folder, identity))
+        };
+        folders.into_iter().map(open).collect()
+    });
+    opened.await.context("opening the keys")?
 }
 
 /// The account that deploys and, on a chain with fees, funds the peers.
@@ -449,7 +464,8 @@ fn payer(args: &RunArgs, home: &Home, place: &Place) -> Result<PrivateKeySigner>
         args.seed
             .map_or_else(Identity::random, |seed| Identity::from_seed(seed, u16::MAX))
     };
-    signer(&Identity::open(home.path(), make)?.ethereum_secret()?)
+    let identity = Identity::open(home.path(), &wallet::own_access()?, make)?;
+    Ok(identity.signer().clone())
 }
 
 async fn swarm_on_chain(
@@ -500,6 +516,7 @@ struct Shared<'a> {
     /// Grows with every peer that is up.
     bootstrap: Vec<PeerAddr>,
     has_screen: bool,
+    transcripts: Transcripts,
     hub: &'a Hub,
 }
 
@@ -512,12 +529,12 @@ async fn setup(
     let Shared {
         args, place, hub, ..
     } = shared;
-    let iroh_secret = identity.iroh_secret()?;
+    let iroh_secret = identity.iroh_secret();
     let key = SigningKey::from_bytes(&iroh_secret);
-    let id = identity.peer_id()?;
+    let id = identity.peer_id();
     let name = id.nickname();
-    let signer = signer(&identity.ethereum_secret()?)?;
-    let address = Address(signer.address().into_array());
+    let signer = identity.signer().clone();
+    let address = identity.address();
     let (chain, plea) = match &place.profile {
         Some(profile) => {
             fund(profile, shared.payer, address).await?;
@@ -567,6 +584,7 @@ async fn setup(
         } else {
             0
         },
+        transcripts: shared.transcripts.clone(),
         hub: hub.for_peer(id),
     })
 }

@@ -7,6 +7,7 @@
 //! - [`log`]: the append-only file it lives in
 //! - [`chain`]: blocks and state; pure
 //! - [`rpc`]: what it answers
+//! - [`pages`]: which web pages may read the answers
 //! - this file: the server, the clock and the randomness, at the edge
 //!
 //! A block is on disk before its transaction's hash is told, and the log is read back at
@@ -14,6 +15,7 @@
 
 mod chain;
 mod log;
+mod pages;
 mod remote;
 mod rpc;
 
@@ -40,8 +42,10 @@ use self::chain::{BASE_FEE, Block, Entry, Rejected};
 pub(crate) use self::chain::{Call, CallOutcome};
 pub(crate) use self::log::Genesis;
 pub(crate) use self::log::sync_folder;
-use self::log::{Log, LogReader, Nonsense, Record};
+pub(crate) use self::log::{Log, Record};
 pub use self::log::{LogError, TornTail};
+use self::log::{LogReader, Nonsense};
+use self::pages::Pages;
 pub use self::remote::{answers, request_funds};
 
 /// The devnet's own chain id, when nobody asks for another.
@@ -499,7 +503,7 @@ async fn serve(listener: TcpListener, state: Arc<State>) -> Result<ServerHandle,
     let hosts = HostFilterLayer::new(hosts).expect("constant host names");
     let server = Server::builder()
         .set_config(config)
-        .set_http_middleware(tower::ServiceBuilder::new().layer(hosts))
+        .set_http_middleware(tower::ServiceBuilder::new().layer(hosts).layer(Pages))
         .build_from_tcp(listener)
         .map_err(DevnetError::Server)?;
     Ok(server.start(module))

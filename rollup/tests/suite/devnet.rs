@@ -319,6 +319,31 @@ async fn a_web_page_that_calls_itself_something_else_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_browser_lets_only_this_machines_pages_read_the_answers() {
+    let home = tempfile::tempdir().unwrap();
+    let devnet = Devnet::start(config(&home, 1)).await.unwrap();
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "eth_chainId" }).to_string();
+    let allowed = async |method: reqwest::Method, origin: &str| {
+        let request = http()
+            .request(method, devnet.url())
+            .header("origin", origin)
+            .header("content-type", "application/json")
+            .body(body.clone());
+        let response = request.send().await.unwrap();
+        let header = response
+            .headers()
+            .get("access-control-allow-origin")
+            .cloned();
+        header.map(|origin| origin.to_str().unwrap().to_owned())
+    };
+    let page = "http://127.0.0.1:7780";
+    for method in [reqwest::Method::POST, reqwest::Method::OPTIONS] {
+        assert_eq!(allowed(method.clone(), page).await.as_deref(), Some(page));
+        assert_eq!(allowed(method, "https://example.org").await, None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_wallets_ask_for_is_answered() {
     let home = tempfile::tempdir().unwrap();
     let devnet = Devnet::start(config(&home, 3)).await.unwrap();

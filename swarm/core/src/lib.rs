@@ -13,6 +13,7 @@
 //! | [`round`] | the round as a state machine |
 //! | [`score`] | from a judged round to signed rows |
 //! | [`transcript`] | what a settled round can be checked by |
+//! | [`words`] | what the numbers mean, for every screen and page |
 //! | [`sim`] | a swarm of these machines under bad links, crashes and liars |
 //!
 //! Invariants: nothing here reads a clock, draws randomness or does I/O; time,
@@ -32,3 +33,4 @@ pub mod round;
 pub mod score;
 pub mod sim;
 pub mod transcript;
+pub mod words;

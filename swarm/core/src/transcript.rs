@@ -18,6 +18,7 @@ use crate::manifest::Manifest;
 use crate::message::BodyKind;
 use crate::refusal::RejectReason;
 use crate::round::judge_bodies;
+use crate::score;
 
 /// The version of the format, its first byte.
 pub const TRANSCRIPT_VERSION: u8 = 1;
@@ -43,6 +44,8 @@ pub struct Recomputed {
     pub included: Hash,
     /// Every reward, with its reason.
     pub board: Scoreboard<PeerId>,
+    /// Who is scored for whose bodies.
+    pub addresses: BTreeMap<PeerId, Address>,
     /// Scores in ppm by address, as a witness signs them but for its own row.
     pub rows: BTreeMap<Address, u32>,
 }
@@ -79,6 +82,12 @@ impl Transcript {
         }
     }
 
+    /// The name of its set of bodies.
+    pub fn included(&self, swarm: SwarmId) -> Hash {
+        let entries = self.bodies.iter().map(|bytes| Hash::of(bytes)).collect();
+        included_hash(swarm, self.round, self.beacon, &entries)
+    }
+
     /// Judges the bodies again, from nothing but their bytes.
     ///
     /// # Errors
@@ -98,23 +107,18 @@ impl Transcript {
             body.check(manifest)?;
             bodies.insert(Hash::of(bytes), Arc::new(body));
         }
-        let entries: BTreeSet<Hash> = bodies.keys().copied().collect();
-        let (board, rows) = judge_bodies(manifest, registry, self.beacon, bodies.values());
+        let (board, addresses) = judge_bodies(manifest, registry, self.beacon, bodies.values());
         Ok(Recomputed {
-            included: included_hash(manifest.id(), self.round, self.beacon, &entries),
+            included: self.included(manifest.id()),
+            rows: score::rows(&board, &addresses),
             board,
-            rows,
+            addresses,
         })
     }
 }
 
 /// The name of a set of bodies of a round.
-pub fn included_hash(
-    swarm: SwarmId,
-    round: u64,
-    beacon: Beacon,
-    entries: &BTreeSet<Hash>,
-) -> Hash {
+pub fn included_hash(swarm: SwarmId, round: u64, beacon: Beacon, entries: &BTreeSet<Hash>) -> Hash {
     let mut hasher = blake3::Hasher::new_derive_key("murmuration included v1");
     hasher.update(&swarm.0);
     hasher.update(&round.to_le_bytes());

@@ -8,6 +8,7 @@ use swarm_core::event::{Event, LogLevel};
 use swarm_core::ids::{Address, Hash, PeerId};
 use swarm_core::message::{Card, Phase};
 use swarm_core::round::{Effect, Input};
+use swarm_core::transcript::Transcript;
 
 use super::{Finished, Peer, WATCHED_ROUNDS};
 use crate::chain::{Candidate, Chain, Opened, SettledTx};
@@ -83,6 +84,7 @@ impl Peer {
                     self.flush_outbox(Duration::ZERO);
                 }
             }
+            Effect::Record { transcript, .. } => self.record(transcript).await,
             Effect::Train {
                 round,
                 steps,
@@ -182,6 +184,18 @@ impl Peer {
                 }
             }
         });
+    }
+
+    /// Keep what a round can be checked by, before its scorecard is signed: what settles
+    /// can be checked, whatever happens to this process.
+    async fn record(&self, transcript: Transcript) {
+        let (store, manifest) = (self.setup.transcripts.clone(), self.setup.manifest.clone());
+        let kept = tokio::task::spawn_blocking(move || store.keep(&manifest, &transcript)).await;
+        if let Err(error) = kept.map_err(anyhow::Error::from).flatten() {
+            // A full disk keeps nobody from taking part.
+            let text = format!("{error:#}; this round can't be checked from here later");
+            self.setup.hub.log(LogLevel::Warn, "home", text);
+        }
     }
 
     fn retire(&mut self, round: u64) {

@@ -6,6 +6,8 @@
     reason = "a test may panic; its helpers are not test functions"
 )]
 
+mod explorer;
+mod reputation;
 mod support;
 mod terminal;
 
@@ -415,6 +417,8 @@ fn a_peer_that_sends_garbage_is_refused_visibly_and_holds_nobody_up() {
 }
 
 /// The first account that anvil funds; everyone knows its key.
+/// Whose keys three peers come from; nothing is encrypted, and nothing on the disk.
+const PHRASE: &str = "legal winner thank year wave sausage worth useful legal winner thank yellow";
 const PAYER: &str = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
 
 #[test]
@@ -427,6 +431,7 @@ fn any_other_evm_chain_serves_as_the_ledger() {
         return;
     };
     let chain = support::Anvil::start(&anvil);
+    let rich_keys = [("MURMUR_PAYER_KEY", PAYER), ("MURMUR_MNEMONIC", PHRASE)];
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("report.json");
     let ended = support::murmur_with(
@@ -448,9 +453,15 @@ fn any_other_evm_chain_serves_as_the_ledger() {
             "--chain-id",
             "31337",
         ],
-        &[("MURMUR_PAYER_KEY", PAYER)],
+        &rich_keys,
     );
     assert!(ended.success, "{}", ended.stderr);
+    let identity = folder.path().join("home/peers/0/identity.json");
+    let identity = std::fs::read_to_string(identity).unwrap();
+    assert!(
+        identity.contains("iroh_sealed"),
+        "no key in the clear: {identity}"
+    );
     let report: Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
     check(&report, 2, 3);
 
@@ -461,17 +472,18 @@ fn any_other_evm_chain_serves_as_the_ledger() {
     let chain_id = ["--rpc", &chain.rpc, "--chain-id", "31337"];
     let rich = Murmur::start_with(
         &[&common[..], &[&at("home"), "--peers", "3"], &chain_id].concat(),
-        &[("MURMUR_PAYER_KEY", PAYER)],
+        &rich_keys,
     );
     rich.wait_for("join with:");
     let ticket = std::fs::read_to_string(folder.path().join("home/ticket.txt")).unwrap();
-    let poor = Murmur::start(
+    let poor = Murmur::start_with(
         &[
             &common[..],
             &[&at("poor"), "--peers", "1", "--join", &ticket],
             &chain_id,
         ]
         .concat(),
+        &[("MURMUR_PASSPHRASE", "a long passphrase")],
     );
     poor.wait_for("no funds on this chain");
     rich.wait_for("way onto the ledger");

@@ -12,6 +12,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
 /// A process that ended.
 pub(crate) struct Ended {
     pub(crate) success: bool,
+    pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
@@ -39,6 +40,7 @@ pub(crate) fn murmur_with(args: &[&str], environment: &[(&str, &str)]) -> Ended 
         .expect("the binary starts");
     Ended {
         success: output.status.success(),
+        code: output.status.code(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
@@ -128,6 +130,7 @@ impl Murmur {
         let status = self.child.wait().expect("it was started here");
         Ended {
             success: status.success(),
+            code: status.code(),
             stdout: String::new(),
             stderr: self.said(),
         }

@@ -8,6 +8,7 @@ use crate::app::App;
 use crate::state::peers::Peer;
 use crate::text;
 use crate::theme::Theme;
+use swarm_core::words::word;
 
 use super::Scene;
 use super::parts::{
@@ -18,28 +19,8 @@ use super::parts::{
 /// Newest rounds over which `±` is the standard error of the mean score.
 const SPREAD_ROUNDS: usize = 16;
 
-const LEGEND: [(&str, &str); 5] = [
-    (
-        "reputation",
-        "contribution over all settled rounds, as the ledger has it",
-    ),
-    (
-        "score",
-        "one round's contribution, signed by witnesses; ± how unsure",
-    ),
-    (
-        "reward",
-        "what one completion earned; its parts and why: Rollouts (2)",
-    ),
-    (
-        "right",
-        "share of a peer's answers in the newest round that are right",
-    ),
-    (
-        "verdict",
-        "a critic's right or wrong, weighed by how often it was right",
-    ),
-];
+/// The words that this screen uses, of those that are defined for all.
+const LEGEND: [&str; 5] = ["reputation", "score", "reward", "right", "verdict"];
 
 pub(super) fn draw(app: &mut App, scene: &Scene<'_>, area: Rect, buffer: &mut Buffer) {
     let theme = app.theme;
@@ -248,7 +229,8 @@ fn settlement_lines(theme: Theme, scene: &Scene<'_>) -> Vec<Line<'static>> {
 
 fn legend_lines(theme: Theme, width: usize) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
-    for (word, meaning) in LEGEND {
+    for word in LEGEND.into_iter().filter_map(word) {
+        let (word, meaning) = (word.name, word.meaning);
         let wrapped = text::wrap(meaning, width.saturating_sub(12));
         for (index, meaning) in wrapped.into_iter().enumerate() {
             let word = if index == 0 { word } else { "" };

@@ -97,7 +97,8 @@ impl Machine {
         let beacon = round.opened.as_ref()?.beacon;
         let bodies = entries.iter().filter_map(|hash| round.bodies.get(hash));
         let (manifest, registry) = (&self.config.manifest, &self.config.registry);
-        let (board, rows) = judge_bodies(manifest, registry, beacon, bodies);
+        let (board, addresses) = judge_bodies(manifest, registry, beacon, bodies);
+        let rows = score::rows(&board, &addresses);
         let included = quorum.then(|| round.included_hash(self.id, &entries));
         Some(Judged {
             included,
@@ -176,14 +177,14 @@ impl Machine {
     }
 }
 
-/// The scoreboard that follows from bodies, and the rows that are signed: a pure
+/// The scoreboard that follows from bodies, and who is scored for whose: a pure
 /// function, so that whoever has the bodies can check the witnesses.
 pub(crate) fn judge_bodies<'a>(
-    manifest: &Manifest,
-    registry: &Registry,
+    manifest: &'a Manifest,
+    registry: &'a Registry,
     beacon: Beacon,
     bodies: impl Iterator<Item = &'a Arc<Body>> + Clone,
-) -> (Scoreboard<PeerId>, BTreeMap<Address, u32>) {
+) -> (Scoreboard<PeerId>, BTreeMap<PeerId, Address>) {
     let mut addresses: BTreeMap<PeerId, Address> = BTreeMap::new();
     for header in bodies.clone().map(|body| body.header()) {
         // One peer, one address: of several, the first in order.
@@ -192,8 +193,7 @@ pub(crate) fn judge_bodies<'a>(
     }
     let gallery = Gallery::new(manifest, registry, beacon, bodies);
     let board = judge(registry, &included(&gallery), &JudgeSettings::default());
-    let rows = score::rows(&board, &addresses);
-    (board, rows)
+    (board, addresses)
 }
 
 /// The judge's input, from bodies alone.

@@ -1,0 +1,296 @@
+//! What is told of a swarm, a peer or a round, as JSON: the command line's `--json`, what
+//! its tables are made from, and what `murmur explore` adds to its page.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use rollup::{Chronicle, Reputation, SettledRound, SignedScorecard, UNSCORED, checksummed};
+use serde_json::{Value, json};
+use swarm_core::ids::{Hash, PeerId};
+use swarm_core::transcript::Recomputed;
+
+use super::find::Names;
+use super::source::Source;
+
+/// Newest rounds over which `±` is the standard error of the mean score.
+const SPREAD_ROUNDS: usize = 16;
+
+/// A 32-byte number, as the chain writes it.
+pub fn word(bytes: [u8; 32]) -> String {
+    format!("0x{}", hex::encode(bytes))
+}
+
+/// A fraction of one.
+pub fn fraction(ppm: u32) -> f64 {
+    f64::from(ppm) / 1e6
+}
+
+/// A member's standing.
+pub fn standing(rank: usize, member: &Reputation, chronicle: &Chronicle) -> Value {
+    let scores: Vec<u32> = rounds_of(chronicle, member.address)
+        .filter_map(|(_, score)| score.1)
+        .collect();
+    json!({
+        "rank": rank,
+        "name": member.name,
+        "address": checksummed(member.address),
+        "peer": member.iroh_key.map(PeerId),
+        "score": fraction(member.score),
+        "score_ppm": member.score,
+        "spread_points": spread(&scores),
+        "rounds": member.rounds,
+        "witness": if member.active { "eligible" } else { "away" },
+        "missed": member.missed,
+        "last_round": rounds_of(chronicle, member.address).last().map(|(round, _)| round),
+    })
+}
+
+/// The settled rounds that scored a peer, in order: number, and then the transaction's
+/// round, its score, judges and the reputation after it.
+pub fn rounds_of(
+    chronicle: &Chronicle,
+    address: [u8; 20],
+) -> impl Iterator<Item = (u64, (&SettledRound, Option<u32>, u32, u32))> {
+    chronicle.settlements().filter_map(move |(_, settled)| {
+        let row = settled.scores.iter().find(|row| row.peer == address)?;
+        Some((
+            settled.round,
+            (settled, row.score, row.judges, row.reputation),
+        ))
+    })
+}
+
+/// The standard error of the mean of the newest scores, in percentage points; `None` of
+/// fewer than three.
+pub fn spread(scores: &[u32]) -> Option<f64> {
+    let newest = &scores[scores.len().saturating_sub(SPREAD_ROUNDS)..];
+    if newest.len() < 3 {
+        return None;
+    }
+    let count = newest.len() as f64;
+    let mean = newest.iter().map(|score| fraction(*score)).sum::<f64>() / count;
+    let squares: f64 = newest
+        .iter()
+        .map(|score| (fraction(*score) - mean).powi(2))
+        .sum();
+    let error = 100.0 * (squares / (count - 1.0) / count).sqrt();
+    Some((error * 10.0).round() / 10.0)
+}
+
+/// A peer: its standing and the rounds that scored it, the newest first.
+pub fn peer(rank: usize, member: &Reputation, chronicle: &Chronicle) -> Value {
+    let mut document = standing(rank, member, chronicle);
+    let mut history: Vec<Value> = rounds_of(chronicle, member.address)
+        .map(|(round, (settled, score, judges, reputation))| {
+            json!({
+                "round": round,
+                "score_ppm": score,
+                "judges": judges,
+                "reputation_ppm": reputation,
+                "tx": word(settled.tx),
+                "block": settled.block,
+            })
+        })
+        .collect();
+    history.reverse();
+    document["history"] = history.into();
+    document
+}
+
+/// What the ledger says of a round, and its witnesses' cards where there are any.
+pub fn round(
+    chronicle: &Chronicle,
+    number: u64,
+    cards: Option<&[SignedScorecard]>,
+    names: &Names,
+) -> Option<Value> {
+    let round = chronicle.rounds.get(&number)?;
+    let named = |address: [u8; 20]| json!({ "address": checksummed(address), "name": names.of_address(address) });
+    let status = match (&round.settled, round.voided_by) {
+        (Some(_), _) => "settled",
+        (None, Some(_)) => "voided",
+        (None, None) => "open",
+    };
+    let committee: Vec<Value> = round
+        .committee
+        .iter()
+        .map(|witness| {
+            let signed = round
+                .settled
+                .as_ref()
+                .is_some_and(|settled| settled.witnesses.contains(witness));
+            let missed = round.missed.iter().find(|(who, _)| who == witness);
+            let card = cards.and_then(|all| all.iter().find(|card| card.witness == *witness));
+            let mut entry = named(*witness);
+            entry["signed"] = signed.into();
+            entry["missed_in_a_row"] = missed.map(|(_, count)| *count).into();
+            entry["signature"] = card
+                .map(|card| format!("0x{}", hex::encode(card.signature)))
+                .into();
+            entry
+        })
+        .collect();
+    let mut document = json!({
+        "round": number,
+        "status": status,
+        "beacon": word(round.beacon),
+        "opened": { "tx": word(round.opened_tx), "block": round.opened_block },
+        "committee": committee,
+    });
+    if let Some(settled) = &round.settled {
+        let scores: Vec<Value> = settled
+            .scores
+            .iter()
+            .map(|row| {
+                let mut entry = named(row.peer);
+                entry["score_ppm"] = row.score.into();
+                entry["judges"] = row.judges.into();
+                entry["reputation_ppm"] = row.reputation.into();
+                entry["given"] = given(row.peer, cards, names);
+                entry
+            })
+            .collect();
+        document["settled"] = json!({
+            "tx": word(settled.tx),
+            "block": settled.block,
+            "relayer": named(settled.relayer),
+            "included": Hash(settled.included),
+            "root": word(settled.root),
+            "scores": scores,
+        });
+    }
+    Some(document)
+}
+
+/// What each witness said of a peer.
+fn given(peer: [u8; 20], cards: Option<&[SignedScorecard]>, names: &Names) -> Value {
+    let Some(cards) = cards else {
+        return Value::Null;
+    };
+    cards
+        .iter()
+        .map(|signed| {
+            let row = signed.card.scores.iter().find(|(of, _)| *of == peer);
+            let score = row.map(|(_, score)| *score);
+            json!({
+                "witness": names.of_address(signed.witness),
+                "score_ppm": score.filter(|score| *score != UNSCORED),
+            })
+        })
+        .collect()
+}
+
+/// What follows from a round's transcript: each peer's parts, why, and what of its work
+/// was not counted.
+pub fn judged(recomputed: &Recomputed) -> Value {
+    let uncounted = rewards::uncounted(&recomputed.board);
+    let board = &recomputed.board;
+    let peers: Vec<Value> = board
+        .peers
+        .iter()
+        .map(|(peer, score)| {
+            json!({
+                "peer": peer,
+                "address": recomputed.addresses.get(peer).map(|address| checksummed(address.0)),
+                "score_ppm": score.contribution,
+                "parts": {
+                    "answers": score.parts.answers,
+                    "critiques": score.parts.critiques,
+                    "resolutions": score.parts.resolutions,
+                },
+                "why": score.why,
+                "reward_ppm": score.reward,
+                "right_ppm": score.accuracy,
+                "form_ppm": score.format_rate,
+                "brier_ppm": score.critique_brier,
+                "weight_ppm": score.critique_weight,
+                "useful_groups": score.work.useful,
+                "groups": score.work.groups,
+                "not_counted": uncounted.get(peer),
+            })
+        })
+        .collect();
+    json!({
+        "included": recomputed.included,
+        "right_ppm": board.answer_accuracy,
+        "form_ppm": board.format_rate,
+        "verdicts_right_ppm": board.judge_accuracy,
+        "second_right_ppm": board.resolve_accuracy,
+        "peers": peers,
+    })
+}
+
+/// The judged transcript of a settled round, where one is kept here.
+///
+/// # Errors
+/// It is there, and can't be read or judged.
+pub fn judged_here(source: &Source, settled: &SettledRound) -> Result<Option<Recomputed>> {
+    let (Some(manifest), Some(kept)) = (&source.manifest, &source.transcripts) else {
+        return Ok(None);
+    };
+    let found = kept.find(manifest, settled.round, Hash(settled.included))?;
+    found
+        .map(|transcript| {
+            transcript
+                .recompute(manifest, &source.registry)
+                .map_err(|reason| anyhow::anyhow!("the transcript kept here: {reason}"))
+        })
+        .transpose()
+}
+
+/// The swarm as a whole.
+pub fn swarm(source: &Source, chronicle: &Chronicle, members: &[Reputation]) -> Value {
+    let ledger = source.swarm.ledger();
+    let addresses = ledger.addresses();
+    let voided = chronicle.rounds.values();
+    let voided = voided.filter(|round| round.settled.is_none() && round.voided_by.is_some());
+    let newest = chronicle.settlements().last();
+    json!({
+        "swarm": word(source.swarm.id()),
+        "name": source.manifest.as_ref().map(|manifest| &manifest.name),
+        "manifest": source.manifest.as_ref().map(|manifest| manifest.id()),
+        "chain_id": ledger.chain_id(),
+        "rpc": crate::process::without_secrets(&source.rpc),
+        "devnet": ledger.chain_id() == crate::process::DEVNET_CHAIN,
+        "ledger": addresses.ledger.to_checksum(None),
+        "registry": addresses.registry.to_checksum(None),
+        "members": members.len(),
+        "rounds": {
+            "opened": chronicle.rounds.len(),
+            "settled": chronicle.settled.len(),
+            "voided": voided.count(),
+        },
+        "root": newest.map(|(_, settled)| word(settled.root)),
+        "newest_settled": newest.map(|(_, settled)| settled.round),
+        "height": chronicle.height,
+    })
+}
+
+/// Everything that the events say.
+pub fn everything(source: &Source, chronicle: &Chronicle, members: &[Reputation]) -> Value {
+    let names = Names::of(members);
+    let peers: Vec<Value> = members
+        .iter()
+        .zip(1..)
+        .map(|(member, rank)| standing(rank, member, chronicle))
+        .collect();
+    let rounds: Vec<Value> = chronicle
+        .rounds
+        .keys()
+        .filter_map(|number| round(chronicle, *number, None, &names))
+        .collect();
+    json!({ "swarm": swarm(source, chronicle, members), "peers": peers, "rounds": rounds })
+}
+
+/// Parts and reasons by address, for pages of one peer.
+pub fn by_address(recomputed: &Recomputed) -> BTreeMap<[u8; 20], Value> {
+    let judged = judged(recomputed);
+    let peers = judged["peers"].as_array().cloned().unwrap_or_default();
+    recomputed
+        .board
+        .peers
+        .keys()
+        .zip(peers)
+        .filter_map(|(peer, document)| Some((recomputed.addresses.get(peer)?.0, document)))
+        .collect()
+}
