@@ -33,6 +33,8 @@ struct Driver {
     now: u64,
     sequence: u64,
     effects: Vec<Effect>,
+    /// The newest transcript it was told to keep.
+    recorded: Option<Transcript>,
 }
 
 impl Driver {
@@ -64,6 +66,7 @@ impl Driver {
             now: 1_000,
             sequence: 0,
             effects: Vec::new(),
+            recorded: None,
         };
         driver.feed(Input::Start {
             first_round: 1,
@@ -83,6 +86,11 @@ impl Driver {
 
     fn feed(&mut self, input: Input) {
         self.effects = self.machine.handle(self.now, input);
+        for effect in &self.effects {
+            if let Effect::Record { transcript, .. } = effect {
+                self.recorded = Some(transcript.clone());
+            }
+        }
     }
 
     /// Lets time pass, and the timer go off.

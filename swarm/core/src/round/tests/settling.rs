@@ -129,15 +129,9 @@ fn a_quorum_of_equal_cards_is_relayed_once_and_the_round_ends_when_it_is_settled
 #[test]
 fn a_transcript_is_enough_to_recompute_what_was_signed() {
     let driver = Driver::training();
-    let transcript = driver.effects.iter().find_map(|effect| match effect {
-        Effect::Record {
-            round: 1,
-            transcript,
-        } => Some(transcript.clone()),
-        _ => None,
-    });
     let manifest = &driver.machine.config.manifest;
     let limit = Transcript::limit(manifest);
+    let transcript = driver.recorded.clone();
     let bytes = transcript.expect("a quorum's set is recorded").encode();
     let mut read = Transcript::decode(&bytes, limit).unwrap();
     let registry = &driver.machine.config.registry;
