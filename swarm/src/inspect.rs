@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use policy::{Device, Policy};
 use serde_json::json;
 use swarm_core::event::EvalReport;

@@ -416,9 +416,9 @@ fn a_peer_that_sends_garbage_is_refused_visibly_and_holds_nobody_up() {
     );
 }
 
-/// The first account that anvil funds; everyone knows its key.
-/// Whose keys three peers come from; nothing is encrypted, and nothing on the disk.
+/// What the keys of peers come from that leave none on the disk.
 const PHRASE: &str = "legal winner thank year wave sausage worth useful legal winner thank yellow";
+/// The first account that anvil funds; everyone knows its key.
 const PAYER: &str = "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
 
 #[test]
