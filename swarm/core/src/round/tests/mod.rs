@@ -16,6 +16,7 @@ use crate::ids::{Hash, TxHash};
 use crate::message::{BodyKind, BodyRef, Card, EvmSignature, Plea};
 use crate::score::UNSCORED;
 use crate::sim;
+use crate::transcript::Transcript;
 
 const BEACON: Beacon = Beacon([6; 32]);
 

@@ -1,7 +1,6 @@
 //! From lists to a settled round.
 
 use super::*;
-use crate::transcript::Transcript;
 
 #[test]
 fn only_witnesses_list_and_attest() {
