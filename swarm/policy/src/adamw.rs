@@ -2,7 +2,9 @@
 //! tensor operations elsewhere.
 
 use crate::error::Result;
+use crate::slices::vectorized;
 use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Tensor, Var};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 
@@ -67,19 +69,43 @@ impl Coefficients {
         }
     }
 
-    /// One pass over four slices of equal length.
-    fn update_slices(
+    /// One pass over slices of equal length, shared among threads.
+    fn update_slices<G: Copy + Sync>(
         &self,
         weights: &mut [f32],
-        gradient: &[f32],
+        gradient: &[G],
         first: &mut [f32],
         second: &mut [f32],
+        widen: impl Fn(G) -> f32 + Sync + Copy,
+    ) {
+        const BLOCK: usize = 1 << 16;
+        weights
+            .par_chunks_mut(BLOCK)
+            .zip(gradient.par_chunks(BLOCK))
+            .zip(first.par_chunks_mut(BLOCK))
+            .zip(second.par_chunks_mut(BLOCK))
+            .for_each(|(((weights, gradient), first), second)| {
+                vectorized(
+                    #[inline(always)]
+                    || self.update_block(weights, gradient, first, second, widen),
+                );
+            });
+    }
+
+    #[inline(always)]
+    fn update_block<G: Copy>(
+        &self,
+        weights: &mut [f32],
+        gradient: &[G],
+        first: &mut [f32],
+        second: &mut [f32],
+        widen: impl Fn(G) -> f32,
     ) {
         let (forget1, forget2) = (1.0 - self.beta1, 1.0 - self.beta2);
         for (((weight, &slope), first), second) in
             weights.iter_mut().zip(gradient).zip(first).zip(second)
         {
-            let slope = slope * self.gradient_scale;
+            let slope = widen(slope) * self.gradient_scale;
             *first = self.beta1 * *first + forget1 * slope;
             *second = self.beta2 * *second + forget2 * slope * slope;
             let denominator = second.sqrt() / self.second_root + self.epsilon;
@@ -88,12 +114,14 @@ impl Coefficients {
     }
 
     /// The same with tensors, for devices whose memory is not ours to walk.
+    /// A variable that is not f32 follows its `master`, which is.
     pub(crate) fn update_tensors(
         &self,
         variable: &Var,
         gradient: &Tensor,
         first: &mut Tensor,
         second: &mut Tensor,
+        master: Option<&mut Tensor>,
     ) -> Result<()> {
         let slope = (gradient.to_dtype(DType::F32)? * f64::from(self.gradient_scale))?;
         let blend = |old: &Tensor, new: Tensor, beta: f32| -> Result<Tensor> {
@@ -103,10 +131,16 @@ impl Coefficients {
         *first = blend(first, slope, self.beta1)?;
         let denominator =
             ((second.sqrt()? / f64::from(self.second_root))? + f64::from(self.epsilon))?;
-        let weight = variable.as_detached_tensor();
-        let moved = ((weight.to_dtype(DType::F32)? * f64::from(self.kept))?
+        let weight = match &master {
+            Some(master) => (**master).clone(),
+            None => variable.as_detached_tensor(),
+        };
+        let moved = ((weight * f64::from(self.kept))?
             - ((&*first / denominator)? * f64::from(self.step_size))?)?;
-        variable.set(&moved.to_dtype(weight.dtype())?)?;
+        variable.set(&moved.to_dtype(variable.dtype())?)?;
+        if let Some(master) = master {
+            *master = moved;
+        }
         Ok(())
     }
 
@@ -148,28 +182,36 @@ impl InplaceOp2 for InPlace<'_> {
         gradient: &CpuStorage,
         gradient_layout: &Layout,
     ) -> candle_core::Result<()> {
-        let (CpuStorage::F32(weights), CpuStorage::F32(gradient)) = (weights, gradient) else {
+        let CpuStorage::F32(weights) = weights else {
             candle_core::bail!("adamw in place is for f32");
         };
-        let (Some((start, end)), Some((gradient_start, gradient_end))) = (
+        let (Some((start, end)), Some((from, to))) = (
             weights_layout.contiguous_offsets(),
             gradient_layout.contiguous_offsets(),
         ) else {
             candle_core::bail!("adamw in place needs contiguous weights and gradients");
         };
         let weights = &mut weights[start..end];
-        let gradient = &gradient[gradient_start..gradient_end];
         let (first, second) = &mut *self.moments.borrow_mut();
-        if gradient.len() != weights.len() || first.len() != weights.len() {
+        if to - from != weights.len() || first.len() != weights.len() {
             candle_core::bail!(
                 "adamw: {} weights, {} gradients, {} moments",
                 weights.len(),
-                gradient.len(),
+                to - from,
                 first.len()
             );
         }
-        self.coefficients
-            .update_slices(weights, gradient, first, second);
+        let coefficients = &self.coefficients;
+        match gradient {
+            CpuStorage::F32(gradient) => {
+                coefficients.update_slices(weights, &gradient[from..to], first, second, |x| x);
+            }
+            CpuStorage::BF16(gradient) => {
+                let widen = half::bf16::to_f32;
+                coefficients.update_slices(weights, &gradient[from..to], first, second, widen);
+            }
+            _ => candle_core::bail!("adamw in place takes gradients in f32 or bf16"),
+        }
         Ok(())
     }
 }

@@ -117,15 +117,6 @@ impl Batch {
     pub(crate) fn tokens(&self) -> usize {
         self.sequences.iter().map(Sequence::predicted).sum()
     }
-
-    /// For each of those tokens, in order: its sequence's worth and group.
-    pub(crate) fn token_members(&self) -> Vec<Member> {
-        self.sequences
-            .iter()
-            .zip(&self.members)
-            .flat_map(|(sequence, &member)| std::iter::repeat_n(member, sequence.predicted()))
-            .collect()
-    }
 }
 
 impl TrainGroup {

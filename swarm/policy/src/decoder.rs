@@ -6,7 +6,9 @@
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::frozen;
 use crate::log_probs;
+use crate::lora::Adapter;
 use crate::rope::Rotary;
 use candle_core::{D, DType, Device, Tensor, Var};
 use candle_nn::ops;
@@ -20,6 +22,7 @@ pub struct Decoder {
     config: Config,
     device: Device,
     vars: BTreeMap<String, Var>,
+    adapter: Option<Adapter>,
     layers: Vec<Layer>,
     embedding: Tensor,  // [vocab, hidden]
     final_norm: Tensor, // [hidden]
@@ -29,15 +32,42 @@ pub struct Decoder {
 /// The variables of one layer, in the order in which they are used.
 struct Layer {
     input_norm: Tensor,
-    query: (Tensor, Option<Tensor>), // ([query, hidden], [query])
-    key: (Tensor, Option<Tensor>),   // ([key_value, hidden], [key_value])
-    value: (Tensor, Option<Tensor>), // ([key_value, hidden], [key_value])
+    query: Map,                           // [query, hidden]
+    key: Map,                             // [key_value, hidden]
+    value: Map,                           // [key_value, hidden]
     head_norms: Option<(Tensor, Tensor)>, // of queries and keys, [head_dim]
-    attention_out: Tensor,           // [hidden, query]
+    attention_out: Map,                   // [hidden, query]
     feed_forward_norm: Tensor,
-    gate: Tensor, // [inner, hidden]
-    up: Tensor,   // [inner, hidden]
-    down: Tensor, // [hidden, inner]
+    gate: Map, // [inner, hidden]
+    up: Map,   // [inner, hidden]
+    down: Map, // [hidden, inner]
+}
+
+/// A linear map: `x Wᵀ + b`, and beside it `s (x Aᵀ) Bᵀ` if it has an adapter.
+struct Map {
+    weight: Tensor, // [outputs, inputs]
+    bias: Option<Tensor>,
+    pair: Option<(Tensor, Tensor, f64)>, // [rank, inputs], [outputs, rank]
+    /// Whether the weight is trained.
+    is_trained: bool,
+}
+
+impl Map {
+    /// `rows` is `[rows, inputs]`.
+    fn apply(&self, rows: &Tensor) -> Result<Tensor> {
+        let mut out = match self.is_trained {
+            true => rows.matmul(&self.weight.t()?)?,
+            false => frozen::project(rows, &self.weight)?,
+        };
+        if let Some(bias) = &self.bias {
+            out = out.broadcast_add(bias)?;
+        }
+        if let Some((down, up, scale)) = &self.pair {
+            let low = rows.matmul(&down.t()?)?;
+            out = (out + (low.matmul(&up.t()?)? * *scale)?)?;
+        }
+        Ok(out)
+    }
 }
 
 impl Decoder {
@@ -47,23 +77,43 @@ impl Decoder {
         vars: BTreeMap<String, Var>,
         device: &Device,
     ) -> Result<Self> {
+        Self::assemble(config, vars, None, device)
+    }
+
+    /// With an adapter nothing else is trained.
+    fn assemble(
+        config: Config,
+        vars: BTreeMap<String, Var>,
+        adapter: Option<Adapter>,
+        device: &Device,
+    ) -> Result<Self> {
         config.check()?;
+        let is_trained = adapter.is_none();
         let var = |name: &str| -> Result<Tensor> {
             match vars.get(name) {
-                Some(var) => Ok(var.as_tensor().clone()),
+                Some(var) if is_trained => Ok(var.as_tensor().clone()),
+                Some(var) => Ok(var.as_detached_tensor()),
                 None => Err(Error::Weights(format!("tensor {name} is missing"))),
             }
         };
         let mut layers = Vec::with_capacity(config.num_hidden_layers);
         for index in 0..config.num_hidden_layers {
             let part = |name: &str| var(&format!("model.layers.{index}.{name}"));
-            let biased = |name: &str| -> Result<(Tensor, Option<Tensor>)> {
-                let bias = config
-                    .has_biases()
-                    .then(|| part(&format!("{name}.bias")))
-                    .transpose()?;
-                Ok((part(&format!("{name}.weight"))?, bias))
+            let map = |name: &str, is_biased: bool| -> Result<Map> {
+                let pair = adapter.as_ref().and_then(|adapter| {
+                    let (down, up) = adapter.pair(&format!("model.layers.{index}.{name}"))?;
+                    let tensor = |var: &Var| var.as_tensor().clone();
+                    Some((tensor(down), tensor(up), f64::from(adapter.scale())))
+                });
+                let bias = is_biased.then(|| part(&format!("{name}.bias")));
+                Ok(Map {
+                    weight: part(&format!("{name}.weight"))?,
+                    bias: bias.transpose()?,
+                    pair,
+                    is_trained,
+                })
             };
+            let is_biased = config.has_biases();
             let head_norms = match config.has_head_norms() {
                 true => Some((
                     part("self_attn.q_norm.weight")?,
@@ -73,15 +123,15 @@ impl Decoder {
             };
             layers.push(Layer {
                 input_norm: part("input_layernorm.weight")?,
-                query: biased("self_attn.q_proj")?,
-                key: biased("self_attn.k_proj")?,
-                value: biased("self_attn.v_proj")?,
+                query: map("self_attn.q_proj", is_biased)?,
+                key: map("self_attn.k_proj", is_biased)?,
+                value: map("self_attn.v_proj", is_biased)?,
                 head_norms,
-                attention_out: part("self_attn.o_proj.weight")?,
+                attention_out: map("self_attn.o_proj", false)?,
                 feed_forward_norm: part("post_attention_layernorm.weight")?,
-                gate: part("mlp.gate_proj.weight")?,
-                up: part("mlp.up_proj.weight")?,
-                down: part("mlp.down_proj.weight")?,
+                gate: map("mlp.gate_proj", false)?,
+                up: map("mlp.up_proj", false)?,
+                down: map("mlp.down_proj", false)?,
             });
         }
         let embedding = var("model.embed_tokens.weight")?;
@@ -97,6 +147,7 @@ impl Decoder {
             final_norm,
             output,
             vars,
+            adapter,
             config,
         })
     }
@@ -116,6 +167,36 @@ impl Decoder {
         &self.vars
     }
 
+    /// The adapter, if one is trained instead of the model's own variables.
+    pub fn adapter(&self) -> Option<&Adapter> {
+        self.adapter.as_ref()
+    }
+
+    /// The same variables, shared, with another adapter or with none.
+    ///
+    /// # Errors
+    /// A tensor can't be shared.
+    pub fn with_adapter(&self, adapter: Option<Adapter>) -> Result<Self> {
+        Self::assemble(
+            self.config.clone(),
+            self.vars.clone(),
+            adapter,
+            &self.device,
+        )
+    }
+
+    /// A copy on `device`, adapter and all.
+    pub(crate) fn on(&self, device: &Device) -> Result<Self> {
+        let adapter = self.adapter.as_ref().map(|adapter| adapter.on(device));
+        let vars = moved(&self.vars, device)?;
+        Self::assemble(self.config.clone(), vars, adapter.transpose()?, device)
+    }
+
+    /// The variables that training moves: the adapter's, or all.
+    pub fn trained(&self) -> &BTreeMap<String, Var> {
+        self.adapter.as_ref().map_or(&self.vars, Adapter::vars)
+    }
+
     /// The last hidden states, after the final norm: `[batch, tokens, hidden]`.
     ///
     /// `tokens` is `[batch, tokens]` of u32. Attention is causal, so rows
@@ -132,9 +213,9 @@ impl Decoder {
             let mixed = self.attend(layer, &normed, (batch, length), &rotary, &mask)?;
             stream = (stream + mixed)?;
             let normed = self.norm(&stream, &layer.feed_forward_norm)?;
-            let gate = ops::silu(&normed.matmul(&layer.gate.t()?)?)?;
-            let up = normed.matmul(&layer.up.t()?)?;
-            stream = (stream + (gate * up)?.matmul(&layer.down.t()?)?)?;
+            let gate = ops::silu(&layer.gate.apply(&normed)?)?;
+            let up = layer.up.apply(&normed)?;
+            stream = (stream + layer.down.apply(&(gate * up)?)?)?;
         }
         Ok(self
             .norm(&stream, &self.final_norm)?
@@ -165,12 +246,9 @@ impl Decoder {
             config.head_dim(),
         );
         // [batch * tokens, heads * width] -> [batch, heads, tokens, width]
-        let project = |(weight, bias): &(Tensor, Option<Tensor>), heads: usize| -> Result<Tensor> {
-            let mut projected = normed.matmul(&weight.t()?)?;
-            if let Some(bias) = bias {
-                projected = projected.broadcast_add(bias)?;
-            }
-            Ok(projected
+        let project = |map: &Map, heads: usize| -> Result<Tensor> {
+            Ok(map
+                .apply(normed)?
                 .reshape((batch, length, heads, width))?
                 .transpose(1, 2)?
                 .contiguous()?)
@@ -198,7 +276,7 @@ impl Decoder {
             .reshape((batch, heads, length, width))?
             .transpose(1, 2)?
             .reshape((batch * length, heads * width))?;
-        Ok(mixed.matmul(&layer.attention_out.t()?)?)
+        layer.attention_out.apply(&mixed)
     }
 
     /// The log-probability of each target and the entropy of each
@@ -227,7 +305,14 @@ impl Decoder {
             let empty = Tensor::zeros(0, DType::F32, &self.device)?;
             return Ok((empty.clone(), empty));
         }
-        Ok(log_probs::log_probs(hidden, &self.output, targets, chunk)?)
+        let is_trained = self.adapter.is_none();
+        Ok(log_probs::log_probs(
+            hidden,
+            &self.output,
+            is_trained,
+            targets,
+            chunk,
+        )?)
     }
 
     fn check_tokens(&self, tokens: &Tensor) -> Result<(usize, usize)> {
@@ -283,6 +368,38 @@ fn rotary_tables(config: &Config, positions: usize, device: &Device) -> Result<(
         Tensor::from_vec(cosines, shape, device)?,
         Tensor::from_vec(sines, shape, device)?,
     ))
+}
+
+/// Copies of variables on `device`.
+pub(crate) fn moved(
+    vars: &BTreeMap<String, Var>,
+    device: &Device,
+) -> Result<BTreeMap<String, Var>> {
+    vars.iter()
+        .map(|(name, var)| {
+            let tensor = var.as_detached_tensor().to_device(device)?;
+            Ok((name.clone(), Var::from_tensor(&tensor)?))
+        })
+        .collect()
+}
+
+/// The device that a model of so many weights is best trained on: small ones on
+/// the CPU, whose kernel beats the overhead of any other, large ones on the GPU
+/// that this build is for, if it is for one.
+///
+/// # Errors
+/// The build is for a GPU, and there is none that works.
+pub fn best_device(parameters: u64) -> Result<Device> {
+    const LARGE: u64 = 10_000_000;
+    if parameters < LARGE {
+        return Ok(Device::Cpu);
+    }
+    #[cfg(feature = "cuda")]
+    return Ok(Device::new_cuda(0)?);
+    #[cfg(all(feature = "metal", not(feature = "cuda")))]
+    return Ok(Device::new_metal(0)?);
+    #[cfg(not(any(feature = "cuda", feature = "metal")))]
+    Ok(Device::Cpu)
 }
 
 /// Zero where a query may look and minus infinity where it may not.

@@ -22,6 +22,9 @@ pub enum Error {
     /// A caller passed something the model cannot work on.
     #[error("{0}")]
     Input(String),
+    /// What was asked for would take more memory than there is.
+    #[error("not enough memory: {0}")]
+    Memory(String),
     /// A checkpoint is torn, or belongs to another model.
     #[error("checkpoint: {0}")]
     Checkpoint(String),

@@ -3,9 +3,10 @@
 use crate::error::{Error, Result};
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, DType, Storage, Tensor, Var};
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 
-/// One gradient for each variable, by name, in f32.
+/// One gradient for each variable, by name, in f32 or bf16.
 #[derive(Debug)]
 pub struct Gradients(BTreeMap<String, Tensor>);
 
@@ -82,23 +83,14 @@ pub fn clip_factor(norm: f64, limit: Option<f32>) -> f32 {
 /// variables shows in the result.
 fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
     let (storage, layout) = tensor.storage_and_layout();
-    if let (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) =
-        (&*storage, layout.contiguous_offsets())
-    {
-        // Eight lanes: a single chain of additions would wait on itself.
-        let mut lanes = [0.0_f64; 8];
-        let chunks = values[start..end].chunks_exact(8);
-        let rest: f64 = chunks
-            .remainder()
-            .iter()
-            .map(|&x| f64::from(x) * f64::from(x))
-            .sum();
-        for chunk in chunks {
-            for (lane, &x) in lanes.iter_mut().zip(chunk) {
-                *lane += f64::from(x) * f64::from(x);
-            }
+    match (&*storage, layout.contiguous_offsets()) {
+        (Storage::Cpu(CpuStorage::F32(values)), Some((start, end))) => {
+            return Ok(squares(&values[start..end], f64::from));
         }
-        return Ok(lanes.iter().sum::<f64>() + rest);
+        (Storage::Cpu(CpuStorage::BF16(values)), Some((start, end))) => {
+            return Ok(squares(&values[start..end], f64::from));
+        }
+        _ => {}
     }
     drop(storage);
     Ok(tensor
@@ -106,6 +98,25 @@ fn sum_of_squares(tensor: &Tensor) -> Result<f64> {
         .sqr()?
         .sum_all()?
         .to_scalar::<f64>()?)
+}
+
+/// Blocks are shared among threads and added in their order.
+fn squares<T: Copy + Sync>(values: &[T], widen: impl Fn(T) -> f64 + Sync) -> f64 {
+    let blocks: Vec<f64> = values
+        .par_chunks(1 << 18)
+        .map(|block| {
+            // Eight lanes: a single chain of additions would wait on itself.
+            let mut lanes = [0.0_f64; 8];
+            for chunk in block.chunks(8) {
+                for (lane, &x) in lanes.iter_mut().zip(chunk) {
+                    let x = widen(x);
+                    *lane += x * x;
+                }
+            }
+            lanes.iter().sum()
+        })
+        .collect();
+    blocks.iter().sum()
 }
 
 #[cfg(test)]

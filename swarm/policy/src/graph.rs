@@ -56,7 +56,7 @@ pub(crate) fn differentiate(
         // never enters the graph.
         let slopes = Tensor::from_vec(slopes, log_probs.shape(), log_probs.device())?;
         let mut store = (log_probs * slopes)?.sum_all()?.backward()?;
-        let gradients = Gradients::collect(decoder.vars(), &mut store)?;
+        let gradients = Gradients::collect(decoder.trained(), &mut store)?;
         match &mut sum {
             Some(sum) => sum.add(&gradients)?,
             None => sum = Some(gradients),

@@ -85,6 +85,19 @@ pub struct TokenLoss {
     pub kl: f64,
 }
 
+/// Whose probabilities the ratio of new to old compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RatioLevel {
+    /// Each token's own (GRPO), with the mean loss taken over tokens.
+    #[default]
+    Token,
+    /// The geometric mean over a completion (GSPO; Zheng et al., 2025), with
+    /// the mean loss taken over completions. Such ratios stay much nearer to
+    /// one: clip at a few times 1e-4.
+    Sequence,
+}
+
 /// The loss of one token: with ratio `r` and advantage `A`,
 /// `-min(min(r, cap) A, clamp(r, 1 - low, 1 + high) A) + kl_weight * k3`,
 /// where `k3 = exp(reference - new) - (reference - new) - 1`.
@@ -94,11 +107,26 @@ pub fn token_loss(
     clip: &Clip,
     kl_weight: Option<f32>,
 ) -> TokenLoss {
+    let log_ratio = f64::from(log_probs.new) - f64::from(log_probs.old);
+    let distance = log_probs
+        .reference
+        .map(|reference| f64::from(reference) - f64::from(log_probs.new));
+    loss_at(log_ratio, distance, advantage, clip, kl_weight)
+}
+
+/// [`token_loss`] of a token whose ratio is the exponential of `log_ratio`, be
+/// it its own or its completion's, and from which the reference is `distance`
+/// away.
+pub(crate) fn loss_at(
+    log_ratio: f64,
+    distance: Option<f64>,
+    advantage: f32,
+    clip: &Clip,
+    kl_weight: Option<f32>,
+) -> TokenLoss {
     let advantage = f64::from(advantage);
     // e^60 is far beyond every clip, and still a number.
-    let ratio = (f64::from(log_probs.new) - f64::from(log_probs.old))
-        .min(60.0)
-        .exp();
+    let ratio = log_ratio.min(60.0).exp();
     let (low, high) = (1.0 - f64::from(clip.low), 1.0 + f64::from(clip.high));
     let clipped = if advantage > 0.0 {
         ratio > high
@@ -113,8 +141,8 @@ pub fn token_loss(
     let mut loss = -effective * advantage;
     let mut slope = if clipped { 0.0 } else { -ratio * advantage };
     let mut kl = 0.0;
-    if let (Some(reference), Some(weight)) = (log_probs.reference, kl_weight) {
-        let distance = (f64::from(reference) - f64::from(log_probs.new)).min(60.0);
+    if let (Some(distance), Some(weight)) = (distance, kl_weight) {
+        let distance = distance.min(60.0);
         kl = distance.exp() - distance - 1.0;
         loss += f64::from(weight) * kl;
         slope += f64::from(weight) * (1.0 - distance.exp());

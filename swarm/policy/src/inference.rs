@@ -27,6 +27,47 @@ struct Layer<'a> {
     feed_forward_norm: Vec<f32>,
     gate_up: [(Matrix<'a>, usize); 2], // [inner, hidden], with their columns
     down: Matrix<'a>,                  // [hidden, inner]
+    pairs: Pairs<'a>,
+}
+
+/// A linear map's adapter: what it adds begins at a column.
+struct Pair<'a> {
+    low: Matrix<'a>,  // A, [rank, in]
+    high: Matrix<'a>, // B, scaled, [out, rank]
+    column: usize,
+}
+
+/// The adapters beside a layer's four products.
+struct Pairs<'a> {
+    projections: Vec<Pair<'a>>,
+    attention_out: Vec<Pair<'a>>,
+    gate_up: Vec<Pair<'a>>,
+    down: Vec<Pair<'a>>,
+}
+
+/// Adds what adapters make of `rows` to `out`, whose rows are `stride` apart.
+fn adapt(out: &mut [f32], stride: usize, rows: Rows<'_>, pairs: &[Pair<'_>], threads: usize) {
+    for pair in pairs {
+        let rank = pair.low.outs();
+        let mut middle = vec![0.0; rows.count * rank];
+        multiply(
+            &mut middle,
+            rank,
+            Onto::Place,
+            rows,
+            &[(pair.low, 0)],
+            threads,
+        );
+        let middle = dense(&middle, rank);
+        multiply(
+            out,
+            stride,
+            Onto::Sum,
+            middle,
+            &[(pair.high, pair.column)],
+            threads,
+        );
+    }
 }
 
 /// A decoder's weights as sampling reads them, and its working memory.
@@ -72,7 +113,29 @@ impl<'a> Inference<'a> {
                 )),
                 false => None,
             };
+            let pairs = |maps: &[(&str, usize)]| -> Result<Vec<Pair<'a>>> {
+                let mut pairs = Vec::new();
+                for &(map, column) in maps {
+                    if let Some((low, high)) = weights.pair(&name(map))? {
+                        pairs.push(Pair { low, high, column });
+                    }
+                }
+                Ok(pairs)
+            };
             layers.push(Layer {
+                pairs: Pairs {
+                    projections: pairs(&[
+                        ("self_attn.q_proj", 0),
+                        ("self_attn.k_proj", query),
+                        ("self_attn.v_proj", query + narrow),
+                    ])?,
+                    attention_out: pairs(&[("self_attn.o_proj", 0)])?,
+                    gate_up: pairs(&[
+                        ("mlp.gate_proj", 0),
+                        ("mlp.up_proj", config.intermediate_size),
+                    ])?,
+                    down: pairs(&[("mlp.down_proj", 0)])?,
+                },
                 input_norm: vector("input_layernorm.weight")?,
                 projections: [
                     (matrix("self_attn.q_proj.weight")?, 0),
@@ -163,6 +226,13 @@ impl<'a> Inference<'a> {
             &layer.projections,
             self.threads,
         );
+        adapt(
+            &mut self.projected,
+            sizes.projected(),
+            dense(&self.normed, hidden),
+            &layer.pairs.projections,
+            self.threads,
+        );
         vectorized(
             #[inline(always)]
             || self.place(index, layer, rows, spans),
@@ -183,6 +253,13 @@ impl<'a> Inference<'a> {
             Onto::Sum,
             dense(&self.mixed, sizes.query()),
             &[(layer.attention_out, 0)],
+            self.threads,
+        );
+        adapt(
+            &mut self.stream,
+            hidden,
+            dense(&self.mixed, sizes.query()),
+            &layer.pairs.attention_out,
             self.threads,
         );
     }
@@ -230,6 +307,13 @@ impl<'a> Inference<'a> {
             &layer.gate_up,
             self.threads,
         );
+        adapt(
+            &mut self.inner,
+            2 * inner,
+            dense(&self.normed, hidden),
+            &layer.pairs.gate_up,
+            self.threads,
+        );
         let gate = |rows: &mut [f32]| {
             vectorized(
                 #[inline(always)]
@@ -260,6 +344,13 @@ impl<'a> Inference<'a> {
             Onto::Sum,
             gated,
             &[(layer.down, 0)],
+            self.threads,
+        );
+        adapt(
+            &mut self.stream,
+            hidden,
+            gated,
+            &layer.pairs.down,
             self.threads,
         );
     }

@@ -10,6 +10,7 @@
 //! | `rope` | rotary positions and their scaling |
 //! | `decoder` | the weights and the differentiable forward pass |
 //! | `log_probs` | log-probabilities of targets without their logits |
+//! | `frozen` | products with weights that are not trained |
 //! | `weights` | weights from randomness, from and to safetensors |
 //! | `tokenizer` | text to tokens and back, the chat template |
 //! | `sample` | what can be asked of sampling, and what it answers |
@@ -32,19 +33,21 @@
 //! | `gradients` | gradients by name: summed, measured, clipped |
 //! | `optimizer` | what is remembered of each variable between updates |
 //! | `adamw`, `muon` | AdamW in one pass, in place; Muon for pre-training |
+//! | `lora` | low-rank adapters, and PEFT's files of them |
+//! | [`memory`] | what training takes, before it is tried |
 //! | `schedule` | the learning rate by update |
 //! | `checkpoint` | named files that appear together or not at all |
 //! | `error` | everything that can go wrong |
 //!
 //! Invariants:
 //! - Weights carry the names, shapes and layout of a Hugging Face checkpoint.
-//! - Computation is in f32; 16-bit types exist only on disk.
+//! - Sums are in f32, whatever factors are rounded to.
 //! - Randomness is drawn by counter from seeds that are passed in, so that
 //!   neither batching nor threads change a result.
 //!
 //! Threads: what is large enough to gain from it spreads over the current
-//! rayon pool, in [`sample`] at most [`SampleLimits::threads`]. The training [`kernel`] spreads
-//! over the current rayon pool; whoever runs several policies side by side
+//! rayon pool, in [`sample`] at most [`SampleLimits::threads`]. The training
+//! [`kernel`] and the optimizer spread over all of it; whoever runs several policies side by side
 //! calls it inside a pool of the size each may use (`ThreadPool::install`).
 //! candle's own operations, used off the CPU and as the oracle of the tests,
 //! obey `RAYON_NUM_THREADS`.
@@ -57,6 +60,7 @@ mod config;
 mod decoder;
 mod draw;
 mod error;
+mod frozen;
 mod gradients;
 mod graph;
 mod grpo;
@@ -65,6 +69,8 @@ pub mod kernel;
 mod lanes;
 mod linear;
 mod log_probs;
+mod lora;
+pub mod memory;
 mod muon;
 mod optimizer;
 mod policy;
@@ -86,10 +92,11 @@ pub use batch::{TrainCompletion, TrainGroup};
 pub use candle_core::{DType, Device};
 pub use checkpoint::Rejected;
 pub use config::Config;
-pub use decoder::Decoder;
+pub use decoder::{Decoder, best_device};
 pub use error::{Error, Result};
 pub use gradients::{Gradients, clip_factor};
-pub use grpo::{AdvantageKind, Clip, TokenLogProbs, TokenLoss, advantages, token_loss};
+pub use grpo::{AdvantageKind, Clip, RatioLevel, TokenLogProbs, TokenLoss, advantages, token_loss};
+pub use lora::{Adapter, LoraSettings};
 pub use muon::{Muon, orthogonalize};
 pub use optimizer::{Optimizer, Rates};
 pub use policy::{Policy, Resumed};

@@ -55,6 +55,11 @@ impl<'a> Matrix<'a> {
         Self { values, outs, ins }
     }
 
+    /// Its rows.
+    pub(crate) fn outs(&self) -> usize {
+        self.outs
+    }
+
     /// One of its rows, widened into `out`.
     pub(crate) fn copy_row(&self, row: usize, out: &mut [f32]) {
         let range = row * self.ins..(row + 1) * self.ins;

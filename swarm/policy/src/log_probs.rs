@@ -6,19 +6,20 @@
 //! whole is one operation with a gradient of its own:
 //! `d log p(t) / d logits = onehot(t) - p`.
 
-use candle_core::backend::BackendStorage;
+use crate::frozen::known;
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp2, D, DType, Layout, MetalStorage, Result, Shape, Storage,
-    Tensor,
+    CpuStorage, CudaStorage, CustomOp2, D, DType, Layout, MetalStorage, Result, Shape, Tensor,
 };
 use candle_nn::ops;
 
 /// Log-probability (differentiable in `hidden` and `output`) and entropy
 /// (detached) of each row: `hidden` is `[rows, hidden]`, `output` is
 /// `[vocab, hidden]`, `targets` is `[rows]`, and there is at least one row.
+/// The output has a gradient only if it `is_trained`.
 pub(crate) fn log_probs(
     hidden: &Tensor,
     output: &Tensor,
+    is_trained: bool,
     targets: &Tensor,
     chunk: usize,
 ) -> Result<(Tensor, Tensor)> {
@@ -39,6 +40,7 @@ pub(crate) fn log_probs(
     let operation = Picked {
         value,
         targets: targets.clone(),
+        is_trained,
         chunk,
     };
     Ok((
@@ -58,6 +60,7 @@ fn chunks(rows: usize, chunk: usize) -> impl Iterator<Item = (usize, usize)> {
 struct Picked {
     value: Tensor,   // [rows]
     targets: Tensor, // [rows]
+    is_trained: bool,
     chunk: usize,
 }
 
@@ -73,11 +76,7 @@ impl CustomOp2 for Picked {
         _: &CpuStorage,
         _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (storage, layout) = self.value.storage_and_layout();
-        match &*storage {
-            Storage::Cpu(storage) => Ok((storage.try_clone(layout)?, layout.shape().clone())),
-            _ => candle_core::bail!("log-probs were computed on another device"),
-        }
+        known::on_cpu(&self.value)
     }
 
     fn cuda_fwd(
@@ -87,11 +86,7 @@ impl CustomOp2 for Picked {
         _: &CudaStorage,
         _: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        let (storage, layout) = self.value.storage_and_layout();
-        match &*storage {
-            Storage::Cuda(storage) => Ok((storage.try_clone(layout)?, layout.shape().clone())),
-            _ => candle_core::bail!("log-probs were computed on another device"),
-        }
+        known::on_cuda(&self.value)
     }
 
     fn metal_fwd(
@@ -101,11 +96,7 @@ impl CustomOp2 for Picked {
         _: &MetalStorage,
         _: &Layout,
     ) -> Result<(MetalStorage, Shape)> {
-        let (storage, layout) = self.value.storage_and_layout();
-        match &*storage {
-            Storage::Metal(storage) => Ok((storage.try_clone(layout)?, layout.shape().clone())),
-            _ => candle_core::bail!("log-probs were computed on another device"),
-        }
+        known::on_metal(&self.value)
     }
 
     fn bwd(
@@ -127,6 +118,9 @@ impl CustomOp2 for Picked {
             let d_logits = (target.broadcast_eq(&tokens)?.to_dtype(DType::F32)? - probability)?
                 .broadcast_mul(&slope.narrow(0, start, count)?.unsqueeze(1)?)?;
             d_hidden.push(d_logits.matmul(&output)?);
+            if !self.is_trained {
+                continue;
+            }
             let share = d_logits.t()?.matmul(&rows)?;
             d_output = Some(match d_output {
                 Some(sum) => (sum + share)?,

@@ -23,12 +23,14 @@ pub struct Rates {
     pub muon: f32,
 }
 
-/// Moments of every variable, and the number of updates they have seen.
+/// Moments of every variable, and the number of updates they have seen. They
+/// take no memory before the first update.
 #[derive(Debug)]
 pub struct Optimizer {
     memory: BTreeMap<String, Memory>,
     updates: u64,
-    muon: Muon,
+    /// The rule of the matrices inside the layers, if that is not AdamW.
+    muon: Option<Muon>,
 }
 
 /// What one variable's rule remembers between updates.
@@ -36,54 +38,59 @@ pub struct Optimizer {
 enum Memory {
     /// AdamW on the CPU.
     Slices { first: Vec<f32>, second: Vec<f32> },
-    /// AdamW elsewhere.
-    Tensors { first: Tensor, second: Tensor },
+    /// AdamW elsewhere, and the exact weight of a variable that is not f32.
+    Tensors {
+        first: Tensor,
+        second: Tensor,
+        master: Option<Tensor>,
+    },
     /// Muon, anywhere.
     Momentum(Tensor),
 }
 
 impl Optimizer {
     /// AdamW for every variable.
-    pub fn adamw(variables: &BTreeMap<String, Var>) -> Result<Self> {
-        Self::with(variables, Muon::default(), |_, _| false)
+    pub fn adamw() -> Self {
+        Self {
+            memory: BTreeMap::new(),
+            updates: 0,
+            muon: None,
+        }
     }
 
     /// Muon for the matrices inside the layers; AdamW for embeddings, the
     /// output projection, norms and biases.
-    pub fn muon(variables: &BTreeMap<String, Var>, muon: Muon) -> Result<Self> {
-        Self::with(variables, muon, |name, variable| {
-            variable.rank() == 2 && name.contains(".layers.")
-        })
+    pub fn muon(muon: Muon) -> Self {
+        Self {
+            muon: Some(muon),
+            ..Self::adamw()
+        }
     }
 
-    fn with(
-        variables: &BTreeMap<String, Var>,
-        muon: Muon,
-        is_hidden_matrix: impl Fn(&str, &Var) -> bool,
-    ) -> Result<Self> {
-        let mut memory = BTreeMap::new();
-        for (name, variable) in variables {
-            let zeros = || Tensor::zeros(variable.shape(), DType::F32, variable.device());
-            let slot = if is_hidden_matrix(name, variable) {
-                Memory::Momentum(zeros()?)
-            } else if on_cpu_in_f32(variable) {
-                let zeros = vec![0.0; variable.elem_count()];
-                Memory::Slices {
-                    first: zeros.clone(),
-                    second: zeros,
-                }
-            } else {
-                Memory::Tensors {
-                    first: zeros()?,
-                    second: zeros()?,
-                }
-            };
-            memory.insert(name.clone(), slot);
+    /// Whether its moments already take memory.
+    pub(crate) fn has_moments(&self) -> bool {
+        !self.memory.is_empty()
+    }
+
+    /// What a variable's rule remembers at first.
+    fn fresh(&self, name: &str, variable: &Var) -> Result<Memory> {
+        let zeros = || Tensor::zeros(variable.shape(), DType::F32, variable.device());
+        if self.muon.is_some() && variable.rank() == 2 && name.contains(".layers.") {
+            return Ok(Memory::Momentum(zeros()?));
         }
-        Ok(Self {
-            memory,
-            updates: 0,
-            muon,
+        if on_cpu_in_f32(variable) {
+            return Ok(Memory::Slices {
+                first: vec![0.0; variable.elem_count()],
+                second: vec![0.0; variable.elem_count()],
+            });
+        }
+        let weight = variable.as_detached_tensor();
+        Ok(Memory::Tensors {
+            first: zeros()?,
+            second: zeros()?,
+            master: (weight.dtype() != DType::F32)
+                .then(|| weight.to_dtype(DType::F32))
+                .transpose()?,
         })
     }
 
@@ -103,11 +110,16 @@ impl Optimizer {
         adamw: &AdamW,
     ) -> Result<()> {
         self.updates += 1;
+        let muon = self.muon.unwrap_or_default();
         for (name, variable) in variables {
-            let missing =
-                |what: &str| Error::Input(format!("the optimizer has no {what} for {name}"));
-            let memory = self.memory.get_mut(name).ok_or_else(|| missing("memory"))?;
-            let gradient = gradients.get(name).ok_or_else(|| missing("gradient"))?;
+            if !self.memory.contains_key(name) {
+                let fresh = self.fresh(name, variable)?;
+                self.memory.insert(name.clone(), fresh);
+            }
+            let (Some(memory), Some(gradient)) = (self.memory.get_mut(name), gradients.get(name))
+            else {
+                return Err(Error::Input(format!("there is no gradient for {name}")));
+            };
             let decay = if variable.rank() >= 2 {
                 adamw.weight_decay
             } else {
@@ -119,20 +131,25 @@ impl Optimizer {
                 Memory::Slices { first, second } => {
                     coefficients.update_in_place(variable, gradient, first, second)?;
                 }
-                Memory::Tensors { first, second } => {
-                    coefficients.update_tensors(variable, gradient, first, second)?;
+                Memory::Tensors {
+                    first,
+                    second,
+                    master,
+                } => {
+                    let master = master.as_mut();
+                    coefficients.update_tensors(variable, gradient, first, second, master)?;
                 }
                 Memory::Momentum(momentum) => {
                     let gradient = (gradient * f64::from(gradient_scale))?;
-                    muon::update(variable, &gradient, momentum, rates.muon, &self.muon)?;
+                    muon::update(variable, &gradient, momentum, rates.muon, &muon)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// The moments by `first.NAME`, `second.NAME` and `momentum.NAME`, for a
-    /// checkpoint.
+    /// The moments by `first.NAME`, `second.NAME` and `momentum.NAME`, and exact
+    /// weights by `master.NAME`, for a checkpoint.
     pub fn tensors(&self, variables: &BTreeMap<String, Var>) -> Result<BTreeMap<String, Tensor>> {
         let mut tensors = BTreeMap::new();
         for (name, memory) in &self.memory {
@@ -155,9 +172,16 @@ impl Optimizer {
                         Tensor::from_slice(second, variable.shape(), &Device::Cpu)?,
                     );
                 }
-                Memory::Tensors { first, second } => {
+                Memory::Tensors {
+                    first,
+                    second,
+                    master,
+                } => {
                     put("first", first.clone());
                     put("second", second.clone());
+                    if let Some(master) = master {
+                        put("master", master.clone());
+                    }
                 }
                 Memory::Momentum(momentum) => put("momentum", momentum.clone()),
             }
@@ -167,43 +191,42 @@ impl Optimizer {
 
     /// Takes up moments that [`Optimizer::tensors`] gave, after `updates`
     /// updates; refuses a set that does not fit, and is unchanged then.
-    pub fn restore(&mut self, tensors: &BTreeMap<String, Tensor>, updates: u64) -> Result<()> {
+    pub fn restore(
+        &mut self,
+        variables: &BTreeMap<String, Var>,
+        tensors: &BTreeMap<String, Tensor>,
+        updates: u64,
+    ) -> Result<()> {
         let mut restored = BTreeMap::new();
-        for (name, memory) in &self.memory {
-            let take = |kind: &str, shape: &candle_core::Shape| -> Result<Tensor> {
+        // Before the first update there are none.
+        let variables = variables.iter().filter(|_| !tensors.is_empty());
+        for (name, variable) in variables {
+            let take = |kind: &str| -> Result<Tensor> {
                 let key = format!("{kind}.{name}");
                 let tensor = tensors
                     .get(&key)
                     .ok_or_else(|| Error::Checkpoint(format!("the optimizer lacks {key}")))?;
-                if tensor.elem_count() != shape.elem_count() {
+                if tensor.shape() != variable.shape() {
                     return Err(Error::Checkpoint(format!(
-                        "{key} has shape {:?}, expected {shape:?}",
-                        tensor.shape()
+                        "{key} has shape {:?}, expected {:?}",
+                        tensor.shape(),
+                        variable.shape()
                     )));
                 }
-                Ok(tensor.to_dtype(DType::F32)?)
+                Ok(tensor.to_dtype(DType::F32)?.to_device(variable.device())?)
             };
-            let slot = match memory {
-                Memory::Slices { first, .. } => {
-                    let shape = candle_core::Shape::from(first.len());
-                    let values = |kind| -> Result<Vec<f32>> {
-                        Ok(take(kind, &shape)?.flatten_all()?.to_vec1()?)
-                    };
-                    Memory::Slices {
-                        first: values("first")?,
-                        second: values("second")?,
-                    }
-                }
-                Memory::Tensors { first, .. } => {
-                    let (shape, device) = (first.shape(), first.device());
-                    Memory::Tensors {
-                        first: take("first", shape)?.to_device(device)?,
-                        second: take("second", shape)?.to_device(device)?,
-                    }
-                }
-                Memory::Momentum(momentum) => Memory::Momentum(
-                    take("momentum", momentum.shape())?.to_device(momentum.device())?,
-                ),
+            let values = |kind| -> Result<Vec<f32>> { Ok(take(kind)?.flatten_all()?.to_vec1()?) };
+            let slot = match self.fresh(name, variable)? {
+                Memory::Slices { .. } => Memory::Slices {
+                    first: values("first")?,
+                    second: values("second")?,
+                },
+                Memory::Tensors { master, .. } => Memory::Tensors {
+                    first: take("first")?,
+                    second: take("second")?,
+                    master: master.map(|_| take("master")).transpose()?,
+                },
+                Memory::Momentum(_) => Memory::Momentum(take("momentum")?),
             };
             restored.insert(name.clone(), slot);
         }
@@ -221,7 +244,8 @@ impl Optimizer {
 impl Memory {
     fn tensor_count(&self) -> usize {
         match self {
-            Self::Slices { .. } | Self::Tensors { .. } => 2,
+            Self::Slices { .. } => 2,
+            Self::Tensors { master, .. } => 2 + usize::from(master.is_some()),
             Self::Momentum(_) => 1,
         }
     }
@@ -329,7 +353,7 @@ mod tests {
     #[test]
     fn five_steps_in_place_agree_with_pytorch() {
         let variables = variables();
-        let mut optimizer = Optimizer::adamw(&variables).unwrap();
+        let mut optimizer = Optimizer::adamw();
         (0..5).for_each(|_| step(&variables, &mut optimizer));
         // A few units in the last place of numbers near 2.
         assert_close(&values(&variables, "weight"), &WEIGHT, 1e-6);
@@ -340,14 +364,15 @@ mod tests {
     #[test]
     fn the_path_for_other_devices_agrees_with_pytorch_too() {
         let variables = variables();
-        let mut optimizer = Optimizer::adamw(&variables).unwrap();
-        for (name, memory) in &mut optimizer.memory {
-            let zeros =
-                || Tensor::zeros(variables[name].shape(), DType::F32, &Device::Cpu).unwrap();
-            *memory = Memory::Tensors {
+        let mut optimizer = Optimizer::adamw();
+        for (name, variable) in &variables {
+            let zeros = || Tensor::zeros(variable.shape(), DType::F32, &Device::Cpu).unwrap();
+            let memory = Memory::Tensors {
                 first: zeros(),
                 second: zeros(),
+                master: None,
             };
+            optimizer.memory.insert(name.clone(), memory);
         }
         (0..5).for_each(|_| step(&variables, &mut optimizer));
         assert_close(&values(&variables, "weight"), &WEIGHT, 1e-6);
@@ -357,7 +382,7 @@ mod tests {
     #[test]
     fn restored_moments_continue_bit_for_bit() {
         let straight = variables();
-        let mut optimizer = Optimizer::adamw(&straight).unwrap();
+        let mut optimizer = Optimizer::adamw();
         (0..3).for_each(|_| step(&straight, &mut optimizer));
         let moments = optimizer.tensors(&straight).unwrap();
 
@@ -367,8 +392,10 @@ mod tests {
                 .set(&straight[name].as_detached_tensor().copy().unwrap())
                 .unwrap();
         }
-        let mut second = Optimizer::adamw(&resumed).unwrap();
-        second.restore(&moments, optimizer.updates()).unwrap();
+        let mut second = Optimizer::adamw();
+        second
+            .restore(&resumed, &moments, optimizer.updates())
+            .unwrap();
         for _ in 0..2 {
             step(&straight, &mut optimizer);
             step(&resumed, &mut second);
@@ -380,7 +407,7 @@ mod tests {
     #[test]
     fn moments_that_do_not_fit_are_refused() {
         let variables = variables();
-        let mut optimizer = Optimizer::adamw(&variables).unwrap();
+        let mut optimizer = Optimizer::adamw();
         step(&variables, &mut optimizer);
         let good = optimizer.tensors(&variables).unwrap();
 
@@ -392,7 +419,7 @@ mod tests {
         misshapen.insert("first.bias".into(), good["first.weight"].clone());
         for bad in [missing, foreign, misshapen] {
             assert!(matches!(
-                optimizer.restore(&bad, 9),
+                optimizer.restore(&variables, &bad, 9),
                 Err(Error::Checkpoint(_))
             ));
             assert_eq!(optimizer.updates(), 1);
@@ -410,7 +437,16 @@ mod tests {
                 Var::zeros(3, DType::F32, &Device::Cpu).unwrap(),
             ),
         ]);
-        let optimizer = Optimizer::muon(&variables, Muon::default()).unwrap();
+        let mut optimizer = Optimizer::muon(Muon::default());
+        assert!(optimizer.tensors(&variables).unwrap().is_empty());
+        let ones = variables.iter().map(|(name, variable)| {
+            let ones = Tensor::ones(variable.shape(), DType::F32, &Device::Cpu).unwrap();
+            (name.clone(), ones)
+        });
+        let gradients = Gradients::from_tensors(ones.collect());
+        optimizer
+            .step(&variables, &gradients, 1.0, RATES, &ADAMW)
+            .unwrap();
         let tensors = optimizer.tensors(&variables).unwrap();
         let momenta: Vec<&String> = tensors
             .keys()
@@ -418,5 +454,31 @@ mod tests {
             .collect();
         assert_eq!(momenta, ["momentum.model.layers.0.mlp.up_proj.weight"]);
         assert_eq!(tensors.len(), 5);
+    }
+
+    // What a bf16 number can't show, its master keeps: 256 steps of 1e-3 from 2
+    // are 0.256, though bf16 has only 2 and 1.992 there.
+    #[test]
+    fn a_bf16_variable_follows_its_exact_master() {
+        let start = Tensor::new(&[2.0_f32; 3], &Device::Cpu).unwrap();
+        let variable = Var::from_tensor(&start.to_dtype(DType::BF16).unwrap()).unwrap();
+        let variables = BTreeMap::from([("bias".to_owned(), variable)]);
+        let mut optimizer = Optimizer::adamw();
+        let ones = Tensor::ones(3, DType::F32, &Device::Cpu).unwrap();
+        let gradients = Gradients::from_tensors(BTreeMap::from([("bias".to_owned(), ones)]));
+        let rates = Rates {
+            adamw: 1e-3,
+            muon: 0.0,
+        };
+        for _ in 0..256 {
+            optimizer
+                .step(&variables, &gradients, 1.0, rates, &ADAMW)
+                .unwrap();
+        }
+        let found = variables["bias"].to_dtype(DType::F32).unwrap();
+        // The rounding of a bf16 between 1 and 2.
+        assert_close(&found.to_vec1().unwrap(), &[2.0 - 0.256; 3], 0.004);
+        let master = &optimizer.tensors(&variables).unwrap()["master.bias"];
+        assert_close(&master.to_vec1().unwrap(), &[2.0 - 0.256; 3], 1e-4);
     }
 }

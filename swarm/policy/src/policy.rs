@@ -5,12 +5,15 @@ use crate::checkpoint::{self, Files, Rejected};
 use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
+use crate::kernel::Plan;
+use crate::lora::{Adapter, LoraSettings, PEFT_CONFIG, PEFT_WEIGHTS};
+use crate::memory::{self, Load, Method};
 use crate::optimizer::Optimizer;
 use crate::report::StepReport;
 use crate::sample::{Completion, Request, SampleLimits, sample};
 use crate::settings::GrpoSettings;
 use crate::tokenizer::Tokenizer;
-use crate::train;
+use crate::train::{self, Reference};
 use candle_core::{DType, Device, safetensors};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -22,6 +25,8 @@ const WEIGHTS: &str = "weights.safetensors";
 const REFERENCE: &str = "reference.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
+/// What an adapter in a checkpoint calls its base: the weights beside it.
+const BASE: &str = ".";
 /// What Hugging Face calls the weights.
 const MODEL: &str = "model.safetensors";
 
@@ -32,6 +37,8 @@ pub struct Policy {
     tokenizer: Tokenizer,
     optimizer: Optimizer,
     limits: SampleLimits,
+    /// Bytes that the policy may take in all; what the machine has, if not said.
+    memory: Option<u64>,
     step: u64,
     /// As they were read, so that a checkpoint holds the same bytes.
     config_json: Vec<u8>,
@@ -81,11 +88,12 @@ impl Policy {
         }
         let decoder = Decoder::from_safetensors(config, weights, device)?;
         Ok(Self {
-            optimizer: Optimizer::adamw(decoder.vars())?,
+            optimizer: Optimizer::adamw(),
             reference: None,
             tokenizer,
             decoder,
             limits: SampleLimits::default(),
+            memory: None,
             step: 0,
             config_json: config_json.to_vec(),
             tokenizer_json: tokenizer_json.to_vec(),
@@ -121,6 +129,83 @@ impl Policy {
         self.limits = limits;
     }
 
+    /// Bounds the bytes that the policy takes while it trains; without a bound
+    /// it is what the machine has to spare.
+    pub fn set_memory(&mut self, bytes: Option<u64>) {
+        self.memory = bytes;
+    }
+
+    /// Moves all that training works on to `device`, where it continues.
+    ///
+    /// # Errors
+    /// The device has no room.
+    pub fn move_to(&mut self, device: &Device) -> Result<()> {
+        if self.decoder.device().same_device(device) {
+            return Ok(());
+        }
+        let decoder = self.decoder.on(device)?;
+        let reference = self.reference.as_ref().map(|decoder| decoder.on(device));
+        let moments = self.optimizer.tensors(self.decoder.trained())?;
+        let mut optimizer = Optimizer::adamw();
+        optimizer.restore(decoder.trained(), &moments, self.optimizer.updates())?;
+        self.reference = reference.transpose()?;
+        (self.decoder, self.optimizer) = (decoder, optimizer);
+        Ok(())
+    }
+
+    /// From now on trains an adapter (LoRA) in place of the weights, which stay
+    /// as they are. A fresh one changes nothing yet; it depends on `seed` alone.
+    ///
+    /// # Errors
+    /// Settings that don't fit the model.
+    pub fn add_adapter(&mut self, settings: LoraSettings, seed: u64) -> Result<()> {
+        let (config, device) = (self.decoder.config(), self.decoder.device());
+        let adapter = Adapter::new(config, settings, seed, device)?;
+        self.take_adapter(adapter)
+    }
+
+    /// Takes up an adapter that `peft` or [`Policy::export_adapter`] wrote into
+    /// `dir`, to sample with it and to train it further.
+    ///
+    /// # Errors
+    /// A file can't be read, or is not an adapter of this model.
+    pub fn import_adapter(&mut self, dir: &Path) -> Result<()> {
+        let read = |name: &str| {
+            let path = dir.join(name);
+            fs::read(&path).map_err(checkpoint::at(&path))
+        };
+        let (weights, peft) = (read(PEFT_WEIGHTS)?, read(PEFT_CONFIG)?);
+        let (config, device) = (self.decoder.config(), self.decoder.device());
+        let adapter = Adapter::from_peft(config, &weights, &peft, device)?;
+        self.take_adapter(adapter)
+    }
+
+    /// Writes the adapter into `dir` as `peft` reads it; `base` is what the
+    /// model is called there.
+    ///
+    /// # Errors
+    /// There is no adapter, or the folder can't be written.
+    pub fn export_adapter(&self, dir: &Path, base: &str) -> Result<()> {
+        let Some(adapter) = self.decoder.adapter() else {
+            return Err(Error::Input(
+                "this policy has no adapter: all of its weights are trained".into(),
+            ));
+        };
+        let (weights, peft) = adapter.to_peft(base)?;
+        fs::create_dir_all(dir).map_err(checkpoint::at(dir))?;
+        for (name, bytes) in [(PEFT_WEIGHTS, weights), (PEFT_CONFIG, peft)] {
+            let path = dir.join(name);
+            fs::write(&path, bytes).map_err(checkpoint::at(&path))?;
+        }
+        Ok(())
+    }
+
+    fn take_adapter(&mut self, adapter: Adapter) -> Result<()> {
+        self.decoder = self.decoder.with_adapter(Some(adapter))?;
+        self.optimizer = Optimizer::adamw();
+        Ok(())
+    }
+
     /// A group of completions for each request, in their order.
     pub fn sample(&self, requests: &[Request]) -> Result<Vec<Vec<Completion>>> {
         sample(&self.decoder, &self.tokenizer, requests, &self.limits)
@@ -134,21 +219,68 @@ impl Policy {
         Ok(())
     }
 
-    /// Updates the weights on scored groups. After an error they are as they
-    /// were.
+    /// Updates the weights, or the adapter, on scored groups. After an error
+    /// they are as they were.
+    ///
+    /// # Errors
+    /// Settings or groups that no training can be done with, or more than fits
+    /// into memory.
     pub fn train(&mut self, groups: &[TrainGroup], settings: &GrpoSettings) -> Result<StepReport> {
+        settings.check()?;
         let positions = self.decoder.config().max_position_embeddings;
         let batch = Batch::new(&self.tokenizer, groups, settings.advantage, positions)?;
-        let reference = self.reference.as_ref();
+        let reference = match (&self.reference, self.decoder.adapter()) {
+            (Some(reference), _) => Reference::Frozen(reference),
+            (None, Some(_)) => Reference::Bare,
+            (None, None) => Reference::None,
+        };
+        let plan = self.plan(&batch, settings)?;
         let report = train::train(
             &self.decoder,
             reference,
             &mut self.optimizer,
             &batch,
             settings,
+            &plan,
         )?;
         self.step += u64::from(report.updates > 0);
         Ok(report)
+    }
+
+    /// How the kernel computes a step on `batch` within the memory there is.
+    fn plan(&self, batch: &Batch, settings: &GrpoSettings) -> Result<Plan> {
+        let config = self.decoder.config();
+        let precision = settings.precision(config.parameters());
+        let method = match self.decoder.adapter() {
+            Some(adapter) => Method::Lora(adapter.settings()),
+            None => Method::Full,
+        };
+        let lengths = || batch.sequences.iter().map(|sequence| sequence.tokens.len());
+        let load = Load {
+            threads: rayon::current_num_threads(),
+            longest: lengths().max().unwrap_or(0),
+            tokens: lengths().sum(),
+            has_reference: self.reference.is_some(),
+        };
+        let held = || {
+            let usage = memory::usage(config, method, &Plan::default(), &load);
+            usage.weights
+                + if self.optimizer.has_moments() {
+                    usage.moments
+                } else {
+                    0
+                }
+        };
+        let budget = match (self.memory, memory::available()) {
+            (Some(bytes), _) => bytes,
+            // A tenth is left to others.
+            (None, Some(spare)) => held() + spare / 10 * 9,
+            (None, None) => u64::MAX,
+        };
+        if !self.decoder.device().is_cpu() {
+            return Ok(Plan::default());
+        }
+        memory::plan(config, method, precision, &load, budget)
     }
 
     /// The weights as safetensors: f32 is exact, bf16 is half the size.
@@ -156,18 +288,21 @@ impl Policy {
         self.decoder.to_safetensors(dtype)
     }
 
-    /// BLAKE3 of the weights as f32 safetensors: the same weights have the same
-    /// hash on every machine.
+    /// BLAKE3 of what is trained as f32 safetensors, be it the weights or the
+    /// adapter: the same numbers have the same hash on every machine.
     pub fn weights_hash(&self) -> Result<[u8; 32]> {
-        Ok(*blake3::hash(&self.weights(DType::F32)?).as_bytes())
+        let bytes = match self.decoder.adapter() {
+            Some(adapter) => adapter.to_peft(BASE)?.0,
+            None => self.weights(DType::F32)?,
+        };
+        Ok(*blake3::hash(&bytes).as_bytes())
     }
 
     /// Writes a checkpoint into `dir`, durably and atomically, with `extra`
     /// beside it, and keeps the one before. Returns [`Policy::weights_hash`].
     pub fn save(&self, dir: &Path, extra: &serde_json::Value) -> Result<[u8; 32]> {
         let weights = self.weights(DType::F32)?;
-        let hash = *blake3::hash(&weights).as_bytes();
-        let moments = self.optimizer.tensors(self.decoder.vars())?;
+        let moments = self.optimizer.tensors(self.decoder.trained())?;
         let moments = ::safetensors::serialize(&moments, None)
             .map_err(|error| Error::Checkpoint(format!("writing the optimizer: {error}")))?;
         let state = State {
@@ -185,6 +320,16 @@ impl Policy {
             (OPTIMIZER.to_owned(), moments),
             (STATE.to_owned(), state),
         ]);
+        let hash = match self.decoder.adapter() {
+            Some(adapter) => {
+                let (weights, peft) = adapter.to_peft(BASE)?;
+                let hash = *blake3::hash(&weights).as_bytes();
+                files.insert(PEFT_WEIGHTS.to_owned(), weights);
+                files.insert(PEFT_CONFIG.to_owned(), peft);
+                hash
+            }
+            None => *blake3::hash(&files[WEIGHTS]).as_bytes(),
+        };
         if let Some(reference) = &self.reference {
             files.insert(REFERENCE.to_owned(), reference.to_safetensors(DType::F32)?);
         }
@@ -215,11 +360,18 @@ impl Policy {
             return Err(bad(STATE, &format!("format {} is not known", state.format)));
         }
         let mut policy = Self::from_parts(file(CONFIG)?, file(TOKENIZER)?, file(WEIGHTS)?, device)?;
+        if let Some(weights) = found.files.get(PEFT_WEIGHTS) {
+            let (config, peft) = (policy.decoder.config(), file(PEFT_CONFIG)?);
+            let adapter = Adapter::from_peft(config, weights, peft, device)
+                .map_err(|error| bad(PEFT_WEIGHTS, &error))?;
+            policy.take_adapter(adapter)?;
+        }
         let moments = safetensors::load_buffer(file(OPTIMIZER)?, &Device::Cpu)
             .map_err(|error| bad(OPTIMIZER, &error))?;
+        let moments = moments.into_iter().collect();
         policy
             .optimizer
-            .restore(&moments.into_iter().collect(), state.updates)?;
+            .restore(policy.decoder.trained(), &moments, state.updates)?;
         policy.step = state.step;
         if let Some(reference) = found.files.get(REFERENCE) {
             policy.reference = Some(policy.read_decoder(reference)?);

@@ -1,7 +1,8 @@
 //! What GRPO can be told.
 
 use crate::error::{Error, Result};
-use crate::grpo::{AdvantageKind, Clip};
+use crate::grpo::{AdvantageKind, Clip, RatioLevel};
+use crate::kernel::Precision;
 use crate::schedule::Schedule;
 use serde::{Deserialize, Serialize};
 
@@ -13,8 +14,14 @@ pub struct GrpoSettings {
     pub learning_rate: f32,
     /// Updates over which the learning rate climbs, once in a model's life.
     pub warmup: u64,
+    /// Updates over which it falls to a tenth, at the end of `total`.
+    pub decay: u64,
+    /// All updates that are planned; without a plan nothing decays.
+    pub total: Option<u64>,
     /// How rewards become advantages.
     pub advantage: AdvantageKind,
+    /// Whose probabilities the ratio compares.
+    pub ratio: RatioLevel,
     /// How far the ratio may fall before a bad token is left alone.
     pub clip_low: f32,
     /// How far the ratio may rise before a good token is left alone.
@@ -29,8 +36,12 @@ pub struct GrpoSettings {
     pub weight_decay: f32,
     /// Updates made on each batch.
     pub epochs: u32,
+    /// What factors of matrix products are rounded to on a CPU; when not said,
+    /// bf16 for models of ten million weights or more, where the machine
+    /// multiplies it faster.
+    pub precision: Option<Precision>,
     /// Padded tokens computed at once where autograd does the work (not on a
-    /// CPU, whose kernel cuts its own pieces).
+    /// CPU, whose kernel cuts its own pieces by the memory there is).
     pub minibatch_tokens: usize,
     /// Whether to look at the batch once more after the last update, to report
     /// what it did: a forward pass, about a third of an epoch.
@@ -42,7 +53,10 @@ impl Default for GrpoSettings {
         Self {
             learning_rate: 2e-4,
             warmup: 0,
+            decay: 0,
+            total: None,
             advantage: AdvantageKind::Std,
+            ratio: RatioLevel::Token,
             clip_low: 0.2,
             clip_high: 0.28,
             negative_ratio_cap: 4.0,
@@ -50,6 +64,7 @@ impl Default for GrpoSettings {
             max_grad_norm: 1.0,
             weight_decay: 0.0,
             epochs: 1,
+            precision: None,
             minibatch_tokens: 4096,
             measure_effect: true,
         }
@@ -109,10 +124,22 @@ impl GrpoSettings {
         }
     }
 
+    /// What factors are rounded to in a model of so many weights.
+    pub fn precision(&self, parameters: u64) -> Precision {
+        const LARGE: u64 = 10_000_000;
+        self.precision.unwrap_or(match parameters >= LARGE {
+            true => Precision::Bf16,
+            false => Precision::F32,
+        })
+    }
+
     pub(crate) fn schedule(&self) -> Schedule {
         Schedule {
+            peak: self.learning_rate,
             warmup: self.warmup,
-            ..Schedule::constant(self.learning_rate)
+            decay: self.decay,
+            total: self.total,
+            floor: 0.1,
         }
     }
 }

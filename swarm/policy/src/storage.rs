@@ -6,7 +6,7 @@ use crate::linear::{Matrix, Values};
 use candle_core::{CpuStorage, Device, Storage, Tensor};
 use std::collections::BTreeMap;
 
-/// Every variable of a decoder by its name.
+/// Every variable of a decoder by its name, and of its adapter.
 pub(crate) struct Weights<'a> {
     slices: BTreeMap<&'a str, (Values<'a>, &'a [usize])>,
 }
@@ -20,7 +20,7 @@ pub(crate) fn with_weights<R>(
     decoder: &Decoder,
     work: impl FnOnce(&Weights<'_>) -> Result<R>,
 ) -> Result<R> {
-    let tensors: Vec<(&str, Tensor)> = decoder
+    let mut tensors: Vec<(&str, Tensor)> = decoder
         .vars()
         .iter()
         .map(|(name, variable)| {
@@ -28,6 +28,20 @@ pub(crate) fn with_weights<R>(
             Ok((name.as_str(), tensor.contiguous()?))
         })
         .collect::<Result<_>>()?;
+    let scale = decoder
+        .adapter()
+        .map_or(1.0, |adapter| f64::from(adapter.scale()));
+    let pairs = decoder
+        .adapter()
+        .into_iter()
+        .flat_map(|adapter| adapter.vars());
+    for (name, variable) in pairs {
+        let mut tensor = variable.as_detached_tensor().to_device(&Device::Cpu)?;
+        if name.contains(".lora_B.") {
+            tensor = (tensor * scale)?;
+        }
+        tensors.push((name.as_str(), tensor.contiguous()?));
+    }
     let guards: Vec<_> = tensors
         .iter()
         .map(|(name, tensor)| (*name, tensor.dims(), tensor.storage_and_layout()))
@@ -65,6 +79,16 @@ impl<'a> Weights<'a> {
             (_, shape) => Err(Error::Weights(format!(
                 "tensor {name} is {shape:?}, expected a matrix"
             ))),
+        }
+    }
+
+    /// The pair of matrices beside a linear map, if it has an adapter: `A`, and
+    /// `B` times its scale.
+    pub(crate) fn pair(&self, map: &str) -> Result<Option<(Matrix<'a>, Matrix<'a>)>> {
+        let [down, up] = ["A", "B"].map(|side| format!("{map}.lora_{side}.weight"));
+        match self.slices.contains_key(down.as_str()) {
+            true => Ok(Some((self.matrix(&down)?, self.matrix(&up)?))),
+            false => Ok(None),
         }
     }
 

@@ -13,22 +13,34 @@ use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::gradients::{Gradients, clip_factor};
 use crate::graph;
-use crate::grpo::{TokenLogProbs, TokenLoss, token_loss};
-use crate::kernel::{self, LossSlopes, TokenScores};
+use crate::grpo::{RatioLevel, TokenLoss, loss_at};
+use crate::kernel::{self, LossSlopes, Plan, TokenScores};
 use crate::optimizer::{Optimizer, Rates};
 use crate::report::{Contribution, StepReport};
 use crate::settings::GrpoSettings;
 use std::ops::Range;
 
-/// Trains `decoder` on `batch`, which it changes in place.
+/// What a step holds a policy's divergence against.
+#[derive(Clone, Copy)]
+pub(crate) enum Reference<'a> {
+    /// Nothing.
+    None,
+    /// Weights that were frozen.
+    Frozen(&'a Decoder),
+    /// The model without its adapter.
+    Bare,
+}
+
+/// Trains `decoder` on `batch`, which it changes in place; the kernel computes
+/// as `plan` says.
 pub(crate) fn train(
     decoder: &Decoder,
-    reference: Option<&Decoder>,
+    reference: Reference<'_>,
     optimizer: &mut Optimizer,
     batch: &Batch,
     settings: &GrpoSettings,
+    plan: &Plan,
 ) -> Result<StepReport> {
-    settings.check()?;
     let mut report = StepReport {
         groups: batch.groups.len(),
         dropped_zero_advantage: batch.dropped_zero_advantage,
@@ -40,7 +52,7 @@ pub(crate) fn train(
     if report.tokens == 0 {
         return Ok(report);
     }
-    let mut step = Step::new(decoder, reference, batch, settings)?;
+    let mut step = Step::new(decoder, reference, batch, settings, *plan)?;
     for _ in 0..settings.epochs {
         if let Err(why) = step.epoch(optimizer, &mut report)? {
             report.skipped = Some(why);
@@ -56,10 +68,13 @@ struct Step<'a> {
     decoder: &'a Decoder,
     batch: &'a Batch,
     settings: &'a GrpoSettings,
-    /// For each token.
-    advantages: Vec<f32>,
-    /// For each token.
-    groups: Vec<usize>,
+    plan: Plan,
+    /// For each sequence, where its tokens are in what follows.
+    ranges: Vec<Range<usize>>,
+    /// For each token, of which sequence it is.
+    owners: Vec<usize>,
+    /// Sequences that have tokens.
+    spoken: usize,
     /// Under the weights before the first update; empty until they are known.
     old: Vec<f32>,
     /// Under the frozen reference; empty without one.
@@ -83,47 +98,102 @@ struct Sums {
 impl<'a> Step<'a> {
     fn new(
         decoder: &'a Decoder,
-        reference: Option<&Decoder>,
+        reference: Reference<'_>,
         batch: &'a Batch,
         settings: &'a GrpoSettings,
+        plan: Plan,
     ) -> Result<Self> {
-        let members = batch.token_members();
-        let reference = match (settings.kl, reference) {
-            (None, _) => Vec::new(),
-            (Some(_), Some(reference)) => score(reference, batch, settings)?.log_probs,
-            (Some(_), None) => {
-                return Err(Error::Input(
-                    "a divergence is to be kept small, and there is no reference".into(),
-                ));
-            }
-        };
-        Ok(Self {
+        let mut step = Self {
             decoder,
             batch,
             settings,
-            advantages: members.iter().map(|member| member.advantage).collect(),
-            groups: members.iter().map(|member| member.group).collect(),
+            plan,
+            ranges: Vec::new(),
+            owners: Vec::new(),
+            spoken: 0,
             old: Vec::new(),
-            reference,
+            reference: Vec::new(),
             sums: Sums::default(),
             push: vec![0.0; batch.groups.len()],
             ratio_max: 0.0,
-        })
+        };
+        for (index, sequence) in batch.sequences.iter().enumerate() {
+            let start = step.owners.len();
+            let end = start + sequence.predicted();
+            step.owners.resize(end, index);
+            step.spoken += usize::from(end > start);
+            step.ranges.push(start..end);
+        }
+        if settings.kl.is_some() {
+            step.reference = match reference {
+                Reference::Frozen(reference) => step.score(reference)?.log_probs,
+                Reference::Bare => step.score(&decoder.with_adapter(None)?)?.log_probs,
+                Reference::None => {
+                    return Err(Error::Input(
+                        "a divergence is to be kept small, and there is no reference".into(),
+                    ));
+                }
+            };
+        }
+        Ok(step)
     }
 
-    /// The loss of token `index` when its log-probability is `new`.
-    fn loss(&self, index: usize, new: f32) -> TokenLoss {
-        let log_probs = TokenLogProbs {
-            new,
-            old: self.old.get(index).copied().unwrap_or(new),
-            reference: self.reference.get(index).copied(),
-        };
-        token_loss(
-            log_probs,
-            self.advantages[index],
-            &self.settings.clip(),
-            self.settings.kl,
-        )
+    /// The losses of the tokens in `range`, which are those of whole
+    /// sequences, when their log-probabilities are `new`.
+    fn losses(&self, range: Range<usize>, new: &[f32]) -> Vec<TokenLoss> {
+        let clip = self.settings.clip();
+        let mut losses = Vec::with_capacity(new.len());
+        while losses.len() < new.len() {
+            let start = range.start + losses.len();
+            let sequence = self.owners[start];
+            let length = self.ranges[sequence].len();
+            let new = &new[losses.len()..losses.len() + length];
+            let gap = |index: usize| {
+                let old = self.old.get(start + index).copied().unwrap_or(new[index]);
+                f64::from(new[index]) - f64::from(old)
+            };
+            let mean = (0..length).map(gap).sum::<f64>() / length as f64;
+            for (index, &new) in new.iter().enumerate() {
+                let log_ratio = match self.settings.ratio {
+                    RatioLevel::Token => gap(index),
+                    RatioLevel::Sequence => mean,
+                };
+                let reference = self.reference.get(start + index);
+                let distance = reference.map(|&value| f64::from(value) - f64::from(new));
+                let advantage = self.batch.members[sequence].advantage;
+                let kl = self.settings.kl;
+                losses.push(loss_at(log_ratio, distance, advantage, &clip, kl));
+            }
+        }
+        losses
+    }
+
+    /// The share of token `index` in the mean loss.
+    fn share(&self, index: usize) -> f64 {
+        match self.settings.ratio {
+            RatioLevel::Token => 1.0 / self.owners.len() as f64,
+            RatioLevel::Sequence => {
+                let length = self.ranges[self.owners[index]].len();
+                1.0 / (self.spoken * length) as f64
+            }
+        }
+    }
+
+    /// The mean loss's derivative in each log-probability.
+    fn slopes(&self, range: Range<usize>, new: &[f32]) -> Vec<f32> {
+        let losses = self.losses(range.clone(), new);
+        range
+            .zip(losses)
+            .map(|(index, token)| (token.slope * self.share(index)) as f32)
+            .collect()
+    }
+
+    fn score(&self, decoder: &Decoder) -> Result<TokenScores> {
+        let sequences = &self.batch.sequences;
+        if decoder.device().is_cpu() {
+            return kernel::score(decoder, sequences, &self.plan);
+        }
+        graph::score(decoder, sequences, self.settings.minibatch_tokens)
     }
 
     /// One update, or the reason why it was not made.
@@ -132,13 +202,7 @@ impl<'a> Step<'a> {
         optimizer: &mut Optimizer,
         report: &mut StepReport,
     ) -> Result<std::result::Result<(), String>> {
-        let count = self.advantages.len() as f64;
-        let slopes = |range: Range<usize>, new: &[f32]| -> Vec<f32> {
-            range
-                .zip(new)
-                .map(|(index, &new)| (self.loss(index, new).slope / count) as f32)
-                .collect()
-        };
+        let slopes = |range: Range<usize>, new: &[f32]| self.slopes(range, new);
         let (scores, gradients) = self.differentiate(&slopes)?;
         let norm = gradients.norm()?;
         self.note(&scores, norm);
@@ -166,7 +230,7 @@ impl<'a> Step<'a> {
             ..AdamW::default()
         };
         let factor = clip_factor(norm, Some(self.settings.max_grad_norm));
-        optimizer.step(self.decoder.vars(), &gradients, factor, rates, &adamw)?;
+        optimizer.step(self.decoder.trained(), &gradients, factor, rates, &adamw)?;
         report.updates += 1;
         Ok(Ok(()))
     }
@@ -174,7 +238,7 @@ impl<'a> Step<'a> {
     fn differentiate(&self, slopes: LossSlopes<'_>) -> Result<(TokenScores, Gradients)> {
         if self.decoder.device().is_cpu() {
             let (scores, gradients) =
-                kernel::differentiate(self.decoder, &self.batch.sequences, slopes)?;
+                kernel::differentiate(self.decoder, &self.batch.sequences, &self.plan, slopes)?;
             return Ok((scores, Gradients::from_tensors(gradients)));
         }
         let budget = self.settings.minibatch_tokens;
@@ -183,16 +247,17 @@ impl<'a> Step<'a> {
 
     /// Adds an epoch to the means.
     fn note(&mut self, scores: &TokenScores, norm: f64) {
-        let count = self.advantages.len() as f64;
+        let count = self.owners.len() as f64;
         let is_first = self.old.is_empty();
-        for (index, &new) in scores.log_probs.iter().enumerate() {
-            let token = self.loss(index, new);
-            self.sums.loss += token.loss / count;
+        let losses = self.losses(0..self.owners.len(), &scores.log_probs);
+        for (index, token) in losses.into_iter().enumerate() {
+            self.sums.loss += token.loss * self.share(index);
             self.sums.kl += token.kl / count;
             self.sums.clipped += f64::from(u8::from(token.clipped)) / count;
             self.ratio_max = self.ratio_max.max(token.ratio);
             if is_first {
-                self.push[self.groups[index]] += token.slope.abs();
+                let group = self.group(index);
+                self.push[group] += token.slope.abs() * self.share(index);
             }
         }
         self.sums.entropy += scores
@@ -203,6 +268,11 @@ impl<'a> Step<'a> {
             / count;
         self.sums.grad_norm += norm;
         self.sums.epochs += 1.0;
+    }
+
+    /// Whose token `index` is.
+    fn group(&self, index: usize) -> usize {
+        self.batch.members[self.owners[index]].group
     }
 
     /// Fills in what is known at the end.
@@ -216,7 +286,7 @@ impl<'a> Step<'a> {
         report.grad_norm = mean(self.sums.grad_norm);
         report.ratio_max = self.ratio_max as f32;
         let mut tokens = vec![0; self.batch.groups.len()];
-        self.groups.iter().for_each(|&group| tokens[group] += 1);
+        (0..self.owners.len()).for_each(|index| tokens[self.group(index)] += 1);
         let all: f64 = self.push.iter().sum();
         for (index, group) in self.batch.groups.iter().enumerate() {
             report.contributions.push(Contribution {
@@ -241,13 +311,14 @@ impl<'a> Step<'a> {
         if !self.settings.measure_effect || report.updates == 0 {
             return Ok(None);
         }
-        let new = score(self.decoder, self.batch, self.settings)?.log_probs;
+        let new = self.score(self.decoder)?.log_probs;
         let mut effects = vec![0.0; self.batch.groups.len()];
         let mut shift = 0.0;
         for (index, (&new, &old)) in new.iter().zip(&self.old).enumerate() {
             let gain = f64::from(new) - f64::from(old);
             let ratio = gain.min(60.0).exp();
-            effects[self.groups[index]] += f64::from(self.advantages[index]) * gain;
+            let member = self.batch.members[self.owners[index]];
+            effects[member.group] += f64::from(member.advantage) * gain;
             // k3 of old from new, with tokens drawn by the old.
             shift += (ratio - gain - 1.0) / self.old.len() as f64;
             self.ratio_max = self.ratio_max.max(ratio);
@@ -255,13 +326,6 @@ impl<'a> Step<'a> {
         report.shift = Some(shift as f32);
         Ok(Some(effects))
     }
-}
-
-fn score(decoder: &Decoder, batch: &Batch, settings: &GrpoSettings) -> Result<TokenScores> {
-    if decoder.device().is_cpu() {
-        return kernel::score(decoder, &batch.sequences);
-    }
-    graph::score(decoder, &batch.sequences, settings.minibatch_tokens)
 }
 
 #[cfg(test)]
@@ -310,9 +374,11 @@ mod tests {
     /// A step whose old policy and reference are other models than the new
     /// one, so that every part of the loss is at work.
     fn off_policy<'a>(new: &'a Decoder, batch: &'a Batch, settings: &'a GrpoSettings) -> Step<'a> {
-        let mut step = Step::new(new, Some(&decoder(3)), batch, settings).unwrap();
+        let reference = decoder(3);
+        let reference = Reference::Frozen(&reference);
+        let mut step = Step::new(new, reference, batch, settings, Plan::default()).unwrap();
         // Tokens drawn by the old model differ a little in probability.
-        let mut old = score(new, batch, settings).unwrap().log_probs;
+        let mut old = step.score(new).unwrap().log_probs;
         for (index, value) in old.iter_mut().enumerate() {
             *value += 0.6 * (index as f32).sin();
         }
@@ -320,37 +386,36 @@ mod tests {
         step
     }
 
-    fn slopes<'a>(step: &'a Step<'_>) -> impl Fn(Range<usize>, &[f32]) -> Vec<f32> + Sync + 'a {
-        let count = step.advantages.len() as f64;
-        move |range: Range<usize>, new: &[f32]| {
-            range
-                .zip(new)
-                .map(|(index, &new)| (step.loss(index, new).slope / count) as f32)
-                .collect()
-        }
-    }
-
     fn mean_loss(step: &Step<'_>) -> f64 {
-        let scores = score(step.decoder, step.batch, step.settings).unwrap();
-        let losses = scores
-            .log_probs
+        let scores = step.score(step.decoder).unwrap();
+        let losses = step.losses(0..step.owners.len(), &scores.log_probs);
+        let shares = (0..losses.len()).map(|index| step.share(index));
+        losses
             .iter()
-            .enumerate()
-            .map(|(index, &new)| step.loss(index, new).loss);
-        losses.sum::<f64>() / step.advantages.len() as f64
+            .zip(shares)
+            .map(|(token, share)| token.loss * share)
+            .sum()
     }
 
     // The second witness beside PyTorch's numbers in `grpo`: no formula of ours
     // but the loss itself is believed.
     #[test]
     fn the_gradient_is_the_slope_of_the_loss() {
+        for ratio in [RatioLevel::Token, RatioLevel::Sequence] {
+            check_gradient(&GrpoSettings {
+                kl: Some(0.5),
+                ratio,
+                ..GrpoSettings::default()
+            });
+        }
+    }
+
+    fn check_gradient(settings: &GrpoSettings) {
         let (new, batch) = (decoder(1), batch());
-        let settings = GrpoSettings {
-            kl: Some(0.5),
-            ..GrpoSettings::default()
-        };
-        let step = off_policy(&new, &batch, &settings);
-        let (_, gradients) = step.differentiate(&slopes(&step)).unwrap();
+        let step = off_policy(&new, &batch, settings);
+        let (_, gradients) = step
+            .differentiate(&|range, new| step.slopes(range, new))
+            .unwrap();
         for (name, variable) in new.vars() {
             let gradient = gradients.get(name).unwrap();
             let squares = gradient
@@ -387,7 +452,7 @@ mod tests {
             ..GrpoSettings::default()
         };
         let step = off_policy(&new, &batch, &settings);
-        let slopes = slopes(&step);
+        let slopes = |range: Range<usize>, new: &[f32]| step.slopes(range, new);
         let (scores, whole) = step.differentiate(&slopes).unwrap();
         for budget in [1, 60, 1_000_000] {
             let (found, sum) =
@@ -417,6 +482,96 @@ mod tests {
                 (left - right).abs() <= 2e-5 * scale,
                 "{what}: {left} is not {right}"
             );
+        }
+    }
+
+    // Two updates of a tiny model, by `GRPOTrainer._compute_loss` of TRL, PyTorch's
+    // `clip_grad_norm_` and its AdamW: `tests/reference/grpo.py`. Both sides work
+    // in f32; Adam's first steps divide gradients by their own size, so that
+    // where a gradient is nearly zero its last digits show.
+    #[test]
+    fn two_updates_agree_with_trl() {
+        let file = include_str!("../tests/reference/grpo.json");
+        let file: serde_json::Value = serde_json::from_str(file).unwrap();
+        let numbers = |value: &serde_json::Value| -> Vec<f32> {
+            serde_json::from_value(value.clone()).unwrap()
+        };
+        let tokens = |value: &serde_json::Value| -> Vec<u32> {
+            serde_json::from_value(value.clone()).unwrap()
+        };
+        let mut batch = Batch::default();
+        for (group, prompt) in file["prompts"].as_array().unwrap().iter().enumerate() {
+            let rewards = numbers(&file["rewards"][group]);
+            let worth = crate::grpo::advantages(&rewards, crate::AdvantageKind::Std);
+            batch.groups.push(Group {
+                origin: group as u64,
+                mean_reward: 0.0,
+            });
+            let completions = file["completions"][group].as_array().unwrap();
+            for (completion, advantage) in completions.iter().zip(worth) {
+                batch.sequences.push(Sequence {
+                    tokens: [tokens(prompt), tokens(completion)].concat(),
+                    prompt: tokens(prompt).len(),
+                });
+                batch.members.push(Member { advantage, group });
+            }
+        }
+        for case in file["cases"].as_array().unwrap() {
+            let config = Config::from_json(file["config"].to_string().as_bytes()).unwrap();
+            let decoder = Decoder::random(config.clone(), 0, &Device::Cpu).unwrap();
+            fill(&decoder);
+            let reference = Decoder::random(config, 0, &Device::Cpu).unwrap();
+            fill(&reference);
+            let settings = GrpoSettings {
+                learning_rate: file["learning_rate"].as_f64().unwrap() as f32,
+                weight_decay: file["weight_decay"].as_f64().unwrap() as f32,
+                kl: Some(0.04),
+                epochs: 2,
+                ratio: serde_json::from_value(case["level"].clone()).unwrap(),
+                ..GrpoSettings::default()
+            };
+            let reference = Reference::Frozen(&reference);
+            let mut optimizer = Optimizer::adamw();
+            let plan = Plan::default();
+            let report = train(
+                &decoder,
+                reference,
+                &mut optimizer,
+                &batch,
+                &settings,
+                &plan,
+            )
+            .unwrap();
+            let mean = |key: &str| numbers(&case[key]).iter().sum::<f32>() / 2.0;
+            let close = |what: &str, ours: f32, truth: f32, most: f32| {
+                assert!((ours - truth).abs() < most, "{what}: {ours} is not {truth}");
+            };
+            close("loss", report.loss, mean("losses"), 1e-5);
+            close("norm", report.grad_norm, mean("grad_norms"), 1e-4);
+            for (name, variable) in decoder.vars() {
+                let values = flat(variable);
+                let expected = numbers(&case["weights"][name]);
+                let norm = values.iter().map(|x| x * x).sum::<f32>().sqrt();
+                close(name, values.iter().sum(), expected[0], 2e-3);
+                close(name, norm, expected[1], 2e-4);
+            }
+            let found = flat(&decoder.vars()["model.layers.1.mlp.up_proj.weight"]);
+            for (ours, truth) in found.iter().zip(numbers(&case["norm"])) {
+                close("a weight", *ours, truth, 2e-4);
+            }
+        }
+    }
+
+    /// The weights of the reference scripts' `fill`.
+    fn fill(decoder: &Decoder) {
+        for (number, (name, var)) in decoder.vars().iter().enumerate() {
+            let wave = |at: usize| ((at * 7919 + number * 104_729) % 2001) as f64 / 1000.0 - 1.0;
+            let shift = f64::from(u8::from(name.ends_with("norm.weight")));
+            let values: Vec<f32> = (0..var.elem_count())
+                .map(|index| (shift + 0.3 * wave(index)) as f32)
+                .collect();
+            var.set(&Tensor::from_vec(values, var.shape(), &Device::Cpu).unwrap())
+                .unwrap();
         }
     }
 }

@@ -17,8 +17,11 @@
 
 #![allow(clippy::unwrap_used)] // a failure is a failed test
 
+mod common;
+
 use candle_core::{Device, Tensor};
-use policy::kernel::{self, Sequence};
+use common::fill;
+use policy::kernel::{self, Plan, Sequence};
 use policy::{Config, Decoder};
 use serde_json::Value;
 
@@ -44,23 +47,6 @@ fn cases() -> Vec<Case> {
         }
     };
     file["cases"].as_array().unwrap().iter().map(case).collect()
-}
-
-/// The formula of the script's `fill`.
-fn fill(decoder: &Decoder) {
-    for (number, (name, var)) in decoder.vars().iter().enumerate() {
-        let wave = |index: usize| ((index * 7919 + number * 104_729) % 2001) as f64 / 1000.0 - 1.0;
-        let shift = if name.ends_with("norm.weight") {
-            1.0
-        } else {
-            0.0
-        };
-        let values: Vec<f32> = (0..var.elem_count())
-            .map(|index| (shift + 0.3 * wave(index)) as f32)
-            .collect();
-        var.set(&Tensor::from_vec(values, var.shape(), &Device::Cpu).unwrap())
-            .unwrap();
-    }
 }
 
 fn numbers(value: &Value) -> Vec<f32> {
@@ -164,7 +150,7 @@ fn the_kernel_computes_what_pytorch_computes() {
             .collect();
         let slopes = |_, log_probs: &[f32]| vec![-1.0 / 16.0; log_probs.len()];
         let (scores, gradients) =
-            kernel::differentiate(&case.decoder, &sequences, &slopes).unwrap();
+            kernel::differentiate(&case.decoder, &sequences, &Plan::default(), &slopes).unwrap();
         assert_near(
             "log-probs",
             &scores.log_probs,

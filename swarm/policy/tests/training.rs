@@ -446,3 +446,32 @@ fn a_policy_can_be_given_to_a_thread_of_its_own() {
     });
     assert_eq!(step.join().unwrap(), 1);
 }
+
+#[test]
+fn what_does_not_fit_into_memory_is_refused_before_it_is_tried() {
+    let mut policy = policy(9);
+    let hash = policy.weights_hash().unwrap();
+    policy.set_memory(Some(1 << 20));
+    let error = policy.train(&groups(), &settings()).unwrap_err();
+    assert!(matches!(error, policy::Error::Memory(_)), "{error}");
+    assert!(error.to_string().contains("there are 0.0 GB"), "{error}");
+    assert_eq!((policy.weights_hash().unwrap(), policy.step()), (hash, 0));
+    policy.set_memory(None);
+    assert_eq!(policy.train(&groups(), &settings()).unwrap().updates, 1);
+}
+
+#[test]
+fn a_completions_ratio_trains_too() {
+    let mut policy = policy(10);
+    let settings = GrpoSettings {
+        ratio: policy::RatioLevel::Sequence,
+        epochs: 4,
+        clip_low: 3e-4,
+        clip_high: 4e-4,
+        ..settings()
+    };
+    let report = policy.train(&groups(), &settings).unwrap();
+    assert_eq!((report.updates, report.skipped), (4, None));
+    // The first update leaves such a narrow clip behind; tokens go together.
+    assert!(report.clip_fraction > 0.5, "{}", report.clip_fraction);
+}

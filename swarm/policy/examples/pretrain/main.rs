@@ -22,7 +22,7 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Device};
 use clap::Parser;
 use corpus::{Corpus, Example, Mix};
-use policy::kernel::{Sequence, differentiate};
+use policy::kernel::{Plan, Sequence, differentiate};
 use policy::{AdamW, Decoder, Gradients, Muon, Optimizer, Rates, Schedule, Tokenizer, clip_factor};
 use serde::Serialize;
 use tasks::{Registry, SPECIAL_TOKENS};
@@ -136,7 +136,7 @@ fn train(
         peak: arguments.adamw_rate,
         ..muon
     };
-    let mut optimizer = Optimizer::muon(decoder.vars(), Muon::default())?;
+    let mut optimizer = Optimizer::muon(Muon::default());
     let mut corpus = Corpus::new(registry, mix, arguments.seed);
     let start = Instant::now();
     let (mut tokens, mut smooth) = (0u64, None::<f32>);
@@ -150,7 +150,9 @@ fn train(
         let predicted: usize = sequences.iter().map(Sequence::predicted).sum();
         let mean = 1.0 / predicted as f32;
         let (scores, gradients) =
-            differentiate(decoder, &sequences, &|range, _| vec![-mean; range.len()])?;
+            differentiate(decoder, &sequences, &Plan::default(), &|range, _| {
+                vec![-mean; range.len()]
+            })?;
         let gradients = Gradients::from_tensors(gradients);
         let factor = clip_factor(gradients.norm()?, Some(1.0));
         let rates = Rates {

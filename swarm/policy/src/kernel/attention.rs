@@ -3,7 +3,8 @@
 
 use super::Shape;
 use super::layout::Layout;
-use super::matrix::{View, dot, product_into};
+use super::matrix::{Maths, View, product_into};
+use super::rows::{dot, fit, zeros};
 use crate::slices::{exponentiate, vectorized};
 
 /// Rotates queries or keys, `[tokens, heads * width]`, by their positions;
@@ -38,101 +39,142 @@ pub(super) fn rotate(
     );
 }
 
-/// Mixed values, `[tokens, heads * width]`, and the attention weights of every
-/// span and head, `[length, keys]` each, one after another.
+/// Attention weights that a tape keeps for the backward pass; where there are
+/// more, they are computed again, a head at a time.
+pub(crate) const KEPT_WEIGHTS: usize = 1 << 22;
+
+/// How many attention weights `layout` has, over all spans and heads.
+pub(super) fn weight_count(shape: &Shape, layout: &Layout<'_>) -> usize {
+    let spans = layout.spans.iter().map(|span| span.length * span.keys());
+    spans.sum::<usize>() * shape.heads
+}
+
+/// Mixed values, `[tokens, heads * width]`, into `mixed`, and the attention
+/// weights of every span and head, `[length, keys]` each, one after another,
+/// into `weights`; of too many, those of the last head alone.
 pub(super) fn attend(
-    query: &[f32],
-    key: &[f32],
-    value: &[f32],
+    (query, key, value): (&[f32], &[f32], &[f32]),
     shape: &Shape,
     layout: &Layout<'_>,
-) -> (Vec<f32>, Vec<f32>) {
-    let mut mixed = vec![0.0; query.len()];
-    let scores: usize = layout
-        .spans
-        .iter()
-        .map(|span| span.length * span.keys())
-        .sum();
-    let mut weights = vec![0.0; scores * shape.heads];
-    let scale = 1.0 / (shape.head_width as f32).sqrt();
+    mixed: &mut Vec<f32>,
+    weights: &mut Vec<f32>,
+) {
+    let mixed = fit(mixed, query.len());
+    let count = weight_count(shape, layout);
+    let are_kept = count <= KEPT_WEIGHTS;
+    let weights = fit(weights, if are_kept { count } else { largest(layout) });
     for_each_head(shape, layout, |at| {
-        let scores = &mut weights[at.scores..at.scores + at.length * at.keys()];
-        let query_head = at.query(query, shape);
+        let start = if are_kept { at.weights } else { 0 };
+        let weights = &mut weights[start..start + at.length * at.keys()];
+        weigh(query, key, shape, at, weights);
         for part in at.parts() {
             product_into(
-                &mut scores[part.column..],
-                at.keys(),
-                query_head,
-                part.rows(key, shape).t(),
-                0.0,
-                scale,
-            );
-        }
-        vectorized(
-            #[inline(always)]
-            || {
-                for (index, row) in scores.chunks_exact_mut(at.keys()).enumerate() {
-                    let (seen, unseen) = row.split_at_mut(at.prefix.length + index + 1);
-                    let scale = 1.0 / exponentiate(seen);
-                    seen.iter_mut().for_each(|weight| *weight *= scale);
-                    unseen.fill(0.0);
-                }
-            },
-        );
-        for part in at.parts() {
-            product_into(
+                Maths::EXACT,
                 &mut mixed[at.query_start..],
                 shape.query_width(),
-                part.of(scores, at),
+                part.of(weights, at),
                 part.rows(value, shape),
                 part.keep,
                 1.0,
             );
         }
     });
-    (mixed, weights)
 }
 
-/// The gradients of queries, keys and values.
+/// The attention weights of one head, `[length, keys]`.
+fn weigh(query: &[f32], key: &[f32], shape: &Shape, at: &Head, weights: &mut [f32]) {
+    let scale = 1.0 / (shape.head_width as f32).sqrt();
+    let query_head = at.query(query, shape);
+    for part in at.parts() {
+        product_into(
+            Maths::EXACT,
+            &mut weights[part.column..],
+            at.keys(),
+            query_head,
+            part.rows(key, shape).t(),
+            false,
+            scale,
+        );
+    }
+    vectorized(
+        #[inline(always)]
+        || {
+            for (index, row) in weights.chunks_exact_mut(at.keys()).enumerate() {
+                let (seen, unseen) = row.split_at_mut(at.prefix.length + index + 1);
+                let scale = 1.0 / exponentiate(seen);
+                seen.iter_mut().for_each(|weight| *weight *= scale);
+                unseen.fill(0.0);
+            }
+        },
+    );
+}
+
+/// The largest number of weights that one head of a span has.
+fn largest(layout: &Layout<'_>) -> usize {
+    let spans = layout.spans.iter().map(|span| span.length * span.keys());
+    spans.max().unwrap_or(0)
+}
+
+/// What the backward pass works in.
+#[derive(Default)]
+pub(super) struct Scratch {
+    d_weights: Vec<f32>,
+    weights: Vec<f32>,
+}
+
+/// The gradients of queries, keys and values, into `d_query` and so on, given
+/// the weights that [`attend`] left.
 pub(super) fn attend_backward(
     d_mixed: &[f32],
     weights: &[f32],
     (query, key, value): (&[f32], &[f32], &[f32]),
     shape: &Shape,
     layout: &Layout<'_>,
-) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
-    let mut d_query = vec![0.0; query.len()];
-    let mut d_key = vec![0.0; key.len()];
-    let mut d_value = vec![0.0; value.len()];
+    (d_query, d_key, d_value): (&mut Vec<f32>, &mut Vec<f32>, &mut Vec<f32>),
+    scratch: &mut Scratch,
+) {
+    let d_query = fit(d_query, query.len());
+    let d_key = zeros(d_key, key.len());
+    let d_value = zeros(d_value, value.len());
     let scale = 1.0 / (shape.head_width as f32).sqrt();
-    let largest = layout.spans.iter().map(|span| span.length * span.keys());
-    let mut d_scores = vec![0.0; largest.max().unwrap_or(0)];
+    let are_kept = weight_count(shape, layout) <= KEPT_WEIGHTS;
+    let most = largest(layout);
+    let d_weights = fit(&mut scratch.d_weights, most);
+    let again = fit(&mut scratch.weights, if are_kept { 0 } else { most });
     for_each_head(shape, layout, |at| {
-        let weights = &weights[at.scores..at.scores + at.length * at.keys()];
-        let d_scores = &mut d_scores[..at.length * at.keys()];
+        let size = at.length * at.keys();
+        let weights = if are_kept {
+            &weights[at.weights..at.weights + size]
+        } else {
+            weigh(query, key, shape, at, &mut again[..size]);
+            &again[..size]
+        };
+        let d_weights = &mut d_weights[..size];
         let d_mixed = at.query(d_mixed, shape);
         for part in at.parts() {
             product_into(
-                &mut d_scores[part.column..],
+                Maths::EXACT,
+                &mut d_weights[part.column..],
                 at.keys(),
                 d_mixed,
                 part.rows(value, shape).t(),
-                0.0,
+                false,
                 1.0,
             );
             product_into(
+                Maths::EXACT,
                 &mut d_value[part.start..],
                 shape.key_width(),
                 part.of(weights, at).t(),
                 d_mixed,
-                1.0,
+                true,
                 1.0,
             );
         }
         vectorized(
             #[inline(always)]
             || {
-                for (d_row, row) in d_scores
+                for (d_row, row) in d_weights
                     .chunks_exact_mut(at.keys())
                     .zip(weights.chunks_exact(at.keys()))
                 {
@@ -146,24 +188,25 @@ pub(super) fn attend_backward(
         let query = at.query(query, shape);
         for part in at.parts() {
             product_into(
+                Maths::EXACT,
                 &mut d_query[at.query_start..],
                 shape.query_width(),
-                part.of(d_scores, at),
+                part.of(d_weights, at),
                 part.rows(key, shape),
                 part.keep,
                 scale,
             );
             product_into(
+                Maths::EXACT,
                 &mut d_key[part.start..],
                 shape.key_width(),
-                part.of(d_scores, at).t(),
+                part.of(d_weights, at).t(),
                 query,
-                1.0,
+                true,
                 scale,
             );
         }
     });
-    (d_query, d_key, d_value)
 }
 
 /// Where one head of one span lies.
@@ -172,7 +215,7 @@ struct Head {
     /// First element in queries.
     query_start: usize,
     /// First of its attention weights.
-    scores: usize,
+    weights: usize,
     own: Keys,
     prefix: Keys,
 }
@@ -184,9 +227,8 @@ struct Keys {
     length: usize,
     /// First column in the head's attention weights.
     column: usize,
-    /// What is kept of a sum over the parts: a span's own keys come first and
-    /// begin it.
-    keep: f32,
+    /// Whether a sum over the parts has begun: a span's own keys come first.
+    keep: bool,
 }
 
 impl Head {
@@ -223,13 +265,13 @@ impl Keys {
     }
 
     /// Their columns of a head's attention weights.
-    fn of<'a>(&self, scores: &'a [f32], at: &Head) -> View<'a> {
-        View::strided(&scores[self.column..], at.length, self.length, at.keys())
+    fn of<'a>(&self, weights: &'a [f32], at: &Head) -> View<'a> {
+        View::strided(&weights[self.column..], at.length, self.length, at.keys())
     }
 }
 
 fn for_each_head(shape: &Shape, layout: &Layout<'_>, mut visit: impl FnMut(&Head)) {
-    let mut scores = 0;
+    let mut weights = 0;
     for span in &layout.spans {
         for head in 0..shape.heads {
             let shared = head * shape.key_heads / shape.heads;
@@ -237,21 +279,21 @@ fn for_each_head(shape: &Shape, layout: &Layout<'_>, mut visit: impl FnMut(&Head
             visit(&Head {
                 length: span.length,
                 query_start: span.start * shape.query_width() + head * shape.head_width,
-                scores,
+                weights,
                 own: Keys {
                     start: key(span.start),
                     length: span.length,
                     column: span.prefix.len(),
-                    keep: 0.0,
+                    keep: false,
                 },
                 prefix: Keys {
                     start: key(span.prefix.start),
                     length: span.prefix.len(),
                     column: 0,
-                    keep: 1.0,
+                    keep: true,
                 },
             });
-            scores += span.length * span.keys();
+            weights += span.length * span.keys();
         }
     }
 }

@@ -1,45 +1,37 @@
 //! One decoder layer, forward and backward.
 
-use super::attention::{attend, attend_backward, rotate};
+use super::Shape;
+use super::attention::{self, attend, attend_backward, rotate};
 use super::layout::Layout;
-use super::matrix::{
-    View, accumulate, add, add_bias, add_column_sums, product, rms_norm, rms_norm_backward,
-};
-use super::{Shape, Slopes, Weights, slope};
+use super::linear::{Linear, Parameter, Product, Vectors, Weights, norm_gradient};
+use super::rows::{copy, fit, rms_norm, rms_norm_backward, zeros};
 use crate::slices::{exp, vectorized};
 
-/// The weights of a layer, and what they are called.
+/// The weights of a layer.
 pub(super) struct Layer<'a> {
-    index: usize,
-    input_norm: &'a [f32],
-    query: Projection<'a>,
-    key: Projection<'a>,
-    value: Projection<'a>,
+    input_norm: Parameter<'a>,
+    query: Linear<'a>,
+    key: Linear<'a>,
+    value: Linear<'a>,
     /// Of each head of queries and of keys.
-    head_norms: Option<(&'a [f32], &'a [f32])>,
-    attention_out: &'a [f32],
-    inner_norm: &'a [f32],
-    gate: &'a [f32],
-    up: &'a [f32],
-    down: &'a [f32],
+    head_norms: Option<(Parameter<'a>, Parameter<'a>)>,
+    attention_out: Linear<'a>,
+    inner_norm: Parameter<'a>,
+    gate: Linear<'a>,
+    up: Linear<'a>,
+    down: Linear<'a>,
 }
 
-/// A projection's weight, and its bias if it has one.
-type Projection<'a> = (&'a [f32], Option<&'a [f32]>);
-
-/// The rows that a norm of heads was given, and the inverse of each one's root
-/// mean square.
-type NormTape = (Vec<f32>, Vec<f32>);
-
-/// What the backward pass reads of the forward pass.
-pub(super) struct LayerTape {
-    stream: Vec<f32>,
+/// What the backward pass reads of the forward pass, besides the layer's input.
+#[derive(Default)]
+pub(super) struct Tape {
     input_inverse: Vec<f32>,
     normed: Vec<f32>,
     query: Vec<f32>,
     key: Vec<f32>,
     value: Vec<f32>,
-    head_norms: Option<(NormTape, NormTape)>,
+    query_head: NormTape,
+    key_head: NormTape,
     attention: Vec<f32>,
     mixed: Vec<f32>,
     middle: Vec<f32>,
@@ -48,235 +40,249 @@ pub(super) struct LayerTape {
     gate: Vec<f32>,
     up: Vec<f32>,
     gated: Vec<f32>,
+    /// What adapters make of the inputs of the linear maps, in their order.
+    low: [Vec<f32>; 7],
+}
+
+/// The rows that a norm of heads was given, and the inverse of each one's root
+/// mean square.
+#[derive(Default)]
+struct NormTape {
+    rows: Vec<f32>,
+    inverse: Vec<f32>,
+}
+
+/// What the backward pass leaves for the gradients of the weights.
+#[derive(Default)]
+pub(super) struct Trace {
+    d_out: Vec<f32>,
+    d_gate: Vec<f32>,
+    d_up: Vec<f32>,
+    d_middle: Vec<f32>,
+    d_query: Vec<f32>,
+    d_key: Vec<f32>,
+    d_value: Vec<f32>,
+    d_low: [Vec<f32>; 7],
+    /// Of norms and biases.
+    pub(super) vectors: Vectors,
+    temporary: Vec<f32>,
+    attention: attention::Scratch,
 }
 
 impl<'a> Layer<'a> {
-    pub(super) fn new(weights: &Weights<'a>, index: usize) -> Self {
-        let get = |part: &str| weights.get(&name(index, part));
-        let find = |part: &str| weights.find(&name(index, part));
-        let biased = |part: &str| {
-            (
-                get(&format!("{part}.weight")),
-                find(&format!("{part}.bias")),
-            )
-        };
+    pub(super) fn new(weights: &Weights<'a>, index: usize, shape: &Shape) -> Self {
+        let named = |part: &str| format!("model.layers.{index}.{part}");
+        let linear = |part: &str, inputs: usize| weights.linear(&named(part), inputs);
+        let find = |part: &str| weights.find(&named(part));
+        let up = linear("mlp.up_proj", shape.hidden);
         Self {
-            index,
-            input_norm: get("input_layernorm.weight"),
-            query: biased("self_attn.q_proj"),
-            key: biased("self_attn.k_proj"),
-            value: biased("self_attn.v_proj"),
+            input_norm: weights.get(&named("input_layernorm.weight")),
+            query: linear("self_attn.q_proj", shape.hidden),
+            key: linear("self_attn.k_proj", shape.hidden),
+            value: linear("self_attn.v_proj", shape.hidden),
             head_norms: find("self_attn.q_norm.weight").zip(find("self_attn.k_norm.weight")),
-            attention_out: get("self_attn.o_proj.weight"),
-            inner_norm: get("post_attention_layernorm.weight"),
-            gate: get("mlp.gate_proj.weight"),
-            up: get("mlp.up_proj.weight"),
-            down: get("mlp.down_proj.weight"),
+            attention_out: linear("self_attn.o_proj", shape.query_width()),
+            inner_norm: weights.get(&named("post_attention_layernorm.weight")),
+            gate: linear("mlp.gate_proj", shape.hidden),
+            down: linear("mlp.down_proj", up.outputs),
+            up,
         }
     }
 
-    /// `stream` is `[tokens, hidden]`; so is what comes out.
+    /// From `stream` to `out`, both `[tokens, hidden]`.
     pub(super) fn forward(
         &self,
-        stream: Vec<f32>,
+        stream: &[f32],
+        out: &mut Vec<f32>,
+        tape: &mut Tape,
         shape: &Shape,
         layout: &Layout<'_>,
-    ) -> (Vec<f32>, LayerTape) {
-        let width = shape.hidden;
-        let tokens = stream.len() / width;
-        let (normed, input_inverse) = rms_norm(&stream, self.input_norm, shape.epsilon);
-        let project = |(weight, bias): Projection<'_>| {
-            let mut out = product(
-                View::new(&normed, tokens, width),
-                View::new(weight, weight.len() / width, width).t(),
-            );
-            if let Some(bias) = bias {
-                add_bias(&mut out, bias);
-            }
-            out
-        };
-        let (mut query, mut key, value) =
-            (project(self.query), project(self.key), project(self.value));
-        let head_norms = self.head_norms.map(|(query_norm, key_norm)| {
-            let norm = |rows: &mut Vec<f32>, weight| {
-                let (normed, inverse) = rms_norm(rows, weight, shape.epsilon);
-                (std::mem::replace(rows, normed), inverse)
-            };
-            (norm(&mut query, query_norm), norm(&mut key, key_norm))
-        });
-        rotate(&mut query, shape.heads, shape, layout, 1.0);
-        rotate(&mut key, shape.key_heads, shape, layout, 1.0);
-        let (mixed, attention) = attend(&query, &key, &value, shape, layout);
-        let mut middle = stream.clone();
-        accumulate(
-            &mut middle,
-            View::new(&mixed, tokens, shape.query_width()),
-            View::new(self.attention_out, width, shape.query_width()).t(),
+    ) {
+        let maths = shape.maths;
+        let tokens = layout.tokens.len();
+        let [low_q, low_k, low_v, low_o, low_gate, low_up, low_down] = &mut tape.low;
+        let epsilon = shape.epsilon;
+        rms_norm(
+            stream,
+            self.input_norm.values,
+            epsilon,
+            &mut tape.normed,
+            &mut tape.input_inverse,
         );
+        for (linear, out, low) in [
+            (&self.query, &mut tape.query, low_q),
+            (&self.key, &mut tape.key, low_k),
+            (&self.value, &mut tape.value, low_v),
+        ] {
+            let out = fit(out, tokens * linear.outputs);
+            linear.forward(maths, &tape.normed, out, false, low);
+        }
+        if let Some((query_norm, key_norm)) = &self.head_norms {
+            for (rows, norm, tape) in [
+                (&mut tape.query, query_norm, &mut tape.query_head),
+                (&mut tape.key, key_norm, &mut tape.key_head),
+            ] {
+                std::mem::swap(rows, &mut tape.rows);
+                rms_norm(&tape.rows, norm.values, epsilon, rows, &mut tape.inverse);
+            }
+        }
+        rotate(&mut tape.query, shape.heads, shape, layout, 1.0);
+        rotate(&mut tape.key, shape.key_heads, shape, layout, 1.0);
+        let inputs = (&tape.query[..], &tape.key[..], &tape.value[..]);
+        attend(inputs, shape, layout, &mut tape.mixed, &mut tape.attention);
+        let middle = copy(&mut tape.middle, stream);
+        self.attention_out
+            .forward(maths, &tape.mixed, middle, true, low_o);
 
-        let (inner, inner_inverse) = rms_norm(&middle, self.inner_norm, shape.epsilon);
-        let inner_width = self.gate.len() / width;
-        let inner_view = View::new(&inner, tokens, width);
-        let gate = product(inner_view, View::new(self.gate, inner_width, width).t());
-        let up = product(inner_view, View::new(self.up, inner_width, width).t());
-        let mut gated = gate.clone();
+        rms_norm(
+            &tape.middle,
+            self.inner_norm.values,
+            epsilon,
+            &mut tape.inner,
+            &mut tape.inner_inverse,
+        );
+        let width = self.gate.outputs;
+        let gate = fit(&mut tape.gate, tokens * width);
+        self.gate.forward(maths, &tape.inner, gate, false, low_gate);
+        let up = fit(&mut tape.up, tokens * width);
+        self.up.forward(maths, &tape.inner, up, false, low_up);
+        let gated = fit(&mut tape.gated, tokens * width);
         vectorized(
             #[inline(always)]
             || {
-                for (gated, &up) in gated.iter_mut().zip(&up) {
-                    *gated *= sigmoid(*gated) * up;
+                for ((gated, &gate), &up) in gated.iter_mut().zip(&tape.gate).zip(&tape.up) {
+                    *gated = gate * sigmoid(gate) * up;
                 }
             },
         );
-        let mut out = middle.clone();
-        accumulate(
-            &mut out,
-            View::new(&gated, tokens, inner_width),
-            View::new(self.down, width, inner_width).t(),
-        );
-        let tape = LayerTape {
-            stream,
-            input_inverse,
-            normed,
-            query,
-            key,
-            value,
-            head_norms,
-            attention,
-            mixed,
-            middle,
-            inner_inverse,
-            inner,
-            gate,
-            up,
-            gated,
-        };
-        (out, tape)
+        let out = copy(out, &tape.middle);
+        self.down.forward(maths, &tape.gated, out, true, low_down);
     }
 
-    /// From the gradient of what came out to that of what went in; the
-    /// weights' gradients are added to `slopes`.
+    /// Turns the gradient of what came out, in `d_stream`, into that of what
+    /// went in, and leaves in `trace` what the weights' gradients are made of.
     pub(super) fn backward(
         &self,
-        d_out: Vec<f32>,
-        tape: &LayerTape,
+        stream: &[f32],
+        tape: &Tape,
+        d_stream: &mut Vec<f32>,
+        trace: &mut Trace,
         shape: &Shape,
         layout: &Layout<'_>,
-        slopes: &mut Slopes,
-    ) -> Vec<f32> {
-        let width = shape.hidden;
-        let tokens = d_out.len() / width;
-        let inner_width = self.gate.len() / width;
-        let named = |part: &str| name(self.index, part);
+    ) {
+        let maths = shape.maths;
+        let tokens = layout.tokens.len();
+        let Trace {
+            d_out,
+            d_gate,
+            d_up,
+            d_middle,
+            d_query,
+            d_key,
+            d_value,
+            d_low,
+            vectors,
+            temporary,
+            attention,
+        } = trace;
+        let [low_q, low_k, low_v, low_o, low_gate, low_up, low_down] = d_low;
+        vectors.clear();
+        let d_out = copy(d_out, d_stream);
 
-        let d_out_view = View::new(&d_out, tokens, width);
-        accumulate(
-            slope(slopes, &named("mlp.down_proj.weight")),
-            d_out_view.t(),
-            View::new(&tape.gated, tokens, inner_width),
-        );
-        // d_gated, which becomes d_gate in place.
-        let mut d_gate = product(d_out_view, View::new(self.down, width, inner_width));
-        let mut d_up = tape.up.clone();
+        // What is in `d_gate` first is the gradient of their product.
+        let d_gate = fit(d_gate, tape.gated.len());
+        self.down.backward(maths, d_out, d_gate, false, low_down);
+        let d_up = fit(d_up, tape.up.len());
         vectorized(
             #[inline(always)]
             || {
-                for ((d_gated, &gate), up) in d_gate.iter_mut().zip(&tape.gate).zip(&mut d_up) {
-                    let share = sigmoid(gate);
-                    let d_gate = *d_gated * *up * share * (1.0 + gate * (1.0 - share));
-                    *up = *d_gated * gate * share;
-                    *d_gated = d_gate;
+                for (((d_gate, d_up), &gate), &up) in d_gate
+                    .iter_mut()
+                    .zip(d_up.iter_mut())
+                    .zip(&tape.gate)
+                    .zip(&tape.up)
+                {
+                    let (d_gated, share) = (*d_gate, sigmoid(gate));
+                    *d_gate = d_gated * up * share * (1.0 + gate * (1.0 - share));
+                    *d_up = d_gated * gate * share;
                 }
             },
         );
-        let inner = View::new(&tape.inner, tokens, width);
-        let d_gate = View::new(&d_gate, tokens, inner_width);
-        let d_up = View::new(&d_up, tokens, inner_width);
-        accumulate(
-            slope(slopes, &named("mlp.gate_proj.weight")),
-            d_gate.t(),
-            inner,
-        );
-        accumulate(slope(slopes, &named("mlp.up_proj.weight")), d_up.t(), inner);
-        let mut d_inner = product(d_gate, View::new(self.gate, inner_width, width));
-        accumulate(&mut d_inner, d_up, View::new(self.up, inner_width, width));
-        let mut d_middle = d_out;
-        rms_norm_backward(
-            &mut d_middle,
-            slope(slopes, &named("post_attention_layernorm.weight")),
-            &d_inner,
-            &tape.middle,
-            &tape.inner_inverse,
-            self.inner_norm,
-        );
+        let d_inner = fit(temporary, tokens * shape.hidden);
+        self.gate.backward(maths, d_gate, d_inner, false, low_gate);
+        self.up.backward(maths, d_up, d_inner, true, low_up);
+        let d_middle = copy(d_middle, d_out);
+        norm_gradient(&self.inner_norm, vectors, |d_weight| {
+            let (inverse, weight) = (&tape.inner_inverse, self.inner_norm.values);
+            rms_norm_backward(d_middle, d_weight, d_inner, &tape.middle, inverse, weight);
+        });
 
-        let query_width = shape.query_width();
-        let d_middle_view = View::new(&d_middle, tokens, width);
-        accumulate(
-            slope(slopes, &named("self_attn.o_proj.weight")),
-            d_middle_view.t(),
-            View::new(&tape.mixed, tokens, query_width),
-        );
-        let d_mixed = product(
-            d_middle_view,
-            View::new(self.attention_out, width, query_width),
-        );
-        let (mut d_query, mut d_key, d_value) = attend_backward(
-            &d_mixed,
+        let d_mixed = fit(temporary, tape.mixed.len());
+        self.attention_out
+            .backward(maths, d_middle, d_mixed, false, low_o);
+        attend_backward(
+            d_mixed,
             &tape.attention,
             (&tape.query, &tape.key, &tape.value),
             shape,
             layout,
+            (d_query, d_key, d_value),
+            attention,
         );
-        rotate(&mut d_query, shape.heads, shape, layout, -1.0);
-        rotate(&mut d_key, shape.key_heads, shape, layout, -1.0);
-        if let Some(((query_norm, key_norm), (query, key))) =
-            self.head_norms.zip(tape.head_norms.as_ref())
-        {
-            for (part, d_rows, weight, (rows, inverse)) in [
-                ("self_attn.q_norm.weight", &mut d_query, query_norm, query),
-                ("self_attn.k_norm.weight", &mut d_key, key_norm, key),
+        rotate(d_query, shape.heads, shape, layout, -1.0);
+        rotate(d_key, shape.key_heads, shape, layout, -1.0);
+        if let Some((query_norm, key_norm)) = &self.head_norms {
+            for (norm, d_rows, tape) in [
+                (query_norm, &mut *d_query, &tape.query_head),
+                (key_norm, &mut *d_key, &tape.key_head),
             ] {
-                let d_normed = std::mem::replace(d_rows, vec![0.0; rows.len()]);
-                let slope = slope(slopes, &named(part));
-                rms_norm_backward(d_rows, slope, &d_normed, rows, inverse, weight);
+                let d_normed = copy(temporary, d_rows);
+                zeros(d_rows, tape.rows.len());
+                norm_gradient(norm, vectors, |d_weight| {
+                    let (rows, inverse) = (&tape.rows, &tape.inverse);
+                    rms_norm_backward(d_rows, d_weight, d_normed, rows, inverse, norm.values);
+                });
             }
         }
-        let normed = View::new(&tape.normed, tokens, width);
-        let mut d_normed = vec![0.0; tokens * width];
-        for (part, slopes_out, (weight, bias)) in [
-            ("self_attn.q_proj", &d_query, self.query),
-            ("self_attn.k_proj", &d_key, self.key),
-            ("self_attn.v_proj", &d_value, self.value),
-        ] {
-            let size = weight.len() / width;
-            let view = View::new(slopes_out, tokens, size);
-            accumulate(
-                slope(slopes, &named(&format!("{part}.weight"))),
-                view.t(),
-                normed,
-            );
-            if bias.is_some() {
-                add_column_sums(slope(slopes, &named(&format!("{part}.bias"))), slopes_out);
-            }
-            accumulate(&mut d_normed, view, View::new(weight, size, width));
+        let d_normed = fit(temporary, tokens * shape.hidden);
+        for (index, (linear, d_out, d_low)) in [
+            (&self.query, &*d_query, low_q),
+            (&self.key, &*d_key, low_k),
+            (&self.value, &*d_value, low_v),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            linear.backward(maths, d_out, d_normed, index > 0, d_low);
+            linear.bias_gradient(d_out, vectors);
         }
-        let mut d_stream = vec![0.0; tokens * width];
-        rms_norm_backward(
-            &mut d_stream,
-            slope(slopes, &named("input_layernorm.weight")),
-            &d_normed,
-            &tape.stream,
-            &tape.input_inverse,
-            self.input_norm,
-        );
-        add(&mut d_stream, &d_middle);
-        d_stream
+        let d_stream = copy(d_stream, d_middle);
+        norm_gradient(&self.input_norm, vectors, |d_weight| {
+            let (inverse, weight) = (&tape.input_inverse, self.input_norm.values);
+            rms_norm_backward(d_stream, d_weight, d_normed, stream, inverse, weight);
+        });
     }
-}
 
-fn name(index: usize, part: &str) -> String {
-    format!("model.layers.{index}.{part}")
+    /// The products that the gradients of its matrices are sums of.
+    pub(super) fn products<'s>(&'s self, tape: &'s Tape, trace: &'s Trace) -> Vec<Product<'s>> {
+        let mut products = Vec::new();
+        for (index, (linear, d_out, input)) in [
+            (&self.query, &trace.d_query, &tape.normed),
+            (&self.key, &trace.d_key, &tape.normed),
+            (&self.value, &trace.d_value, &tape.normed),
+            (&self.attention_out, &trace.d_middle, &tape.mixed),
+            (&self.gate, &trace.d_gate, &tape.inner),
+            (&self.up, &trace.d_up, &tape.inner),
+            (&self.down, &trace.d_out, &tape.gated),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let lows = (&tape.low[index][..], &trace.d_low[index][..]);
+            linear.products(d_out, input, lows, &mut products);
+        }
+        products
+    }
 }
 
 #[inline(always)]

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 /// Tokens in a piece: its activations stay in the second-level cache, and a
 /// training batch gives every thread several.
-const PIECE_TOKENS: usize = 512;
+pub(crate) const PIECE_TOKENS: usize = 512;
 
 /// A run of tokens that attend to each other and, whole, to a prefix.
 pub(super) struct Span {
@@ -35,6 +35,8 @@ pub(super) struct Layout<'a> {
     pub(super) positions: Vec<usize>,
     /// Which token's hidden state predicts, and what: sequence after sequence.
     pub(super) rows: Vec<(usize, u32)>,
+    /// Which rows are a sequence's.
+    pub(super) sequences: Vec<Range<usize>>,
     /// `[positions, head_width]`: cosines, then sines.
     pub(super) rotary: &'a [f32],
 }
@@ -46,6 +48,7 @@ impl<'a> Layout<'a> {
             tokens: Vec::new(),
             positions: Vec::new(),
             rows: Vec::new(),
+            sequences: Vec::new(),
             rotary,
         };
         for group in sequences.chunk_by(same_prompt) {
@@ -58,6 +61,7 @@ impl<'a> Layout<'a> {
                 // The last token is predicted and predicts nothing.
                 let inputs = sequence.tokens.len().saturating_sub(1).max(prefix.len());
                 let own = layout.push(&sequence.tokens[prefix.len()..inputs], prefix.clone());
+                let first = layout.rows.len();
                 for position in sequence.prompt..sequence.tokens.len() {
                     let from = position - 1;
                     let row = match from.checked_sub(prefix.len()) {
@@ -66,6 +70,7 @@ impl<'a> Layout<'a> {
                     };
                     layout.rows.push((row, sequence.tokens[position]));
                 }
+                layout.sequences.push(first..layout.rows.len());
             }
         }
         layout
@@ -158,6 +163,7 @@ mod tests {
         assert_eq!(layout.positions, [0, 1, 2, 0, 1]);
         // Both first tokens are predicted from the shared prompt's last.
         assert_eq!(layout.rows, [(1, 3), (2, 4), (1, 5), (4, 6)]);
+        assert_eq!(layout.sequences, [0..2, 2..3, 3..3, 3..4]);
         let spans: Vec<_> = layout
             .spans
             .iter()

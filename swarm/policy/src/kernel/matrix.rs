@@ -1,28 +1,68 @@
-//! Matrix products over slices, and the few elementwise loops around them.
+//! Matrix products over slices: in f32, or with factors rounded to bf16 where
+//! the machine multiplies those faster.
 
-use crate::slices::{self, vectorized};
+#[cfg(target_arch = "x86_64")]
+use super::bf16;
 use gemm::Parallelism;
+use serde::{Deserialize, Serialize};
+use std::marker::PhantomData;
 
-/// A read-only matrix inside a slice: `rows x columns`, any strides.
+/// What factors of matrix products are rounded to; sums are f32 in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// Not at all.
+    #[default]
+    F32,
+    /// To bf16 where the machine has AVX512-BF16, else not at all.
+    Bf16,
+}
+
+impl Precision {
+    /// Whether this machine multiplies bf16 faster than f32.
+    pub fn bf16_is_fast() -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return bf16::is_available();
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+}
+
+/// How products are computed on this machine.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Maths {
+    rounds: bool,
+}
+
+impl Maths {
+    pub(super) const EXACT: Self = Self { rounds: false };
+
+    pub(super) fn new(precision: Precision) -> Self {
+        Self {
+            rounds: precision == Precision::Bf16 && Precision::bf16_is_fast(),
+        }
+    }
+}
+
+/// Operations below which a product is not worth sharing among threads.
+const GRAIN: usize = 1 << 26;
+/// Columns below which each thread would spend its time packing the left side.
+const LEAST_COLUMNS: usize = 256;
+
+/// A read-only matrix inside a slice: `rows x columns`; one of the strides is one.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
-    data: &'a [f32],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
+    pub(super) data: &'a [f32],
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) row_stride: usize,
+    pub(super) column_stride: usize,
 }
 
 impl<'a> View<'a> {
     /// A dense row-major matrix.
     pub(super) fn new(data: &'a [f32], rows: usize, columns: usize) -> Self {
-        Self {
-            data,
-            rows,
-            columns,
-            row_stride: columns,
-            column_stride: 1,
-        }
+        Self::strided(data, rows, columns, columns)
     }
 
     /// `width` columns of a row-major matrix whose rows are `stride` apart;
@@ -48,6 +88,15 @@ impl<'a> View<'a> {
         }
     }
 
+    /// Columns from `start` on.
+    pub(super) fn columns(self, start: usize, columns: usize) -> Self {
+        Self {
+            data: &self.data[(start * self.column_stride).min(self.data.len())..],
+            columns,
+            ..self
+        }
+    }
+
     /// One past the last element touched.
     fn extent(&self) -> usize {
         if self.rows == 0 || self.columns == 0 {
@@ -57,17 +106,45 @@ impl<'a> View<'a> {
     }
 }
 
-/// `out = keep * out + scale * left * right`, where the rows of `out` are
-/// `out_stride` apart. Nothing is read from `out` when `keep` is zero.
+/// A matrix to write: rows of adjacent numbers, `stride` apart.
+pub(super) struct Out<'a> {
+    pub(super) start: *mut f32,
+    pub(super) stride: usize,
+    columns: usize,
+    borrowed: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: it stands for a unique borrow of the columns it covers, and those of
+// two halves of a split are disjoint.
+unsafe impl Send for Out<'_> {}
+
+impl Out<'_> {
+    /// Two matrices side by side.
+    fn split(self, columns: usize) -> (Self, Self) {
+        let right = Self {
+            start: self.start.wrapping_add(columns),
+            columns: self.columns - columns,
+            ..self
+        };
+        (Self { columns, ..self }, right)
+    }
+}
+
+/// `out = out + scale * left * right`, or without the first term if not `keep`;
+/// the rows of `out` are `stride` apart.
+///
+/// A large product is shared among the threads of the pool; an element's sum
+/// is the same for any number of them.
 ///
 /// # Panics
 /// Shapes do not fit: a bug of the caller, never of data.
 pub(super) fn product_into(
+    maths: Maths,
     out: &mut [f32],
-    out_stride: usize,
+    stride: usize,
     left: View<'_>,
     right: View<'_>,
-    keep: f32,
+    keep: bool,
     scale: f32,
 ) {
     assert_eq!(left.columns, right.rows, "inner sizes differ");
@@ -78,27 +155,56 @@ pub(super) fn product_into(
     assert!(left.extent() <= left.data.len(), "left is too short");
     assert!(right.extent() <= right.data.len(), "right is too short");
     assert!(
-        (rows - 1) * out_stride + columns <= out.len(),
+        columns <= stride && (rows - 1) * stride + columns <= out.len(),
         "out is too short"
     );
-    // SAFETY: the assertions above keep every index that the strides can reach
-    // inside its slice, and `out` is borrowed mutably, so nothing aliases it.
+    let out = Out {
+        start: out.as_mut_ptr(),
+        stride,
+        columns,
+        borrowed: PhantomData,
+    };
+    shared(maths, out, left, right, keep, scale);
+}
+
+/// [`product_into`] of shapes that fit, by halves.
+fn shared(maths: Maths, mut out: Out<'_>, left: View<'_>, right: View<'_>, keep: bool, scale: f32) {
+    let columns = right.columns;
+    let half = (columns / 2).next_multiple_of(32);
+    if 2 * left.rows * left.columns * columns >= 2 * GRAIN && half >= LEAST_COLUMNS {
+        let (first, second) = out.split(half);
+        let beside = right.columns(half, columns - half);
+        rayon::join(
+            || shared(maths, first, left, right.columns(0, half), keep, scale),
+            || shared(maths, second, left, beside, keep, scale),
+        );
+        return;
+    }
+    #[cfg(target_arch = "x86_64")]
+    if maths.rounds {
+        // SAFETY: `Maths::new` asked for the instructions, and `product_into`
+        // asserted that everything fits.
+        unsafe { bf16::product(&mut out, left, right, keep, scale) };
+        return;
+    }
+    // SAFETY: `product_into` asserted that every index that the strides can
+    // reach is inside its slice, and `out` is a unique borrow.
     unsafe {
         gemm::gemm(
-            rows,
+            left.rows,
             columns,
             left.columns,
-            out.as_mut_ptr(),
+            out.start,
             1,
-            out_stride as isize,
-            keep != 0.0,
+            out.stride as isize,
+            keep,
             left.data.as_ptr(),
             left.column_stride as isize,
             left.row_stride as isize,
             right.data.as_ptr(),
             right.column_stride as isize,
             right.row_stride as isize,
-            keep,
+            f32::from(u8::from(keep)),
             scale,
             false,
             false,
@@ -106,119 +212,4 @@ pub(super) fn product_into(
             Parallelism::None,
         );
     }
-}
-
-/// `left * right` as a new dense matrix.
-pub(super) fn product(left: View<'_>, right: View<'_>) -> Vec<f32> {
-    let mut out = vec![0.0; left.rows * right.columns];
-    product_into(&mut out, right.columns, left, right, 0.0, 1.0);
-    out
-}
-
-/// `out += left * right`, dense.
-pub(super) fn accumulate(out: &mut [f32], left: View<'_>, right: View<'_>) {
-    product_into(out, right.columns, left, right, 1.0, 1.0);
-}
-
-/// Adds `bias` to every row.
-pub(super) fn add_bias(rows: &mut [f32], bias: &[f32]) {
-    for row in rows.chunks_exact_mut(bias.len()) {
-        for (value, bias) in row.iter_mut().zip(bias) {
-            *value += bias;
-        }
-    }
-}
-
-/// Adds the sum over rows to `out`: a bias's gradient.
-pub(super) fn add_column_sums(out: &mut [f32], rows: &[f32]) {
-    for row in rows.chunks_exact(out.len()) {
-        for (sum, value) in out.iter_mut().zip(row) {
-            *sum += value;
-        }
-    }
-}
-
-/// `out += other`, element by element.
-pub(super) fn add(out: &mut [f32], other: &[f32]) {
-    for (out, other) in out.iter_mut().zip(other) {
-        *out += other;
-    }
-}
-
-/// The sum of products, in a fixed order that vectorizes.
-#[inline(always)]
-pub(super) fn dot(left: &[f32], right: &[f32]) -> f32 {
-    let mut lanes = [0.0; LANES];
-    let (mut lefts, mut rights) = (left.chunks_exact(LANES), right.chunks_exact(LANES));
-    for (left, right) in (&mut lefts).zip(&mut rights) {
-        for lane in 0..LANES {
-            lanes[lane] += left[lane] * right[lane];
-        }
-    }
-    let tail: f32 = lefts
-        .remainder()
-        .iter()
-        .zip(rights.remainder())
-        .map(|(left, right)| left * right)
-        .sum();
-    lanes.iter().sum::<f32>() + tail
-}
-
-/// Partial sums of [`dot`].
-const LANES: usize = 16;
-
-/// RMS norm (Zhang and Sennrich, 2019): the normed rows, and `1 / rms` of each.
-pub(super) fn rms_norm(rows: &[f32], weight: &[f32], epsilon: f32) -> (Vec<f32>, Vec<f32>) {
-    let width = weight.len();
-    let mut out = vec![0.0; rows.len()];
-    let mut inverse = vec![0.0; rows.len() / width];
-    vectorized(
-        #[inline(always)]
-        || {
-            for ((row, out), inverse) in rows
-                .chunks_exact(width)
-                .zip(out.chunks_exact_mut(width))
-                .zip(&mut inverse)
-            {
-                *inverse = slices::rms_norm(row, weight, epsilon, out);
-            }
-        },
-    );
-    (out, inverse)
-}
-
-/// Backward of [`rms_norm`]: adds to `d_rows` and to `d_weight`.
-pub(super) fn rms_norm_backward(
-    d_rows: &mut [f32],
-    d_weight: &mut [f32],
-    d_out: &[f32],
-    rows: &[f32],
-    inverse: &[f32],
-    weight: &[f32],
-) {
-    let width = weight.len();
-    let mut weighted = vec![0.0; width];
-    vectorized(
-        #[inline(always)]
-        || {
-            for (((d_row, d_out), row), &scale) in d_rows
-                .chunks_exact_mut(width)
-                .zip(d_out.chunks_exact(width))
-                .zip(rows.chunks_exact(width))
-                .zip(inverse)
-            {
-                for ((d_weight, d_out), value) in d_weight.iter_mut().zip(d_out).zip(row) {
-                    *d_weight += d_out * value * scale;
-                }
-                for ((weighted, d_out), weight) in weighted.iter_mut().zip(d_out).zip(weight) {
-                    *weighted = d_out * weight;
-                }
-                let along = dot(&weighted, row);
-                let shared = along * scale * scale * scale / width as f32;
-                for ((d_row, weighted), value) in d_row.iter_mut().zip(&weighted).zip(row) {
-                    *d_row += weighted * scale - value * shared;
-                }
-            }
-        },
-    );
 }

@@ -2,35 +2,56 @@
 //! without an autograd graph.
 //!
 //! A graph of small tensor operations spends most of its time allocating and
-//! on reductions; here one pass forward keeps what one pass backward needs.
-//! Sequences of different lengths lie end to end, so there is no padding, and
-//! neighbours that begin with the same prompt share one copy of it. The loss
-//! enters as a function from log-probabilities to their gradients, so
-//! that pre-training and GRPO share the kernel.
+//! on reductions; here one pass forward keeps what one pass backward needs, in
+//! buffers that are used again. Sequences of different lengths lie end to end,
+//! so there is no padding, and neighbours that begin with the same prompt share
+//! one copy of it. The loss enters as a function from log-probabilities to
+//! their gradients, so that pre-training and GRPO share the kernel.
 //!
-//! Sequences are cut into pieces of about 512 tokens, which
-//! threads take up; gradients are added in the order of the pieces, so results
-//! are bit-identical for any number of threads. The graph of
+//! | file | story |
+//! | --- | --- |
+//! | `layout` | sequences end to end, cut into pieces of about 512 tokens |
+//! | `layer`, `attention`, `linear`, `rows` | one layer, forward and backward |
+//! | `head` | log-probabilities without ever holding all logits |
+//! | `pass` | pieces in waves, layer by layer |
+//! | `slopes` | the gradients in the making |
+//! | `matrix`, `bf16` | products, in f32 or with AVX512-BF16 |
+//!
+//! Pieces go through the layers in waves, one for each thread, and a wave's
+//! share of a weight's gradient is added in the order of the pieces, so that
+//! results are bit-identical for any number of threads, however many pieces
+//! are alive at once, and whether activations are kept or computed again
+//! ([`Plan`]). Frozen weights cost no gradient. The graph of
 //! [`Decoder::hidden`] is the oracle in the tests.
 
 mod attention;
+#[cfg(target_arch = "x86_64")]
+mod bf16;
+mod head;
 mod layer;
 mod layout;
+mod linear;
 mod matrix;
+mod pass;
+mod rows;
+mod slopes;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 use candle_core::{CpuStorage, Storage, Tensor};
-use rayon::prelude::*;
 
 use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
-use crate::slices::{self, vectorized};
-use layer::{Layer, LayerTape};
-use layout::{Layout, pieces, rotary_table};
-use matrix::{View, accumulate, product, rms_norm, rms_norm_backward};
+use linear::Weights;
+use matrix::Maths;
+use slopes::Slopes;
+
+pub(crate) use attention::KEPT_WEIGHTS;
+pub(crate) use head::rows_at_once;
+pub(crate) use layout::PIECE_TOKENS;
+pub use matrix::Precision;
 
 /// A token sequence, of which everything after the prompt is predicted.
 #[derive(Debug, Clone)]
@@ -57,7 +78,22 @@ pub struct TokenScores {
     pub entropies: Vec<f32>,
 }
 
-/// The sizes that the kernel needs.
+/// How much memory to spend, and where to round. Only `precision` and
+/// `bf16_gradients` show in a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// What factors of matrix products are rounded to.
+    pub precision: Precision,
+    /// Keep only each layer's input and compute the rest again on the way back.
+    pub recompute: bool,
+    /// With `recompute`: tokens whose layer inputs are alive at once; one piece
+    /// for each thread in any case.
+    pub tokens: usize,
+    /// Keep gradients in bf16 instead of f32.
+    pub bf16_gradients: bool,
+}
+
+/// The sizes that the kernel needs, and how it multiplies.
 struct Shape {
     hidden: usize,
     heads: usize,
@@ -65,10 +101,11 @@ struct Shape {
     head_width: usize,
     epsilon: f32,
     vocabulary: usize,
+    maths: Maths,
 }
 
 impl Shape {
-    fn new(config: &Config) -> Self {
+    fn new(config: &Config, precision: Precision) -> Self {
         Self {
             hidden: config.hidden_size,
             heads: config.num_attention_heads,
@@ -76,6 +113,7 @@ impl Shape {
             head_width: config.head_dim(),
             epsilon: config.rms_norm_eps as f32,
             vocabulary: config.vocab_size,
+            maths: Maths::new(precision),
         }
     }
 
@@ -88,63 +126,37 @@ impl Shape {
     }
 }
 
-/// The weights as slices, and one gradient of the same length for each.
-struct Weights<'a> {
-    slices: BTreeMap<&'a str, &'a [f32]>,
-}
-
-impl<'a> Weights<'a> {
-    fn get(&self, name: &str) -> &'a [f32] {
-        self.find(name)
-            .expect("a decoder has every tensor of its configuration")
-    }
-
-    /// A tensor that only some architectures have.
-    fn find(&self, name: &str) -> Option<&'a [f32]> {
-        self.slices.get(name).copied()
-    }
-}
-
-/// Gradients by variable name, dense.
-type Slopes = BTreeMap<String, Vec<f32>>;
-
-fn slope<'a>(slopes: &'a mut Slopes, name: &str) -> &'a mut [f32] {
-    slopes
-        .get_mut(name)
-        .expect("slopes are made for every variable")
-}
+/// A loss, as a function from a range of predicted tokens (counted over all
+/// sequences, and always those of whole sequences) and their log-probabilities
+/// to the derivative of the loss in each of those.
+pub type LossSlopes<'a> = &'a (dyn Fn(Range<usize>, &[f32]) -> Vec<f32> + Sync);
 
 /// Log-probabilities and entropies of the predicted tokens; no gradients.
 ///
 /// # Errors
 /// A sequence is empty, too long or holds a token outside the vocabulary, or
 /// the decoder is not on the CPU.
-pub fn score(decoder: &Decoder, sequences: &[Sequence]) -> Result<TokenScores> {
-    let (scores, _) = run(decoder, sequences, None)?;
+pub fn score(decoder: &Decoder, sequences: &[Sequence], plan: &Plan) -> Result<TokenScores> {
+    let (scores, _) = run(decoder, sequences, plan, None)?;
     Ok(scores)
 }
 
-/// A loss, as a function from the range of predicted tokens of a piece (counted
-/// over all sequences) and their log-probabilities to the derivative of the
-/// loss in each of those.
-pub type LossSlopes<'a> = &'a (dyn Fn(Range<usize>, &[f32]) -> Vec<f32> + Sync);
-
-/// Log-probabilities, and the gradient of a loss in every variable.
+/// Log-probabilities, and the gradient of a loss in every variable that is
+/// trained ([`Decoder::trained`]).
 ///
 /// # Errors
 /// As [`score`].
 pub fn differentiate(
     decoder: &Decoder,
     sequences: &[Sequence],
+    plan: &Plan,
     loss_slopes: LossSlopes<'_>,
 ) -> Result<(TokenScores, BTreeMap<String, Tensor>)> {
-    let (scores, slopes) = run(decoder, sequences, Some(loss_slopes))?;
-    let gradients = slopes
-        .into_iter()
-        .map(|(name, values)| {
-            let shape = decoder.vars()[&name].shape().clone();
-            Ok((name, Tensor::from_vec(values, shape, decoder.device())?))
-        })
+    let (scores, mut slopes) = run(decoder, sequences, plan, Some(loss_slopes))?;
+    let gradients = decoder
+        .trained()
+        .iter()
+        .map(|(name, variable)| Ok((name.clone(), slopes.remove(name, variable.shape())?)))
         .collect::<Result<_>>()?;
     Ok((scores, gradients))
 }
@@ -152,12 +164,14 @@ pub fn differentiate(
 fn run(
     decoder: &Decoder,
     sequences: &[Sequence],
+    plan: &Plan,
     loss_slopes: Option<LossSlopes<'_>>,
 ) -> Result<(TokenScores, Slopes)> {
     check(decoder.config(), sequences)?;
-    let tensors: Vec<(&str, Tensor)> = decoder
-        .vars()
-        .iter()
+    let adapter = decoder.adapter();
+    let variables = decoder.vars().iter();
+    let variables = variables.chain(adapter.into_iter().flat_map(|adapter| adapter.vars()));
+    let tensors: Vec<(&str, Tensor)> = variables
         .map(|(name, variable)| Ok((name.as_str(), variable.as_detached_tensor().contiguous()?)))
         .collect::<Result<_>>()?;
     let guards: Vec<_> = tensors
@@ -172,53 +186,14 @@ fn run(
         let start = layout.start_offset();
         slices.insert(*name, &values[start..start + layout.shape().elem_count()]);
     }
-    let weights = Weights { slices };
-    let shape = Shape::new(decoder.config());
-    let rotary = rotary_table(decoder.config(), sequences);
-    let piece = |range: &Range<usize>, first: usize| {
-        Piece::new(
-            &shape,
-            &weights,
-            decoder.config(),
-            &sequences[range.clone()],
-            &rotary,
-        )
-        .run(first, loss_slopes)
+    let weights = Weights {
+        slices,
+        adapter: adapter.map(|adapter| (adapter.rank(), adapter.scale())),
     };
-
-    let mut firsts = Vec::new();
-    let mut predicted = 0;
-    let ranges = pieces(sequences);
-    for range in &ranges {
-        firsts.push(predicted);
-        predicted += sequences[range.clone()]
-            .iter()
-            .map(Sequence::predicted)
-            .sum::<usize>();
-    }
-    let mut scores = TokenScores::default();
-    let mut total: Slopes = BTreeMap::new();
-    // A wave is as many pieces as threads: no more gradient buffers are alive.
-    let work: Vec<(Range<usize>, usize)> = ranges.into_iter().zip(firsts).collect();
-    for wave in work.chunks(rayon::current_num_threads().max(1)) {
-        let done: Vec<_> = wave
-            .par_iter()
-            .map(|(range, first)| piece(range, *first))
-            .collect();
-        for (piece_scores, slopes) in done {
-            scores.log_probs.extend(piece_scores.log_probs);
-            scores.entropies.extend(piece_scores.entropies);
-            for (name, values) in slopes {
-                match total.get_mut(&name) {
-                    Some(sum) => matrix::add(sum, &values),
-                    None => {
-                        total.insert(name, values);
-                    }
-                }
-            }
-        }
-    }
-    Ok((scores, total))
+    let (config, mut result) = (decoder.config(), None);
+    // Inside the pool once, rather than a way in and out for every product.
+    rayon::scope(|_| result = Some(pass::run(config, &weights, sequences, plan, loss_slopes)));
+    Ok(result.expect("the scope waits for what it runs"))
 }
 
 fn check(config: &Config, sequences: &[Sequence]) -> Result<()> {
@@ -248,144 +223,4 @@ fn check(config: &Config, sequences: &[Sequence]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// One piece of a batch, forward and backward.
-struct Piece<'a> {
-    shape: &'a Shape,
-    weights: &'a Weights<'a>,
-    layers: Vec<Layer<'a>>,
-    layout: Layout<'a>,
-    output: &'static str,
-}
-
-impl<'a> Piece<'a> {
-    fn new(
-        shape: &'a Shape,
-        weights: &'a Weights<'a>,
-        config: &Config,
-        sequences: &[Sequence],
-        rotary: &'a [f32],
-    ) -> Self {
-        let layout = Layout::new(sequences, rotary);
-        let layers = (0..config.num_hidden_layers)
-            .map(|index| Layer::new(weights, index))
-            .collect();
-        let output = if config.tie_word_embeddings {
-            EMBEDDING
-        } else {
-            "lm_head.weight"
-        };
-        Self {
-            shape,
-            weights,
-            layers,
-            layout,
-            output,
-        }
-    }
-
-    fn run(&self, first: usize, loss_slopes: Option<LossSlopes<'_>>) -> (TokenScores, Slopes) {
-        let width = self.shape.hidden;
-        let embedding = self.weights.get(EMBEDDING);
-        let mut stream = Vec::with_capacity(self.layout.tokens.len() * width);
-        for &token in &self.layout.tokens {
-            stream.extend(&embedding[token as usize * width..(token as usize + 1) * width]);
-        }
-        let mut tapes: Vec<LayerTape> = Vec::new();
-        for layer in &self.layers {
-            let (next, tape) = layer.forward(stream, self.shape, &self.layout);
-            stream = next;
-            if loss_slopes.is_some() {
-                tapes.push(tape);
-            }
-        }
-        // Only rows that predict go through the output.
-        let mut picked = Vec::with_capacity(self.layout.rows.len() * width);
-        for &(row, _) in &self.layout.rows {
-            picked.extend(&stream[row * width..(row + 1) * width]);
-        }
-        let norm = self.weights.get(FINAL_NORM);
-        let (normed, inverse) = rms_norm(&picked, norm, self.shape.epsilon);
-        let output = View::new(self.weights.get(self.output), self.shape.vocabulary, width);
-        let normed_view = View::new(&normed, self.layout.rows.len(), width);
-        let mut logits = product(normed_view, output.t()); // [rows, vocab], then probabilities
-        let mut scores = TokenScores::default();
-        vectorized(
-            #[inline(always)]
-            || {
-                for (row, &(_, target)) in logits
-                    .chunks_exact_mut(self.shape.vocabulary)
-                    .zip(&self.layout.rows)
-                {
-                    let (log_prob, entropy) = log_softmax(row, target as usize);
-                    scores.log_probs.push(log_prob);
-                    scores.entropies.push(entropy);
-                }
-            },
-        );
-        let Some(loss_slopes) = loss_slopes else {
-            return (scores, Slopes::new());
-        };
-
-        let d_log_probs = loss_slopes(first..first + self.layout.rows.len(), &scores.log_probs);
-        let mut slopes: Slopes = self
-            .weights
-            .slices
-            .iter()
-            .map(|(name, values)| ((*name).to_owned(), vec![0.0; values.len()]))
-            .collect();
-        for ((row, &(_, target)), &slope) in logits
-            .chunks_exact_mut(self.shape.vocabulary)
-            .zip(&self.layout.rows)
-            .zip(&d_log_probs)
-        {
-            row.iter_mut()
-                .for_each(|probability| *probability *= -slope);
-            row[target as usize] += slope;
-        }
-        let d_logits = View::new(&logits, self.layout.rows.len(), self.shape.vocabulary);
-        accumulate(slope(&mut slopes, self.output), d_logits.t(), normed_view);
-        let d_normed = product(d_logits, output);
-        let mut d_picked = vec![0.0; picked.len()];
-        rms_norm_backward(
-            &mut d_picked,
-            slope(&mut slopes, FINAL_NORM),
-            &d_normed,
-            &picked,
-            &inverse,
-            norm,
-        );
-        let mut d_stream = vec![0.0; stream.len()];
-        for (d_row, &(row, _)) in d_picked.chunks_exact(width).zip(&self.layout.rows) {
-            matrix::add(&mut d_stream[row * width..(row + 1) * width], d_row);
-        }
-        for (layer, tape) in self.layers.iter().zip(tapes).rev() {
-            d_stream = layer.backward(d_stream, &tape, self.shape, &self.layout, &mut slopes);
-        }
-        let d_embedding = slope(&mut slopes, EMBEDDING);
-        for (d_row, &token) in d_stream.chunks_exact(width).zip(&self.layout.tokens) {
-            matrix::add(
-                &mut d_embedding[token as usize * width..(token as usize + 1) * width],
-                d_row,
-            );
-        }
-        (scores, slopes)
-    }
-}
-
-const EMBEDDING: &str = "model.embed_tokens.weight";
-const FINAL_NORM: &str = "model.norm.weight";
-
-/// Turns logits into probabilities in place; the target's log-probability and
-/// the entropy come out.
-#[inline(always)]
-fn log_softmax(row: &mut [f32], target: usize) -> (f32, f32) {
-    let most = slices::maximum(row);
-    let target_logit = row[target] - most;
-    let weighted = slices::sum_map(row, |logit| slices::exp(logit - most) * (logit - most));
-    let sum = slices::exponentiate(row);
-    let scale = 1.0 / sum;
-    row.iter_mut().for_each(|value| *value *= scale);
-    (target_logit - sum.ln(), sum.ln() - weighted * scale)
 }

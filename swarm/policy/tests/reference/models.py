@@ -80,8 +80,9 @@ def rounded(value):
     return value
 
 
-cases = [rounded(case(choices)) for choices in CASES]
-made_by = f"torch {torch.__version__}, transformers {transformers.__version__}"
-text = ",\n".join(json.dumps(item) for item in cases)
-path = pathlib.Path(__file__).with_name("models.json")
-path.write_text(f'{{"made_by": "{made_by}", "cases": [\n{text}\n]}}\n')
+if __name__ == "__main__":
+    cases = [rounded(case(choices)) for choices in CASES]
+    made_by = f"torch {torch.__version__}, transformers {transformers.__version__}"
+    text = ",\n".join(json.dumps(item) for item in cases)
+    path = pathlib.Path(__file__).with_name("models.json")
+    path.write_text(f'{{"made_by": "{made_by}", "cases": [\n{text}\n]}}\n')
