@@ -557,8 +557,14 @@ impl Machine<'_> {
             ("neg", [a]) => Value::Int(0).subtract(a),
             ("not", [a]) => Some(Value::Bool(!a.is_true())),
             ("text", parts) => {
-                let parts: Option<String> = parts.iter().map(Value::shown).collect();
-                Some(Value::text(parts?))
+                let mut text = String::new();
+                for part in parts {
+                    match part {
+                        Value::Text(part) => text.push_str(part),
+                        part => text.push_str(&part.shown()?),
+                    }
+                }
+                Some(Value::text(text))
             }
             ("format", [a, Value::Text(spec)]) => Some(Value::text(a.formatted(spec)?)),
             ("list", [Value::List(_) | Value::Dict(_)]) if values.len() == 1 => {

@@ -307,7 +307,7 @@ fn knights_knaves(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
 }
 
 fn is_role(word: &str) -> bool {
-    let same = |role: &str| role.ends_with(&format!(" {word}"));
+    let same = |role: &str| role.split_once(' ').is_some_and(|(_, bare)| bare == word);
     ROLES
         .iter()
         .any(|(truthful, liar)| same(truthful) || same(liar))
