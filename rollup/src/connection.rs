@@ -52,6 +52,9 @@ pub struct ChainProfile {
     /// The `PeerRegistry`; where this version's would be deployed, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<Address>,
+    /// The `SwarmRegistry`; where this version's would be deployed, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swarms: Option<Address>,
     /// The `ReputationLedger`; where this version's would be deployed, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger: Option<Address>,
@@ -64,6 +67,7 @@ impl ChainProfile {
             rpc: rpc.into(),
             chain_id,
             registry: None,
+            swarms: None,
             ledger: None,
         }
     }

@@ -18,6 +18,9 @@ pub(crate) mod abi {
     pub mod registry {
         alloy::sol!(PeerRegistry, "contracts/artifacts/PeerRegistry.json");
     }
+    pub mod swarms {
+        alloy::sol!(SwarmRegistry, "contracts/artifacts/SwarmRegistry.json");
+    }
     pub mod ledger {
         alloy::sol!(
             ReputationLedger,
@@ -32,12 +35,14 @@ pub(crate) const CREATE2_FACTORY: Address = address!("4e59b44847b379578588920cA7
 /// Changes when a deployment must not be taken for an older one.
 const SALT: B256 = B256::ZERO;
 
-/// Where a chain's two contracts are.
+/// Where a chain's three contracts are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Addresses {
     /// The `PeerRegistry`.
     pub registry: Address,
+    /// The `SwarmRegistry`.
+    pub swarms: Address,
     /// The `ReputationLedger`.
     pub ledger: Address,
 }
@@ -46,9 +51,23 @@ impl Addresses {
     /// Where this version's contracts are on any chain that has the deterministic
     /// deployment proxy: a function of their code and nothing else.
     pub fn deterministic() -> Self {
-        let registry = CREATE2_FACTORY.create2(SALT, keccak256(registry_init_code()));
-        let ledger = CREATE2_FACTORY.create2(SALT, keccak256(ledger_init_code(registry)));
-        Self { registry, ledger }
+        let registry = deployed_at(&registry_init_code());
+        let swarms = deployed_at(&swarms_init_code(registry));
+        let ledger = deployed_at(&ledger_init_code(registry, swarms));
+        Self {
+            registry,
+            swarms,
+            ledger,
+        }
+    }
+
+    /// What each is deployed with, in order: a later one names the earlier.
+    pub(crate) fn init_codes(&self) -> [(Address, Bytes); 3] {
+        [
+            (self.registry, registry_init_code()),
+            (self.swarms, swarms_init_code(self.registry)),
+            (self.ledger, ledger_init_code(self.registry, self.swarms)),
+        ]
     }
 }
 
@@ -72,6 +91,8 @@ struct Immutable {
 
 pub(crate) static REGISTRY: LazyLock<Artifact> =
     LazyLock::new(|| parse(include_str!("../contracts/artifacts/PeerRegistry.json")));
+pub(crate) static SWARMS: LazyLock<Artifact> =
+    LazyLock::new(|| parse(include_str!("../contracts/artifacts/SwarmRegistry.json")));
 pub(crate) static LEDGER: LazyLock<Artifact> =
     LazyLock::new(|| parse(include_str!("../contracts/artifacts/ReputationLedger.json")));
 
@@ -79,14 +100,20 @@ fn parse(artifact: &str) -> Artifact {
     serde_json::from_str(artifact).expect("the committed artifacts are checked by a test")
 }
 
-pub(crate) fn registry_init_code() -> Bytes {
+fn registry_init_code() -> Bytes {
     REGISTRY.bytecode.clone()
 }
 
-pub(crate) fn ledger_init_code(registry: Address) -> Bytes {
-    [LEDGER.bytecode.as_ref(), &registry.abi_encode()]
-        .concat()
-        .into()
+fn swarms_init_code(registry: Address) -> Bytes {
+    SWARMS.with_arguments(&registry.abi_encode())
+}
+
+fn ledger_init_code(registry: Address, swarms: Address) -> Bytes {
+    LEDGER.with_arguments(&(registry, swarms).abi_encode_params())
+}
+
+fn deployed_at(init_code: &[u8]) -> Address {
+    CREATE2_FACTORY.create2(SALT, keccak256(init_code))
 }
 
 /// What the proxy is called with to deploy a contract.
@@ -95,6 +122,11 @@ pub(crate) fn deployment(init_code: &[u8]) -> Bytes {
 }
 
 impl Artifact {
+    /// What deploys the contract, its constructor's arguments included.
+    pub(crate) fn with_arguments(&self, encoded: &[u8]) -> Bytes {
+        [self.bytecode.as_ref(), encoded].concat().into()
+    }
+
     /// Whether code found on a chain is this contract's, but for what its constructor
     /// filled in.
     pub(crate) fn matches(&self, code: &[u8]) -> bool {
@@ -144,29 +176,31 @@ impl Refusal {
 
     fn named(data: &[u8]) -> Option<Self> {
         let selector = data.get(..4)?;
-        [&*LEDGER, &*REGISTRY].into_iter().find_map(|artifact| {
-            let error = artifact
-                .abi
-                .errors()
-                .find(|error| error.selector() == selector)?;
-            let values = error.decode_error(data).ok()?.body;
-            let arguments: Vec<_> = error
-                .inputs
-                .iter()
-                .zip(&values)
-                .map(|(input, value)| format!("{} = {}", input.name, display(value)))
-                .collect();
-            let advice = artifact
-                .advice
-                .get(&error.name)
-                .cloned()
-                .unwrap_or_default();
-            Some(Self {
-                name: error.name.clone(),
-                arguments: arguments.join(", "),
-                advice,
+        [&*LEDGER, &*SWARMS, &*REGISTRY]
+            .into_iter()
+            .find_map(|artifact| {
+                let error = artifact
+                    .abi
+                    .errors()
+                    .find(|error| error.selector() == selector)?;
+                let values = error.decode_error(data).ok()?.body;
+                let arguments: Vec<_> = error
+                    .inputs
+                    .iter()
+                    .zip(&values)
+                    .map(|(input, value)| format!("{} = {}", input.name, display(value)))
+                    .collect();
+                let advice = artifact
+                    .advice
+                    .get(&error.name)
+                    .cloned()
+                    .unwrap_or_default();
+                Some(Self {
+                    name: error.name.clone(),
+                    arguments: arguments.join(", "),
+                    advice,
+                })
             })
-        })
     }
 }
 
@@ -187,7 +221,7 @@ mod tests {
 
     #[test]
     fn the_committed_artifacts_are_whole() {
-        for artifact in [&*REGISTRY, &*LEDGER] {
+        for artifact in [&*REGISTRY, &*SWARMS, &*LEDGER] {
             assert!(artifact.matches(&artifact.deployed_bytecode));
             let mut other = artifact.deployed_bytecode.to_vec();
             other[20] ^= 1;
@@ -197,21 +231,18 @@ mod tests {
     }
 
     #[test]
-    fn every_error_of_the_ledger_says_what_to_do() {
-        for error in LEDGER
-            .abi
-            .errors()
-            .filter(|error| !error.name.contains("String"))
-        {
-            // OpenZeppelin's own come without advice, and cannot happen to a caller.
-            if ["InvalidShortString", "StringTooLong"].contains(&error.name.as_str()) {
-                continue;
+    fn every_error_says_what_to_do() {
+        // OpenZeppelin's own come without advice.
+        let foreign = ["InvalidShortString", "StringTooLong", "InvalidAccountNonce"];
+        for artifact in [&*REGISTRY, &*SWARMS, &*LEDGER] {
+            for error in artifact.abi.errors() {
+                assert!(
+                    foreign.contains(&error.name.as_str())
+                        || artifact.advice.contains_key(&error.name),
+                    "{} has no advice",
+                    error.name
+                );
             }
-            assert!(
-                LEDGER.advice.contains_key(&error.name),
-                "{} has no advice",
-                error.name
-            );
         }
     }
 

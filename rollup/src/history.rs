@@ -29,6 +29,8 @@ pub struct SettledRound {
     pub relayer: [u8; 20],
     /// Whose signatures settled it.
     pub witnesses: Vec<[u8; 20]>,
+    /// The Merkle root over what it says of every peer.
+    pub scores_root: [u8; 32],
     /// The hash over everything settled up to it.
     pub root: [u8; 32],
     /// The transaction that settled it.
@@ -51,6 +53,8 @@ pub struct ScoredPeer {
     pub judges: u32,
     /// Its reputation after the round.
     pub reputation: u32,
+    /// How far its next score may well be from that, in parts per million.
+    pub uncertainty: u32,
 }
 
 /// How sure it is that a block stays.
@@ -177,6 +181,7 @@ impl Folded {
                         score: (event.judges > 0).then_some(event.score),
                         judges: event.judges,
                         reputation: event.reputation,
+                        uncertainty: event.uncertainty,
                     });
             }
             Some(&L::RoundSettled::SIGNATURE_HASH) => {
@@ -186,6 +191,7 @@ impl Folded {
                     included: event.included.0,
                     relayer: event.relayer.into_array(),
                     witnesses: event.witnesses.iter().map(|w| w.into_array()).collect(),
+                    scores_root: event.scores.0,
                     root: event.root.0,
                     tx: log.transaction_hash.unwrap_or(B256::ZERO).0,
                     block: log.block_number.unwrap_or_default(),

@@ -1,17 +1,16 @@
-//! The chain's two contracts, spoken to as one: who the peers are, and which swarms
+//! The chain's three contracts, spoken to as one: who the peers are, and which swarms
 //! there are. A swarm's rounds are in [`crate::swarm`].
 
 use alloy::primitives::{Address, B256, U256};
 use alloy::signers::local::PrivateKeySigner;
+use alloy::sol_types::SolCall;
 use serde::{Deserialize, Serialize};
 
 use crate::connection::{ChainProfile, Connection, Reader, Sent};
-use crate::contracts::abi::ledger::{IReputationLedger, ReputationLedger as L};
+use crate::contracts::abi::ledger::ReputationLedger as L;
 use crate::contracts::abi::registry::PeerRegistry as R;
-use crate::contracts::{
-    self, Addresses, CREATE2_FACTORY, LEDGER, REGISTRY, deployment, ledger_init_code,
-    registry_init_code,
-};
+use crate::contracts::abi::swarms::{ISwarmRegistry, SwarmRegistry as S};
+use crate::contracts::{self, Addresses, CREATE2_FACTORY, LEDGER, REGISTRY, SWARMS, deployment};
 use crate::error::LedgerError;
 use crate::registration::{Peer, RegistrationRequest, authorize_registration};
 use crate::scorecard::Domain;
@@ -31,6 +30,25 @@ pub struct Terms {
     pub min_interval: u32,
     /// Seconds after its opening from which an unsettled round can be voided.
     pub settle_timeout: u32,
+    /// Who may join.
+    #[serde(default)]
+    pub admission: Admission,
+    /// Who may admit and pause; all zeros: nobody.
+    #[serde(default, with = "alloy::hex::serde")]
+    pub author: [u8; 20],
+}
+
+/// Who may join a swarm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Admission {
+    /// Everybody who is registered.
+    #[default]
+    Open,
+    /// Whom the author has admitted.
+    Allowlist,
+    /// Whoever has posted so much as a bond, in wei.
+    Bond(u128),
 }
 
 impl Terms {
@@ -40,14 +58,27 @@ impl Terms {
         round_length: 0,
         min_interval: 0,
         settle_timeout: 0,
+        admission: Admission::Open,
+        author: [0; 20],
     };
 
-    fn on_chain(self) -> IReputationLedger::Terms {
-        IReputationLedger::Terms {
+    fn on_chain(self) -> ISwarmRegistry::Terms {
+        // As the contract's `Admission` counts them.
+        let (admission, bond) = match self.admission {
+            Admission::Open => (0, 0),
+            Admission::Allowlist => (1, 0),
+            Admission::Bond(wei) => (2, wei),
+        };
+        ISwarmRegistry::Terms {
             genesis: self.genesis,
             roundLength: self.round_length,
             minInterval: self.min_interval,
             settleTimeout: self.settle_timeout,
+            admission,
+            // This client settles cards as they are.
+            sealCards: false,
+            author: self.author.into(),
+            bond,
         }
     }
 }
@@ -89,11 +120,7 @@ impl Ledger {
                 chain_id: reader.chain_id,
             });
         }
-        let ledger = ledger_init_code(addresses.registry);
-        for (address, code) in [
-            (addresses.registry, registry_init_code()),
-            (addresses.ledger, ledger),
-        ] {
+        for (address, code) in addresses.init_codes() {
             if !reader.code(address).await?.is_empty() {
                 continue;
             }
@@ -114,16 +141,20 @@ impl Ledger {
         let reader = connection.reader();
         for (contract, address, artifact) in [
             ("PeerRegistry", addresses.registry, &*REGISTRY),
+            ("SwarmRegistry", addresses.swarms, &*SWARMS),
             ("ReputationLedger", addresses.ledger, &*LEDGER),
         ] {
             check_code(reader, contract, address, artifact).await?;
         }
-        let bound = reader.call(addresses.ledger, &L::registryCall {}).await?;
-        if bound != addresses.registry {
-            return Err(LedgerError::Profile(format!(
-                "the ledger at {} belongs to the registry at {bound}, not {}",
-                addresses.ledger, addresses.registry
-            )));
+        let registry = reader.call(addresses.ledger, &L::registryCall {}).await?;
+        let swarms = reader.call(addresses.ledger, &L::swarmsCall {}).await?;
+        for (bound, named) in [(registry, addresses.registry), (swarms, addresses.swarms)] {
+            if bound != named {
+                return Err(LedgerError::Profile(format!(
+                    "the ledger at {} belongs to the contract at {bound}, not to {named}",
+                    addresses.ledger
+                )));
+            }
         }
         Ok(Self {
             connection,
@@ -225,6 +256,39 @@ impl Ledger {
         self.connection.send(self.addresses.registry, &call).await
     }
 
+    /// Puts another iroh key in this account's record; name and age stay.
+    pub async fn rotate(
+        &self,
+        iroh_key: [u8; 32],
+        iroh_signature: [u8; 64],
+    ) -> Result<Sent, LedgerError> {
+        let call = R::rotateCall {
+            node: iroh_key.into(),
+            nodeSignature: iroh_signature.to_vec().into(),
+        };
+        self.connection.send(self.addresses.registry, &call).await
+    }
+
+    /// Deletes this account's record; what it has earned stays where it is.
+    pub async fn retire(&self) -> Result<Sent, LedgerError> {
+        self.connection
+            .send(self.addresses.registry, &R::retireCall {})
+            .await
+    }
+
+    /// Adds wei to this account's bond, which some swarms ask for.
+    pub async fn post_bond(&self, wei: u128) -> Result<Sent, LedgerError> {
+        let owner = self.reader().address();
+        let call = R::postBondCall { owner };
+        self.connection
+            .send_value(
+                self.addresses.registry,
+                U256::from(wei),
+                call.abi_encode().into(),
+            )
+            .await
+    }
+
     /// A peer's record, or `None` if it has none.
     pub async fn peer(&self, address: [u8; 20]) -> Result<Option<Peer>, LedgerError> {
         let call = R::peerCall {
@@ -256,8 +320,11 @@ impl Ledger {
         }
         self.connection
             .send(
-                self.addresses.ledger,
-                &L::createSwarmCall { manifest, terms },
+                self.addresses.swarms,
+                &S::createSwarmCall {
+                    manifest,
+                    terms_: terms,
+                },
             )
             .await?;
         Ok(swarm)
@@ -268,11 +335,11 @@ impl Ledger {
         manifest_hash: [u8; 32],
         terms: Terms,
     ) -> Result<[u8; 32], LedgerError> {
-        let call = L::swarmIdCall {
+        let call = S::swarmIdCall {
             manifest: manifest_hash.into(),
-            terms: terms.on_chain(),
+            terms_: terms.on_chain(),
         };
-        Ok(self.reader().call(self.addresses.ledger, &call).await?.0)
+        Ok(self.reader().call(self.addresses.swarms, &call).await?.0)
     }
 
     /// A swarm by its id on chain; nothing is asked yet.
@@ -293,6 +360,7 @@ fn addresses_of(profile: &ChainProfile) -> Addresses {
     let deterministic = Addresses::deterministic();
     Addresses {
         registry: profile.registry.unwrap_or(deterministic.registry),
+        swarms: profile.swarms.unwrap_or(deterministic.swarms),
         ledger: profile.ledger.unwrap_or(deterministic.ledger),
     }
 }

@@ -57,6 +57,8 @@ mod funding;
 mod history;
 mod keystore;
 mod ledger;
+#[cfg(test)]
+mod merkle;
 mod outbox;
 mod registration;
 mod scorecard;
@@ -72,7 +74,7 @@ pub use contracts::{Addresses, Refusal};
 pub use error::LedgerError;
 pub use history::{Finality, ScoredPeer, SettledRound};
 pub use keystore::{Keystore, KeystoreError, signer_of_phrase};
-pub use ledger::{Ledger, Terms};
+pub use ledger::{Admission, Ledger, Terms};
 pub use outbox::{Delivery, Outbox, OutboxError, SignedRound};
 pub use registration::{Peer, RegistrationRequest, registration_message};
 pub use scorecard::{

@@ -5,7 +5,7 @@
 //! everyone the round included. A witness writes [`UNSCORED`] for itself, and the
 //! ledger ignores whatever it writes there.
 
-use alloy::primitives::{Address, B256, Signature, U256, keccak256};
+use alloy::primitives::{Address, B256, Bytes, Signature, U256, keccak256};
 use alloy::signers::SignerSync;
 use alloy::signers::local::PrivateKeySigner;
 use alloy::sol_types::{Eip712Domain, SolStruct, SolValue, eip712_domain};
@@ -26,6 +26,15 @@ mod typed {
             bytes32 included;
             address[] peers;
             uint32[] scores;
+        }
+
+        /// The scores of a large round by their Merkle root: every witness signs the same.
+        struct RootCard {
+            bytes32 swarm;
+            uint64 round;
+            bytes32 included;
+            uint32 peers;
+            bytes32 scores;
         }
 
         struct Registration {
@@ -49,6 +58,8 @@ mod typed {
         }
     }
 }
+#[cfg(test)]
+pub(crate) use typed::RootCard;
 pub(crate) use typed::{CheckIn, Join, Registration};
 
 /// The contract a signature is meant for: it is worth nothing to any other, on any
@@ -141,6 +152,15 @@ impl Scorecard {
             .iter()
             .map(|(peer, score)| (Address::from(peer), *score))
             .unzip()
+    }
+
+    /// The scores as a settlement carries them: four bytes each.
+    pub(crate) fn packed_scores(&self) -> Bytes {
+        let words = self
+            .scores
+            .iter()
+            .flat_map(|(_, score)| score.to_be_bytes());
+        words.collect()
     }
 
     /// EIP-712's hashes of the two columns: all a ballot needs of them.

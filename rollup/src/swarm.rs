@@ -4,12 +4,13 @@
 //! it done, and is told so instead of being refused.
 
 use alloy::primitives::{Address, B256};
-use alloy::sol_types::SolStruct;
+use alloy::sol_types::{SolCall, SolStruct};
 use serde::{Deserialize, Serialize};
 
 use crate::connection::Sent;
 use crate::contracts::abi::ledger::{IReputationLedger, ReputationLedger as L};
 use crate::contracts::abi::registry::PeerRegistry as R;
+use crate::contracts::abi::swarms::SwarmRegistry as S;
 use crate::error::LedgerError;
 use crate::ledger::Ledger;
 use crate::registration::Peer;
@@ -36,6 +37,12 @@ pub struct SwarmInfo {
     pub settled_rounds: u32,
     /// When it was created, in seconds since 1970.
     pub created_at: u64,
+    /// Whether its author has paused it: no rounds are opened.
+    pub paused: bool,
+    /// Who may admit and pause; all zeros: nobody.
+    pub author: [u8; 20],
+    /// Who may change manifest and parameters; all zeros: nobody.
+    pub governance: [u8; 20],
     /// A hash over everything settled, in order.
     pub root: [u8; 32],
 }
@@ -92,12 +99,18 @@ pub struct Reputation {
     pub name: String,
     /// Reputation in parts per million.
     pub score: u32,
+    /// How far its next score may well be from it, in parts per million.
+    pub uncertainty: u32,
+    /// What its word as a witness weighs, in parts per million.
+    pub weight: u32,
     /// How many settled rounds included it.
     pub rounds: u32,
     /// Whether it can be drawn as a witness; if not, it should check in.
     pub active: bool,
     /// Rounds in a row it was a witness of and did not sign.
     pub missed: u8,
+    /// How often it was proved to have signed two cards for one round.
+    pub faults: u8,
 }
 
 /// A member's word that anybody can relay: "I join", or "I am here".
@@ -137,13 +150,19 @@ impl Swarm {
 
     /// What the ledger knows of it as a whole.
     pub async fn info(&self) -> Result<SwarmInfo, LedgerError> {
-        let found = self.call(&L::getSwarmCall { swarm: self.id }).await?;
+        let swarms = self.ledger.addresses().swarms;
+        let call = S::getSwarmCall { swarm: self.id };
+        let known = self.ledger.reader().call(swarms, &call).await?;
+        let state = self.call(&L::getStateCall { swarm: self.id }).await?;
         Ok(SwarmInfo {
-            manifest: found.manifest.0,
-            next_round: found.nextRound,
-            settled_rounds: found.settledRounds,
-            created_at: found.createdAt,
-            root: found.root.0,
+            manifest: known.manifest.0,
+            next_round: state.nextRound,
+            settled_rounds: state.settledRounds,
+            created_at: known.createdAt,
+            paused: known.paused,
+            author: known.terms.author.into_array(),
+            governance: known.governance.into_array(),
+            root: state.root.0,
         })
     }
 
@@ -220,6 +239,43 @@ impl Swarm {
                 .await
             }
         }
+    }
+
+    /// As the swarm's author: admits peers to its list, or takes that back.
+    pub async fn admit(&self, peers: &[[u8; 20]], admitted: bool) -> Result<Sent, LedgerError> {
+        let call = S::admitCall {
+            swarm: self.id,
+            peers: peers.iter().map(Address::from).collect(),
+            admitted,
+        };
+        self.administer(&call).await
+    }
+
+    /// As the swarm's author: no rounds are opened until it is taken back.
+    pub async fn pause(&self, paused: bool) -> Result<Sent, LedgerError> {
+        let swarm = self.id;
+        self.administer(&S::pauseCall { swarm, paused }).await
+    }
+
+    async fn administer(&self, call: &impl SolCall) -> Result<Sent, LedgerError> {
+        let swarms = self.ledger.addresses().swarms;
+        self.ledger.connection().send(swarms, call).await
+    }
+
+    /// Proves that a witness signed two different cards for one round.
+    pub async fn dispute(
+        &self,
+        round: u64,
+        one: &SignedScorecard,
+        other: &SignedScorecard,
+    ) -> Result<Sent, LedgerError> {
+        self.send(&L::disputeCall {
+            swarm: self.id,
+            round,
+            one: ballot(one),
+            other: ballot(other),
+        })
+        .await
     }
 
     /// Opens a round, or finds that somebody has: either way, what was opened.
@@ -323,7 +379,7 @@ impl Swarm {
             if card.included != included {
                 return Err(wrong("it includes something else", signed));
             }
-            let (listed, scores) = card.columns();
+            let (listed, _) = card.columns();
             if listed != peers {
                 return Err(wrong("it lists other peers", signed));
             }
@@ -332,7 +388,7 @@ impl Swarm {
             }
             rows.push(IReputationLedger::Scorecard {
                 witness: signed.witness.into(),
-                scores,
+                scores: card.packed_scores(),
                 signature: signed.signature.to_vec().into(),
             });
         }
@@ -342,6 +398,7 @@ impl Swarm {
             included: included.into(),
             peers,
             cards: rows,
+            seals: vec![],
         })
     }
 
@@ -352,19 +409,7 @@ impl Swarm {
         round: u64,
         cards: &[SignedScorecard],
     ) -> Result<Settled, LedgerError> {
-        let ballots = cards
-            .iter()
-            .map(|signed| {
-                let (peers_hash, scores_hash) = signed.card.column_hashes();
-                IReputationLedger::Ballot {
-                    witness: signed.witness.into(),
-                    included: signed.card.included.into(),
-                    peersHash: peers_hash,
-                    scoresHash: scores_hash,
-                    signature: signed.signature.to_vec().into(),
-                }
-            })
-            .collect();
+        let ballots = cards.iter().map(ballot).collect();
         match self
             .send(&L::voidRoundCall {
                 swarm: self.id,
@@ -452,6 +497,17 @@ impl Swarm {
     }
 }
 
+fn ballot(signed: &SignedScorecard) -> IReputationLedger::Ballot {
+    let (peers_hash, scores_hash) = signed.card.column_hashes();
+    IReputationLedger::Ballot {
+        witness: signed.witness.into(),
+        included: signed.card.included.into(),
+        peersHash: peers_hash,
+        scoresHash: scores_hash,
+        signature: signed.signature.to_vec().into(),
+    }
+}
+
 fn reputation(standing: IReputationLedger::Standing, record: Option<Peer>) -> Reputation {
     let (iroh_key, name) = record
         .map(|peer| (peer.iroh_key, peer.name))
@@ -461,8 +517,11 @@ fn reputation(standing: IReputationLedger::Standing, record: Option<Peer>) -> Re
         iroh_key,
         name,
         score: standing.reputation,
+        uncertainty: standing.uncertainty,
+        weight: standing.weight,
         rounds: standing.rounds,
         active: standing.active,
         missed: standing.missed,
+        faults: standing.faults,
     }
 }

@@ -1,123 +1,77 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 pragma solidity 0.8.37;
 
-import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
-import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
-import {IPeerRegistry, IReputationLedger} from "./IMurmuration.sol";
+import {MerkleProof} from "@openzeppelin/contracts/utils/cryptography/MerkleProof.sol";
+import {IPeerRegistry, ISwarmRegistry} from "./IMurmuration.sol";
+import {Members} from "./Members.sol";
+import {Scores} from "./Scores.sol";
 
 /// The settled rounds of any number of swarms. Nobody owns it and nobody is asked:
-/// anyone may create a swarm, open its next round, relay its witnesses' signatures,
-/// or void a round that gathered too few.
-contract ReputationLedger is IReputationLedger, EIP712 {
+/// anyone may open a swarm's next round, relay its witnesses' signatures, prove that a
+/// witness signed twice, or void a round that gathered too few.
+///
+/// It cannot be changed, and holds nothing. A ledger that could be upgraded, even behind
+/// a timelock, would be as honest as whoever holds the key to it; a mistake in this one is
+/// left behind by deploying another beside it, to which swarms and peers move by choice.
+contract ReputationLedger is Members {
     /// "I did not score this peer", and what a witness writes for itself.
-    uint32 public constant UNSCORED = type(uint32).max;
-    uint32 public constant PPM = 1_000_000;
-    uint256 public constant COMMITTEE_LIMIT = 16;
-    /// Rounds in a row a witness may miss before it is no longer drawn.
-    uint8 public constant MISSES_LIMIT = 2;
-    /// A settled round moves a reputation by a sixteenth of the way to its score.
+    uint32 public constant UNSCORED = Scores.UNSCORED;
+    uint32 public constant PPM = Scores.PPM;
+    /// A settled round moves a reputation, its uncertainty and a weight by a sixteenth
+    /// of the way.
     uint256 public constant SMOOTHING = 16;
-    /// A settled round without the peer costs it one part in 64.
+    /// A settled round without the peer costs its reputation one part in 64.
     uint256 public constant DECAY = 64;
+    /// How far from the medians a witness may be on average, where witnesses differ, and
+    /// still be right.
+    uint256 public constant TOLERANCE = 100_000;
     /// How many rounds an unclocked swarm may skip at once.
     uint64 public constant SKIP_LIMIT = 4096;
-    /// A relayed check-in names a round at most this many behind the last opened.
-    uint64 public constant CHECK_IN_WINDOW = 2;
 
     uint256 private constant ONE = 1e18;
 
     bytes32 private constant SCORECARD =
         keccak256("Scorecard(bytes32 swarm,uint64 round,bytes32 included,address[] peers,uint32[] scores)");
-    bytes32 private constant JOIN = keccak256("Join(bytes32 swarm,address peer)");
-    bytes32 private constant CHECK_IN = keccak256("CheckIn(bytes32 swarm,address peer,uint64 round)");
-
-    IPeerRegistry public immutable registry;
-
-    /// A peer in a swarm: one storage slot.
-    struct Member {
-        /// 1 + its place in `_members`; 0: never joined.
-        uint32 number;
-        /// 1 + its place in `_active`; 0: not drawn.
-        uint32 seat;
-        uint8 missed;
-        uint32 reputation;
-        uint32 rounds;
-        /// `settledRounds` when `reputation` was last brought up to date.
-        uint32 asOf;
-    }
+    bytes32 private constant ROOT_CARD =
+        keccak256("RootCard(bytes32 swarm,uint64 round,bytes32 included,uint32 peers,bytes32 scores)");
+    bytes32 private constant SEAL = keccak256("Seal(bytes32 swarm,uint64 round,bytes32 seal)");
 
     struct Round {
-        uint64 openedAt;
-        uint64 openedBlock;
+        uint48 openedAt;
+        uint48 openedBlock;
+        uint48 voidableAt;
         Status status;
         uint8 size;
         /// Committee places whose signature has been counted, one bit each.
         uint16 signed;
+        bool sealCards;
+        uint32 index;
         bytes32 beacon;
-        bytes32 included;
+        bytes32 scores;
+        bytes32 seals;
         /// The committee, as places in `_members`: eight to a slot.
         uint32[16] committee;
     }
 
-    mapping(bytes32 swarm => Swarm) private _swarms;
     mapping(bytes32 swarm => mapping(uint64 round => Round)) private _rounds;
-    mapping(bytes32 swarm => mapping(address peer => Member)) private _standing;
-    mapping(bytes32 swarm => address[]) private _members;
-    mapping(bytes32 swarm => uint32[]) private _active;
+    mapping(bytes32 swarm => mapping(uint64 round => mapping(address witness => bool))) private _disputed;
 
-    constructor(IPeerRegistry registry_) EIP712("Murmuration", "1") {
-        registry = registry_;
-    }
+    constructor(IPeerRegistry registry_, ISwarmRegistry swarms_) Members(registry_, swarms_) {}
 
-    // ---------------------------------------------------------------- membership
+    // ------------------------------------------------------------------- opening
 
-    /// Creates a swarm, or does nothing if it is there: its id follows from its terms.
-    function createSwarm(bytes32 manifest, Terms calldata terms) external returns (bytes32 swarm) {
-        swarm = swarmId(manifest, terms);
-        Swarm storage s = _swarms[swarm];
-        if (s.manifest != 0) return swarm;
-        if (manifest == 0) revert EmptyManifest();
-        s.manifest = manifest;
-        s.terms = terms;
-        s.createdAt = uint64(block.timestamp);
-        s.root = swarm;
-        emit SwarmCreated(swarm, manifest, terms);
-    }
-
-    function joinSwarm(bytes32 swarm) external {
-        _join(swarm, msg.sender);
-    }
-
-    function joinSwarmFor(bytes32 swarm, address peer, bytes calldata signature) external {
-        _requireSigned(peer, keccak256(abi.encode(JOIN, swarm, peer)), signature);
-        _join(swarm, peer);
-    }
-
-    /// "I am here": after missed rounds, makes a member eligible for committees again.
-    function checkIn(bytes32 swarm) external {
-        _checkIn(swarm, msg.sender);
-    }
-
-    /// As `checkIn`, relayed. The signature names a recent round, so that it cannot be
-    /// used for ever to keep a dead peer in committees.
-    function checkInFor(bytes32 swarm, address peer, uint64 round, bytes calldata signature) external {
-        uint64 next = _swarm(swarm).nextRound;
-        if (round >= next || next - 1 - round > CHECK_IN_WINDOW) revert StaleCheckIn(round, next);
-        _requireSigned(peer, keccak256(abi.encode(CHECK_IN, swarm, peer, round)), signature);
-        _checkIn(swarm, peer);
-    }
-
-    // -------------------------------------------------------------------- rounds
-
-    /// Opens a round: fixes its beacon and draws its committee.
+    /// Opens a round: fixes its beacon and draws its committee. Both follow from the block
+    /// alone, so that of all who open it in one block none has a choice.
     function openRound(bytes32 swarm, uint64 round) external returns (bytes32 beacon) {
-        Swarm storage s = _swarm(swarm);
+        (ISwarmRegistry.Terms memory terms, bool paused) = swarms.terms(swarm);
+        SwarmState storage s = _states[swarm];
         Round storage r = _rounds[swarm][round];
         if (r.status != Status.Unopened) revert RoundAlreadyOpened(round);
         if (round < s.nextRound) revert RoundPassed(round, s.nextRound);
-        _requireTimely(s, round);
+        if (paused) revert Paused(swarm);
+        _requireTimely(s, terms, round);
 
-        beacon = keccak256(abi.encode(block.prevrandao, blockhash(block.number - 1), swarm, round, s.root));
+        beacon = keccak256(abi.encode(block.prevrandao, blockhash(block.number - 1), swarm, round));
         uint32[] memory drawn = _draw(swarm, beacon);
         address[] memory committee = new address[](drawn.length);
         for (uint256 i = 0; i < drawn.length; ++i) {
@@ -126,59 +80,131 @@ contract ReputationLedger is IReputationLedger, EIP712 {
         }
         r.size = uint8(drawn.length);
         r.status = Status.Opened;
-        r.openedAt = uint64(block.timestamp);
-        r.openedBlock = uint64(block.number);
+        r.sealCards = terms.sealCards;
+        r.openedAt = uint48(block.timestamp);
+        r.openedBlock = uint48(block.number);
+        r.voidableAt = uint48(block.timestamp + terms.settleTimeout);
         r.beacon = beacon;
         s.nextRound = round + 1;
         s.lastOpenedAt = uint64(block.timestamp);
         emit RoundOpened(swarm, round, beacon, committee);
     }
 
+    /// Commits the cards that are to be revealed, where a swarm wants that: a card's seal is
+    /// the hash of its witness's signature under it, which nobody can guess. More than two
+    /// thirds of the committee must have sealed; only what is sealed here counts later.
+    function sealCards(bytes32 swarm, uint64 round, Vote[] calldata votes) external {
+        Round storage r = _openRound(swarm, round);
+        if (!r.sealCards) revert CardsNeedNoSeal(round);
+        if (r.seals != 0) revert CardsAlreadySealed(round);
+        address[] memory committee = _committee(swarm, r);
+        bytes32[] memory seals = new bytes32[](committee.length);
+        address[] memory witnesses = new address[](votes.length);
+        uint256 present = 0;
+        for (uint256 v = 0; v < votes.length; ++v) {
+            Vote calldata vote = votes[v];
+            bytes32 structHash = keccak256(abi.encode(SEAL, swarm, round, vote.seal));
+            uint256 place;
+            (present, place) = _count(present, committee, vote.witness, structHash, vote.signature);
+            seals[place] = vote.seal;
+            witnesses[v] = vote.witness;
+        }
+        _requireQuorum(votes.length, committee.length);
+        r.seals = Scores.merkleRoot(seals);
+        emit CardsSealed(swarm, round, r.seals, witnesses, msg.sender);
+    }
+
+    // ------------------------------------------------------------------ settling
+
     /// Records the scores that more than two thirds of the committee signed. `peers` are
-    /// those scored, sorted; every card speaks of the same `included` and `peers`.
+    /// those scored, sorted; every card speaks of the same `included` and `peers`. Where
+    /// cards are sealed, `seals` are all that were committed, in the committee's order.
     function settle(
         bytes32 swarm,
         uint64 round,
         bytes32 included,
         address[] calldata peers,
-        Scorecard[] calldata cards
+        Scorecard[] calldata cards,
+        bytes32[] calldata seals
     ) external {
-        Round storage r = _openedRound(swarm, round);
+        Round storage r = _openRound(swarm, round);
         address[] memory committee = _committee(swarm, r);
-        uint256 present = _verifyCards(swarm, round, included, peers, cards, committee);
-        if (3 * cards.length <= 2 * committee.length) revert NoQuorum(cards.length, committee.length);
-
-        _countPresence(swarm, round, r, committee, present);
-        r.status = Status.Settled;
-        r.included = included;
-        bytes32 scoresHash = _scorePeers(swarm, round, peers, cards);
-
-        Swarm storage s = _swarms[swarm];
-        s.settledRounds += 1;
-        s.root = keccak256(abi.encode(s.root, round, included, scoresHash));
+        _requireQuorum(cards.length, committee.length);
+        _requireSeals(round, r, seals);
+        bytes32 peersHash = _hashPeers(peers);
+        uint256[][] memory rows = new uint256[][](cards.length);
         address[] memory witnesses = new address[](cards.length);
+        uint256[] memory given = new uint256[](cards.length);
+        uint256 present = 0;
         for (uint256 c = 0; c < cards.length; ++c) {
-            witnesses[c] = cards[c].witness;
+            Scorecard calldata card = cards[c];
+            (rows[c], given[c]) = Scores.unpack(card.witness, card.scores, peers.length);
+            bytes32 structHash =
+                keccak256(abi.encode(SCORECARD, swarm, round, included, peersHash, Scores.hashRow(rows[c])));
+            uint256 place;
+            (present, place) = _count(present, committee, card.witness, structHash, card.signature);
+            if (seals.length != 0 && seals[place] != keccak256(card.signature)) revert OtherCard(card.witness);
+            witnesses[c] = card.witness;
         }
-        emit RoundSettled(swarm, round, included, msg.sender, witnesses, s.root);
+        _countPresence(swarm, round, r, committee, present);
+        bytes32 scores = _score(swarm, round, peers, witnesses, rows, given);
+        _close(swarm, round, r, included, scores, witnesses);
+    }
+
+    /// Records only the root of the scores, which more than two thirds of the committee
+    /// signed alike: for swarms so large that every peer's own line would cost too much.
+    /// Anybody can bring a peer's line later: applyScore.
+    function settleRoot(
+        bytes32 swarm,
+        uint64 round,
+        bytes32 included,
+        uint32 peers,
+        bytes32 scores,
+        Vote[] calldata votes
+    ) external {
+        Round storage r = _openRound(swarm, round);
+        address[] memory committee = _committee(swarm, r);
+        _requireQuorum(votes.length, committee.length);
+        bytes32 structHash = keccak256(abi.encode(ROOT_CARD, swarm, round, included, peers, scores));
+        address[] memory witnesses = new address[](votes.length);
+        uint256 present = 0;
+        for (uint256 v = 0; v < votes.length; ++v) {
+            (present,) = _count(present, committee, votes[v].witness, structHash, votes[v].signature);
+            witnesses[v] = votes[v].witness;
+        }
+        _countPresence(swarm, round, r, committee, present);
+        emit RootSettled(swarm, round, peers);
+        _close(swarm, round, r, included, scores, witnesses);
+    }
+
+    /// Brings a peer's line of a root-settled round on chain: its standing follows, unless
+    /// it is as new already.
+    function applyScore(bytes32 swarm, uint64 round, Score calldata score, bytes32[] calldata proof) external {
+        Round storage r = _rounds[swarm][round];
+        if (!isScore(swarm, round, score, proof)) revert NotInRound(round, score.peer);
+        Member storage m = _standing[swarm][score.peer];
+        if (m.number == 0) revert NotAMember(score.peer);
+        if (r.index < m.asOf) revert AlreadyApplied(round, score.peer);
+        m.reputation = score.reputation;
+        m.uncertainty = score.uncertainty;
+        m.rounds += 1;
+        m.asOf = r.index + 1;
+        emit ScoreApplied(swarm, round, score.peer, score.score, score.reputation, score.uncertainty);
     }
 
     /// Gives up on a round that gathered no quorum in time. The ballots of those who did
     /// sign, agreeing or not, save them from a missed round; ballots left out can be
     /// brought later, and a quorum that turns up after all still settles.
     function voidRound(bytes32 swarm, uint64 round, Ballot[] calldata ballots) external {
-        Round storage r = _openedRound(swarm, round);
-        uint256 voidableAt = uint256(r.openedAt) + _swarms[swarm].terms.settleTimeout;
-        if (block.timestamp < voidableAt) revert VoidedTooSoon(round, voidableAt);
+        Round storage r = _openRound(swarm, round);
+        if (block.timestamp < r.voidableAt) revert VoidedTooSoon(round, r.voidableAt);
 
         address[] memory committee = _committee(swarm, r);
         uint256 present = 0;
         for (uint256 b = 0; b < ballots.length; ++b) {
             Ballot calldata ballot = ballots[b];
-            bytes32 card = keccak256(
-                abi.encode(SCORECARD, swarm, round, ballot.included, ballot.peersHash, ballot.scoresHash)
-            );
-            present = _admit(present, committee, ballot.witness, card, ballot.signature);
+            (present,) =
+                _count(present, committee, ballot.witness, _hashBallot(swarm, round, ballot), ballot.signature);
         }
         if (r.status == Status.Voided && present & ~uint256(r.signed) == 0) revert AlreadyVoided(round);
         bool first = r.status == Status.Opened;
@@ -187,29 +213,78 @@ contract ReputationLedger is IReputationLedger, EIP712 {
         if (first) emit RoundVoided(swarm, round, msg.sender);
     }
 
-    // --------------------------------------------------------------------- views
+    /// Proves that a witness signed two different cards for one round: its word weighs
+    /// nothing until it has earned that again, and its reputation is halved.
+    function dispute(bytes32 swarm, uint64 round, Ballot calldata one, Ballot calldata other) external {
+        address witness = one.witness;
+        bytes32 first = _hashBallot(swarm, round, one);
+        bytes32 second = _hashBallot(swarm, round, other);
+        if (first == second) revert SameCard(witness);
+        _requireSigned(witness, first, one.signature);
+        _requireSigned(witness, second, other.signature);
+        _placeOf(_committee(swarm, _rounds[swarm][round]), witness);
+        if (_disputed[swarm][round][witness]) revert AlreadyDisputed(round, witness);
+        _disputed[swarm][round][witness] = true;
 
-    function swarmId(bytes32 manifest, Terms calldata terms) public pure returns (bytes32) {
-        return keccak256(abi.encode(manifest, terms));
+        Member storage m = _standing[swarm][witness];
+        uint32 settled = _states[swarm].settledRounds;
+        (uint256 reputation, uint256 uncertainty) = _decayed(m, settled);
+        m.reputation = uint32(reputation / 2);
+        m.uncertainty = uint32(uncertainty);
+        m.asOf = settled;
+        m.weight = 0;
+        if (m.faults < type(uint8).max) m.faults += 1;
+        _unseat(swarm, m);
+        emit WitnessFaulted(swarm, round, witness, m.faults, msg.sender);
     }
 
-    function getSwarm(bytes32 swarm) external view returns (Swarm memory) {
-        return _swarm(swarm);
+    // --------------------------------------------------------------------- views
+
+    function getState(bytes32 swarm) external view returns (SwarmState memory) {
+        return _states[swarm];
     }
 
     function getRound(bytes32 swarm, uint64 round) external view returns (RoundView memory) {
         Round storage r = _rounds[swarm][round];
-        return RoundView(r.status, r.openedAt, r.openedBlock, r.beacon, r.included, _committee(swarm, r));
+        return RoundView(
+            r.status,
+            r.openedAt,
+            r.openedBlock,
+            r.voidableAt,
+            r.index,
+            r.sealCards,
+            r.beacon,
+            r.scores,
+            r.seals,
+            _committee(swarm, r)
+        );
+    }
+
+    /// Whether a settled round says this of a peer.
+    function isScore(bytes32 swarm, uint64 round, Score calldata score, bytes32[] calldata proof)
+        public
+        view
+        returns (bool)
+    {
+        Round storage r = _rounds[swarm][round];
+        bytes32 leaf = Scores.leaf(score.peer, score.score, score.reputation, score.uncertainty);
+        return r.status == Status.Settled && MerkleProof.verifyCalldata(proof, r.scores, leaf);
     }
 
     function standing(bytes32 swarm, address peer) public view returns (Standing memory) {
         Member storage m = _standing[swarm][peer];
-        uint32 settled = _swarms[swarm].settledRounds;
-        return Standing(peer, m.number != 0, m.seat != 0, m.missed, _decayed(m, settled), m.rounds);
-    }
-
-    function memberCount(bytes32 swarm) external view returns (uint256) {
-        return _members[swarm].length;
+        (uint256 reputation, uint256 uncertainty) = _decayed(m, _states[swarm].settledRounds);
+        return Standing(
+            peer,
+            m.number != 0,
+            m.seat != 0,
+            m.missed,
+            m.faults,
+            uint32(reputation),
+            uint32(uncertainty),
+            m.weight,
+            m.rounds
+        );
     }
 
     /// Members in order of joining, a page at a time.
@@ -223,28 +298,16 @@ contract ReputationLedger is IReputationLedger, EIP712 {
         }
     }
 
-    // ------------------------------------------------------------------ internals
+    // ----------------------------------------------------------------- internals
 
-    function _swarm(bytes32 swarm) private view returns (Swarm storage s) {
-        s = _swarms[swarm];
-        if (s.manifest == 0) revert UnknownSwarm(swarm);
-    }
-
-    function _openedRound(bytes32 swarm, uint64 round) private view returns (Round storage r) {
-        _swarm(swarm);
+    function _openRound(bytes32 swarm, uint64 round) private view returns (Round storage r) {
         r = _rounds[swarm][round];
         if (r.status == Status.Unopened) revert RoundNotOpened(round);
         if (r.status == Status.Settled) revert AlreadySettled(round);
     }
 
-    function _requireSigned(address signer, bytes32 structHash, bytes calldata signature) private view {
-        (address found, ECDSA.RecoverError fault,) = ECDSA.tryRecover(_hashTypedDataV4(structHash), signature);
-        if (fault != ECDSA.RecoverError.NoError || found != signer) revert BadSignature(signer);
-    }
-
     /// A round number cannot outrun the clock, or anybody could use the numbers up.
-    function _requireTimely(Swarm storage s, uint64 round) private view {
-        Terms memory terms = s.terms;
+    function _requireTimely(SwarmState storage s, ISwarmRegistry.Terms memory terms, uint64 round) private view {
         if (terms.roundLength != 0) {
             uint256 startsAt = terms.genesis + uint256(round) * terms.roundLength;
             if (block.timestamp < startsAt) revert RoundNotStarted(round, startsAt);
@@ -255,33 +318,6 @@ contract ReputationLedger is IReputationLedger, EIP712 {
         if (s.lastOpenedAt != 0 && block.timestamp < opensAt) revert OpenedTooSoon(round, opensAt);
     }
 
-    /// A uniform draw without repetition (Floyd's), from those eligible; from all
-    /// members if none is. Its cost does not grow with the swarm.
-    function _draw(bytes32 swarm, bytes32 beacon) private view returns (uint32[] memory drawn) {
-        uint32[] storage active = _active[swarm];
-        bool none = active.length == 0;
-        uint256 pool = none ? _members[swarm].length : active.length;
-        if (pool == 0) revert NoMembers(swarm);
-        uint256 size = pool < COMMITTEE_LIMIT ? pool : COMMITTEE_LIMIT;
-        drawn = new uint32[](size);
-        for (uint256 i = 0; i < size; ++i) {
-            uint256 last = pool - size + i;
-            uint256 pick = uint256(keccak256(abi.encode(beacon, i))) % (last + 1);
-            for (uint256 k = 0; k < i; ++k) {
-                if (drawn[k] == pick) {
-                    pick = last;
-                    break;
-                }
-            }
-            drawn[i] = uint32(pick);
-        }
-        if (!none) {
-            for (uint256 i = 0; i < size; ++i) {
-                drawn[i] = active[drawn[i]];
-            }
-        }
-    }
-
     function _committee(bytes32 swarm, Round storage r) private view returns (address[] memory committee) {
         committee = new address[](r.size);
         for (uint256 i = 0; i < committee.length; ++i) {
@@ -289,45 +325,49 @@ contract ReputationLedger is IReputationLedger, EIP712 {
         }
     }
 
-    function _verifyCards(
-        bytes32 swarm,
-        uint64 round,
-        bytes32 included,
-        address[] calldata peers,
-        Scorecard[] calldata cards,
-        address[] memory committee
-    ) private view returns (uint256 present) {
+    function _requireQuorum(uint256 signatures, uint256 committee) private pure {
+        if (3 * signatures <= 2 * committee) revert NoQuorum(signatures, committee);
+    }
+
+    function _requireSeals(uint64 round, Round storage r, bytes32[] calldata seals) private view {
+        if (!r.sealCards) {
+            if (seals.length != 0) revert CardsNeedNoSeal(round);
+            return;
+        }
+        if (r.seals == 0) revert CardsNotSealed(round);
+        if (seals.length != r.size || Scores.merkleRoot(seals) != r.seals) revert OtherSeals(r.seals);
+    }
+
+    function _hashPeers(address[] calldata peers) private pure returns (bytes32) {
         for (uint256 p = 1; p < peers.length; ++p) {
             if (peers[p] <= peers[p - 1]) revert PeersNotSorted(p);
         }
-        bytes32 peersHash = keccak256(abi.encodePacked(peers));
-        for (uint256 c = 0; c < cards.length; ++c) {
-            Scorecard calldata card = cards[c];
-            if (card.scores.length != peers.length) {
-                revert ScoreCount(card.witness, card.scores.length, peers.length);
-            }
-            bytes32 scoresHash = keccak256(abi.encodePacked(card.scores));
-            bytes32 structHash = keccak256(abi.encode(SCORECARD, swarm, round, included, peersHash, scoresHash));
-            present = _admit(present, committee, card.witness, structHash, card.signature);
-        }
+        return keccak256(abi.encodePacked(peers));
+    }
+
+    function _hashBallot(bytes32 swarm, uint64 round, Ballot calldata ballot) private pure returns (bytes32) {
+        return keccak256(
+            abi.encode(SCORECARD, swarm, round, ballot.included, ballot.peersHash, ballot.scoresHash)
+        );
+    }
+
+    function _placeOf(address[] memory committee, address witness) private pure returns (uint256 place) {
+        while (place < committee.length && committee[place] != witness) ++place;
+        if (place == committee.length) revert NotInCommittee(witness);
     }
 
     /// Checks one signature and returns `present` with the witness's place marked.
-    function _admit(
+    function _count(
         uint256 present,
         address[] memory committee,
         address witness,
         bytes32 structHash,
         bytes calldata signature
-    ) private view returns (uint256) {
+    ) private view returns (uint256, uint256 place) {
         _requireSigned(witness, structHash, signature);
-        for (uint256 i = 0; i < committee.length; ++i) {
-            if (committee[i] == witness) {
-                if (present & (1 << i) != 0) revert DuplicateWitness(witness);
-                return present | (1 << i);
-            }
-        }
-        revert NotInCommittee(witness);
+        place = _placeOf(committee, witness);
+        if (present & (1 << place) != 0) revert DuplicateWitness(witness);
+        return (present | (1 << place), place);
     }
 
     /// Those who signed are here; those who did not have missed one, counted once a round.
@@ -346,6 +386,7 @@ contract ReputationLedger is IReputationLedger, EIP712 {
                 if (counted & (1 << i) == 0) _seat(swarm, m);
             } else if (first) {
                 if (m.missed < type(uint8).max) m.missed += 1;
+                m.weight -= uint32(m.weight / SMOOTHING);
                 if (m.missed >= MISSES_LIMIT) _unseat(swarm, m);
                 emit WitnessMissed(swarm, round, committee[i], m.missed);
             }
@@ -353,97 +394,109 @@ contract ReputationLedger is IReputationLedger, EIP712 {
         r.signed = uint16(counted | present);
     }
 
-    function _scorePeers(bytes32 swarm, uint64 round, address[] calldata peers, Scorecard[] calldata cards)
+    function _close(
+        bytes32 swarm,
+        uint64 round,
+        Round storage r,
+        bytes32 included,
+        bytes32 scores,
+        address[] memory witnesses
+    ) private {
+        SwarmState storage s = _states[swarm];
+        r.status = Status.Settled;
+        r.scores = scores;
+        r.index = s.settledRounds;
+        s.settledRounds += 1;
+        s.root = keccak256(abi.encode(s.root, round, included, scores));
+        emit RoundSettled(swarm, round, included, msg.sender, witnesses, scores, s.root);
+    }
+
+    /// Scores every peer, weighs every witness, and returns the root of what came of it.
+    function _score(
+        bytes32 swarm,
+        uint64 round,
+        address[] calldata peers,
+        address[] memory witnesses,
+        uint256[][] memory rows,
+        uint256[] memory given
+    ) private returns (bytes32) {
+        uint256[] memory weights = new uint256[](witnesses.length);
+        for (uint256 c = 0; c < witnesses.length; ++c) {
+            weights[c] = _standing[swarm][witnesses[c]].weight;
+        }
+        Scores.clip(weights);
+        uint256[] memory room = new uint256[](witnesses.length);
+        uint256[] memory distances = new uint256[](witnesses.length);
+        bytes32[] memory leaves = new bytes32[](peers.length);
+        uint32 settled = _states[swarm].settledRounds;
+        bool judged = false;
+        for (uint256 p = 0; p < peers.length; ++p) {
+            address peer = peers[p];
+            (uint256 score, uint256 judges, bool unanimous) =
+                Scores.median(peer, p, witnesses, rows, weights, room);
+            leaves[p] = _record(swarm, round, peer, settled, score, judges);
+            if (!unanimous) Scores.compare(peer, p, score, witnesses, rows, distances);
+            else if (judges > 1) judged = true;
+        }
+        for (uint256 c = 0; c < witnesses.length; ++c) {
+            // Over how many peers it was judged with others that differed; who was of one mind
+            // with all others was right, unless it hardly said anything.
+            uint256 compared = distances[c] & type(uint32).max;
+            if (compared != 0) _weigh(swarm, round, witnesses[c], (distances[c] >> 32) / compared);
+            else if (judged && given[c] > 1) _weigh(swarm, round, witnesses[c], 0);
+        }
+        return Scores.merkleRoot(leaves);
+    }
+
+    /// Moves a peer's reputation toward its score, and says so.
+    function _record(bytes32 swarm, uint64 round, address peer, uint32 settled, uint256 score, uint256 judges)
         private
         returns (bytes32)
     {
-        uint32[] memory medians = new uint32[](peers.length);
-        uint32 settled = _swarms[swarm].settledRounds;
-        for (uint256 p = 0; p < peers.length; ++p) {
-            (uint32 score, uint32 judges) = _median(peers[p], p, cards);
-            Member storage m = _standing[swarm][peers[p]];
-            uint32 reputation = _decayed(m, settled);
-            if (judges != 0) {
-                reputation = uint32((uint256(reputation) * (SMOOTHING - 1) + score) / SMOOTHING);
-            }
-            m.reputation = reputation;
-            m.rounds += 1;
-            m.asOf = settled + 1;
-            medians[p] = score;
-            emit PeerScored(swarm, round, peers[p], score, judges, reputation);
+        Member storage m = _standing[swarm][peer];
+        (uint256 reputation, uint256 uncertainty) = _decayed(m, settled);
+        if (judges != 0) {
+            uint256 surprise = score > reputation ? score - reputation : reputation - score;
+            uncertainty = (uncertainty * (SMOOTHING - 1) + surprise) / SMOOTHING;
+            reputation = (reputation * (SMOOTHING - 1) + score) / SMOOTHING;
         }
-        return keccak256(abi.encode(peers, medians));
+        m.reputation = uint32(reputation);
+        m.uncertainty = uint32(uncertainty);
+        m.rounds += 1;
+        m.asOf = settled + 1;
+        emit PeerScored(
+            swarm, round, peer, uint32(score), uint32(judges), uint32(reputation), uint32(uncertainty)
+        );
+        return Scores.leaf(peer, score, reputation, uncertainty);
     }
 
-    /// The lower median of what the others say of `peer`.
-    function _median(address peer, uint256 p, Scorecard[] calldata cards)
+    /// A witness near the medians gains a sixteenth of what it lacks; one that is far off
+    /// loses half of what it has.
+    function _weigh(bytes32 swarm, uint64 round, address witness, uint256 deviation) private {
+        Member storage m = _standing[swarm][witness];
+        uint256 weight = m.weight;
+        weight = deviation <= TOLERANCE ? weight + (PPM - weight) / SMOOTHING : weight / 2;
+        m.weight = uint32(weight);
+        emit WitnessWeighed(swarm, round, witness, uint32(deviation), uint32(weight));
+    }
+
+    /// Reputation and uncertainty after the settled rounds since `asOf` that did not
+    /// include the peer: what is known of it fades, toward nothing known.
+    function _decayed(Member storage m, uint32 settled)
         private
-        pure
-        returns (uint32 score, uint32 judges)
+        view
+        returns (uint256 reputation, uint256 uncertainty)
     {
-        uint32[16] memory sorted;
-        for (uint256 c = 0; c < cards.length; ++c) {
-            uint32 given = cards[c].scores[p];
-            if (cards[c].witness == peer || given == UNSCORED) continue;
-            if (given > PPM) revert ScoreOutOfRange(cards[c].witness, given);
-            uint256 place = judges;
-            while (place > 0 && sorted[place - 1] > given) {
-                sorted[place] = sorted[place - 1];
-                --place;
-            }
-            sorted[place] = given;
-            ++judges;
-        }
-        if (judges != 0) score = sorted[(judges - 1) / 2];
-    }
-
-    /// The reputation after the settled rounds since `asOf` that did not include the peer.
-    function _decayed(Member storage m, uint32 settled) private view returns (uint32) {
-        uint256 reputation = m.reputation;
+        (reputation, uncertainty) = (m.reputation, m.uncertainty);
         uint256 absent = settled - m.asOf;
-        if (reputation == 0 || absent == 0) return uint32(reputation);
+        if (absent == 0) return (reputation, uncertainty);
         uint256 factor = ONE;
         uint256 base = ONE * (DECAY - 1) / DECAY;
         for (; absent != 0; absent >>= 1) {
             if (absent & 1 != 0) factor = factor * base / ONE;
             base = base * base / ONE;
         }
-        return uint32(reputation * factor / ONE);
-    }
-
-    function _join(bytes32 swarm, address peer) private {
-        _swarm(swarm);
-        if (!registry.isRegistered(peer)) revert NotRegistered(peer);
-        Member storage m = _standing[swarm][peer];
-        if (m.number != 0) return;
-        _members[swarm].push(peer);
-        m.number = uint32(_members[swarm].length);
-        _seat(swarm, m);
-        emit PeerJoined(swarm, peer, msg.sender);
-    }
-
-    function _checkIn(bytes32 swarm, address peer) private {
-        Member storage m = _standing[swarm][peer];
-        if (m.number == 0) revert NotAMember(peer);
-        _seat(swarm, m);
-        emit PeerCheckedIn(swarm, peer, msg.sender);
-    }
-
-    function _seat(bytes32 swarm, Member storage m) private {
-        if (m.missed != 0) m.missed = 0;
-        if (m.seat == 0) {
-            _active[swarm].push(m.number - 1);
-            m.seat = uint32(_active[swarm].length);
-        }
-    }
-
-    function _unseat(bytes32 swarm, Member storage m) private {
-        if (m.seat == 0) return;
-        uint32[] storage active = _active[swarm];
-        uint32 moved = active[active.length - 1];
-        active[m.seat - 1] = moved;
-        _standing[swarm][_members[swarm][moved]].seat = m.seat;
-        active.pop();
-        m.seat = 0;
+        reputation = reputation * factor / ONE;
+        uncertainty = PPM - (PPM - uncertainty) * factor / ONE;
     }
 }

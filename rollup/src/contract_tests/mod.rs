@@ -1,6 +1,7 @@
 //! The contracts' behaviour, on the bare chain: no network, no client that would refuse
 //! first, and a clock that the tests turn.
 
+mod gas;
 mod liveness;
 mod rounds;
 mod settlement;
@@ -14,9 +15,8 @@ use alloy::sol_types::{SolCall, SolEvent, SolStruct};
 
 use crate::contracts::abi::ledger::{IReputationLedger as I, ReputationLedger as L};
 use crate::contracts::abi::registry::PeerRegistry as R;
-use crate::contracts::{
-    Addresses, CREATE2_FACTORY, Refusal, deployment, ledger_init_code, registry_init_code,
-};
+use crate::contracts::abi::swarms::{ISwarmRegistry as IS, SwarmRegistry as S};
+use crate::contracts::{Addresses, CREATE2_FACTORY, Refusal, deployment};
 use crate::devnet::{Call, CallOutcome, Chain, Genesis};
 use crate::registration::{authorize_registration, registration_message};
 use crate::scorecard::{CheckIn, Domain, Join, Scorecard, SignedScorecard, UNSCORED, sign_digest};
@@ -24,11 +24,15 @@ use crate::scorecard::{CheckIn, Domain, Join, Scorecard, SignedScorecard, UNSCOR
 const CHAIN: u64 = 7700;
 const START: u64 = 1_000_000;
 const INCLUDED: [u8; 32] = [7; 32];
-const LOCAL: I::Terms = I::Terms {
+const LOCAL: IS::Terms = IS::Terms {
     genesis: 0,
     roundLength: 0,
     minInterval: 0,
     settleTimeout: 0,
+    admission: 0,
+    sealCards: false,
+    author: Address::ZERO,
+    bond: 0,
 };
 
 /// A chain with the contracts and a swarm of peers, and a hand on its clock.
@@ -61,7 +65,7 @@ fn key(number: u64) -> PrivateKeySigner {
 
 impl World {
     /// `peers` members of a swarm under `terms`, sorted by address.
-    fn new(peers: u64, terms: I::Terms) -> Self {
+    fn new(peers: u64, terms: IS::Terms) -> Self {
         let mut signers: Vec<_> = (0..peers + 2).map(key).collect();
         signers[..peers as usize].sort_by_key(PrivateKeySigner::address);
         let balances = signers
@@ -82,17 +86,15 @@ impl World {
             peers: signers,
             swarm: B256::ZERO,
         };
-        for code in [registry_init_code(), ledger_init_code(at.registry)] {
+        for (_, code) in at.init_codes() {
             world.raw(0, CREATE2_FACTORY, deployment(&code)).unwrap();
         }
         let manifest = B256::repeat_byte(1);
-        world.swarm = world.ask(&L::swarmIdCall {
-            manifest,
-            terms: terms.clone(),
-        });
-        world
-            .send(0, &L::createSwarmCall { manifest, terms })
-            .unwrap();
+        world.swarm = world
+            .create(manifest, terms)
+            .unwrap()
+            .events::<S::SwarmCreated>()[0]
+            .swarm;
         for peer in 0..peers as usize {
             world.register(peer).unwrap();
             let swarm = world.swarm;
@@ -160,6 +162,11 @@ impl World {
         self.raw(from, ledger, call.abi_encode().into())
     }
 
+    fn create(&mut self, manifest: B256, terms_: IS::Terms) -> Result<Done, Refusal> {
+        let (swarms, call) = (self.at.swarms, S::createSwarmCall { manifest, terms_ });
+        self.raw(0, swarms, call.abi_encode().into())
+    }
+
     fn ask_at<C: SolCall>(&self, to: Address, call: &C) -> C::Return {
         let call = Call {
             to: Some(to),
@@ -223,6 +230,7 @@ impl World {
                 included,
                 peers,
                 cards,
+                seals: vec![],
             },
         )
     }
@@ -280,7 +288,7 @@ impl World {
 fn row(signed: &SignedScorecard) -> I::Scorecard {
     I::Scorecard {
         witness: signed.witness.into(),
-        scores: signed.card.columns().1,
+        scores: signed.card.packed_scores(),
         signature: signed.signature.to_vec().into(),
     }
 }

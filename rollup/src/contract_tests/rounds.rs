@@ -31,11 +31,12 @@ fn a_round_opens_once_and_never_after_a_later_one() {
 
 #[test]
 fn a_clocked_swarm_opens_no_round_before_its_time_nor_two_at_once() {
-    let terms = I::Terms {
+    let terms = IS::Terms {
         genesis: START,
         roundLength: 60,
         minInterval: 20,
         settleTimeout: 300,
+        ..LOCAL
     };
     let mut world = World::new(2, terms);
     assert_eq!(refused(world.open(1)), "RoundNotStarted");
@@ -62,38 +63,17 @@ fn a_clocked_swarm_opens_no_round_before_its_time_nor_two_at_once() {
 fn a_swarm_cannot_be_created_with_other_terms_in_its_name() {
     let mut world = World::new(1, LOCAL);
     let manifest = B256::repeat_byte(1);
-    let theirs = I::Terms {
+    let theirs = IS::Terms {
         minInterval: u32::MAX,
         ..LOCAL
     };
-    let done = world
-        .send(
-            2,
-            &L::createSwarmCall {
-                manifest,
-                terms: theirs.clone(),
-            },
-        )
-        .unwrap();
-    let created = done.events::<L::SwarmCreated>().remove(0).swarm;
+    let done = world.create(manifest, theirs).unwrap();
+    let created = done.events::<S::SwarmCreated>().remove(0).swarm;
     assert_ne!(created, world.swarm);
     // The same again changes nothing and says nothing.
-    let done = world
-        .send(
-            2,
-            &L::createSwarmCall {
-                manifest,
-                terms: LOCAL,
-            },
-        )
-        .unwrap();
-    assert!(done.logs.is_empty());
+    assert!(world.create(manifest, LOCAL).unwrap().logs.is_empty());
     world.open(1).unwrap();
-    let call = L::createSwarmCall {
-        manifest: B256::ZERO,
-        terms: LOCAL,
-    };
-    assert_eq!(refused(world.send(0, &call)), "EmptyManifest");
+    assert_eq!(refused(world.create(B256::ZERO, LOCAL)), "EmptyManifest");
     let call = L::openRoundCall {
         swarm: B256::ZERO,
         round: 1,

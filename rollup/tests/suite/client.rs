@@ -2,8 +2,8 @@
 
 use rollup::devnet::Devnet;
 use rollup::{
-    Addresses, ChainProfile, Delivery, Finality, Ledger, LedgerError, Outbox, RoundStatus,
-    SignedRound, Swarm, Terms, U256,
+    Addresses, Admission, ChainProfile, Delivery, Finality, Ledger, LedgerError, Outbox,
+    RoundStatus, SignedRound, Swarm, Terms, U256,
 };
 
 use crate::support::{cards, config, key, node_key, node_signature, profile, swarm_of};
@@ -431,4 +431,75 @@ async fn a_swarm_with_other_terms_is_another_swarm() {
     assert_ne!(one.id(), other.id());
     assert_eq!(one.reputations().await.unwrap(), []);
     assert_eq!(one.history(0).await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_author_admits_and_pauses_and_a_witness_that_signs_twice_is_reported() {
+    let (_home, devnet) = start(4).await;
+    let profile = profile(&devnet);
+    let author = Ledger::deploy(&profile, key(0)).await.unwrap();
+    let terms = Terms {
+        admission: Admission::Allowlist,
+        author: author.address(),
+        ..Terms::LOCAL
+    };
+    let mut swarms = Vec::new();
+    for number in 0..4 {
+        let ledger = Ledger::connect(&profile, key(number)).await.unwrap();
+        ledger
+            .register([number + 1; 32], [0; 64], "peer")
+            .await
+            .unwrap();
+        swarms.push(ledger.create_swarm([1; 32], terms).await.unwrap());
+    }
+    let error = swarms[1].join().await.unwrap_err();
+    assert_eq!(error.refusal(), Some("NotAdmitted"), "{error}");
+    let error = swarms[1].pause(true).await.unwrap_err();
+    assert_eq!(error.refusal(), Some("NotAuthor"), "{error}");
+    let all: Vec<_> = swarms
+        .iter()
+        .map(|swarm| swarm.ledger().address())
+        .collect();
+    swarms[0].admit(&all, true).await.unwrap();
+    for swarm in &swarms {
+        swarm.join().await.unwrap();
+    }
+    swarms[0].pause(true).await.unwrap();
+    assert!(swarms[1].info().await.unwrap().paused);
+    let error = swarms[1].open_round(1).await.unwrap_err();
+    assert_eq!(error.refusal(), Some("Paused"), "{error}");
+    swarms[0].pause(false).await.unwrap();
+
+    swarms[1].open_round(1).await.unwrap();
+    let honest = cards(&swarms, 1, [1; 32]);
+    swarms[2].settle(1, [1; 32], &honest).await.unwrap();
+    let before = swarms[0].standing(all[3]).await.unwrap().unwrap();
+    assert!(before.weight > 0 && before.score > 0);
+    let other = cards(&swarms, 1, [2; 32]);
+    swarms[0].dispute(1, &honest[3], &other[3]).await.unwrap();
+    let after = swarms[0].standing(all[3]).await.unwrap().unwrap();
+    assert_eq!(
+        (after.weight, after.score, after.faults, after.active),
+        (0, before.score / 2, 1, false)
+    );
+    let error = swarms[0]
+        .dispute(1, &honest[3], &other[3])
+        .await
+        .unwrap_err();
+    assert_eq!(error.refusal(), Some("AlreadyDisputed"), "{error}");
+
+    // Keys change, bonds count, and a peer can retire.
+    let ledger = swarms[3].ledger();
+    ledger.rotate([9; 32], [0; 64]).await.unwrap();
+    let bonded = Terms {
+        admission: Admission::Bond(1_000),
+        ..Terms::LOCAL
+    };
+    let swarm = ledger.create_swarm([2; 32], bonded).await.unwrap();
+    let error = swarm.join().await.unwrap_err();
+    assert_eq!(error.refusal(), Some("NotAdmitted"), "{error}");
+    ledger.post_bond(1_000).await.unwrap();
+    swarm.join().await.unwrap();
+    ledger.retire().await.unwrap();
+    assert_eq!(ledger.peer(all[3]).await.unwrap(), None);
 }

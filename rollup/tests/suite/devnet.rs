@@ -365,9 +365,9 @@ async fn what_wallets_ask_for_is_answered() {
         (&receipt["status"], &receipt["type"]),
         (&json!("0x1"), &json!("0x2"))
     );
-    // Three scores and the round, each with its place.
-    assert_eq!(receipt["logs"].as_array().unwrap().len(), 4);
-    assert_eq!(receipt["logs"][3]["logIndex"], "0x3");
+    // Three scores, three weights and the round, each with its place.
+    assert_eq!(receipt["logs"].as_array().unwrap().len(), 7);
+    assert_eq!(receipt["logs"][6]["logIndex"], "0x6");
     let block = receipt["blockHash"].clone();
     let number = receipt["blockNumber"].clone();
     assert_eq!(
