@@ -11,6 +11,7 @@ use alloy::sol_types::{SolCall, SolEvent};
 
 use crate::connection::{ChainProfile, Connection};
 use crate::contracts::abi::ledger::ReputationLedger as L;
+use crate::contracts::abi::swarms::SwarmRegistry as S;
 use crate::error::LedgerError;
 use crate::history::{Folded, SettledRound};
 use crate::ledger::Ledger;
@@ -22,12 +23,46 @@ use crate::swarm::Swarm;
 pub struct Chronicle {
     /// Rounds that were opened, by number.
     pub rounds: BTreeMap<u64, Round>,
-    /// Numbers of settled rounds, in the order in which they settled.
-    pub settled: Vec<u64>,
-    /// The block that each member joined in.
-    pub joined: BTreeMap<[u8; 20], u64>,
+    /// What moved somebody's standing, in order.
+    pub steps: Vec<Step>,
     /// The newest block that was read.
     pub height: u64,
+}
+
+/// What moved somebody's standing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A peer joined: nothing is known of it.
+    Joined {
+        /// Who.
+        peer: [u8; 20],
+    },
+    /// A witness did not sign: its word weighs less.
+    Missed {
+        /// Who.
+        witness: [u8; 20],
+    },
+    /// A witness was proved to have signed two cards for one round.
+    Faulted {
+        /// Who.
+        witness: [u8; 20],
+    },
+    /// A peer's line of a round that settled by its root alone was brought on chain.
+    Applied {
+        /// Whose.
+        peer: [u8; 20],
+        /// Of which round.
+        round: u64,
+        /// Its reputation after it.
+        reputation: u32,
+        /// How unsure that is.
+        uncertainty: u32,
+    },
+    /// A round settled.
+    Settled {
+        /// Which.
+        round: u64,
+    },
 }
 
 /// One round.
@@ -47,6 +82,8 @@ pub struct Round {
     pub voided_by: Option<[u8; 20]>,
     /// Witnesses that did not sign, and how many in a row each has missed.
     pub missed: Vec<([u8; 20], u8)>,
+    /// How far from the medians each witness was, and what its word weighs afterwards.
+    pub weighed: Vec<([u8; 20], u32, u32)>,
 }
 
 /// A swarm that a ledger knows.
@@ -61,7 +98,7 @@ pub struct KnownSwarm {
 }
 
 impl Ledger {
-    /// A ledger to read, by its address alone: it says itself which registry it belongs
+    /// A ledger to read, by its address alone: it says itself which registries it belongs
     /// to. Reading needs an account and no funds, so one is made up.
     pub async fn observe(mut profile: ChainProfile) -> Result<Self, LedgerError> {
         if let Some(ledger) = profile.ledger {
@@ -75,6 +112,7 @@ impl Ledger {
                 });
             }
             profile.registry = Some(reader.call(ledger, &L::registryCall {}).await?);
+            profile.swarms = Some(reader.call(ledger, &L::swarmsCall {}).await?);
         }
         Self::connect(&profile, PrivateKeySigner::random()).await
     }
@@ -88,15 +126,15 @@ impl Ledger {
         self.reader().ask(method, params).await
     }
 
-    /// The swarms that this ledger has seen created since a block.
+    /// The swarms that this ledger's registry has seen created since a block.
     pub async fn swarms(&self, from_block: u64) -> Result<Vec<KnownSwarm>, LedgerError> {
         let filter = Filter::new()
-            .address(self.addresses().ledger)
-            .event_signature(L::SwarmCreated::SIGNATURE_HASH);
+            .address(self.addresses().swarms)
+            .event_signature(S::SwarmCreated::SIGNATURE_HASH);
         let logs = self.logs_since(filter, from_block).await?;
         logs.iter()
             .map(|log| {
-                let event = L::SwarmCreated::decode_log(&log.inner)
+                let event = S::SwarmCreated::decode_log(&log.inner)
                     .map_err(|error| self.reader().unreadable(error))?;
                 Ok(KnownSwarm {
                     id: event.swarm.0,
@@ -128,7 +166,6 @@ impl Swarm {
                 .map_err(|error| self.ledger.reader().unreadable(error))?;
         }
         for settled in folded.rounds {
-            chronicle.settled.push(settled.round);
             let round = chronicle.rounds.entry(settled.round).or_default();
             round.settled = Some(settled);
         }
@@ -155,7 +192,11 @@ impl Swarm {
             return Ok(None);
         };
         let cards = call.cards.into_iter().map(|card| {
-            let scores = call.peers.iter().zip(card.scores);
+            // Four bytes a score.
+            let scores = card.scores.chunks_exact(4);
+            let scores =
+                scores.map(|four| u32::from_be_bytes([four[0], four[1], four[2], four[3]]));
+            let scores = call.peers.iter().zip(scores);
             SignedScorecard {
                 card: Scorecard {
                     swarm: call.swarm.0,
@@ -193,14 +234,40 @@ impl Chronicle {
             }
             Some(&L::WitnessMissed::SIGNATURE_HASH) => {
                 let event = L::WitnessMissed::decode_log(&log.inner)?.data;
+                let witness = event.witness.into_array();
                 let round = self.rounds.entry(event.round).or_default();
-                round
-                    .missed
-                    .push((event.witness.into_array(), event.missed));
+                round.missed.push((witness, event.missed));
+                self.steps.push(Step::Missed { witness });
+            }
+            Some(&L::WitnessWeighed::SIGNATURE_HASH) => {
+                let event = L::WitnessWeighed::decode_log(&log.inner)?.data;
+                let round = self.rounds.entry(event.round).or_default();
+                let witness = event.witness.into_array();
+                round.weighed.push((witness, event.deviation, event.weight));
+            }
+            Some(&L::WitnessFaulted::SIGNATURE_HASH) => {
+                let event = L::WitnessFaulted::decode_log(&log.inner)?.data;
+                let witness = event.witness.into_array();
+                self.steps.push(Step::Faulted { witness });
+            }
+            Some(&L::ScoreApplied::SIGNATURE_HASH) => {
+                let event = L::ScoreApplied::decode_log(&log.inner)?.data;
+                self.steps.push(Step::Applied {
+                    peer: event.peer.into_array(),
+                    round: event.round,
+                    reputation: event.reputation,
+                    uncertainty: event.uncertainty,
+                });
             }
             Some(&L::PeerJoined::SIGNATURE_HASH) => {
                 let event = L::PeerJoined::decode_log(&log.inner)?.data;
-                self.joined.insert(event.peer.into_array(), block);
+                let peer = event.peer.into_array();
+                self.steps.push(Step::Joined { peer });
+            }
+            Some(&L::RoundSettled::SIGNATURE_HASH) => {
+                let event = L::RoundSettled::decode_log(&log.inner)?.data;
+                self.steps.push(Step::Settled { round: event.round });
+                folded.take(log)?;
             }
             _ => folded.take(log)?,
         }
@@ -209,13 +276,16 @@ impl Chronicle {
 
     /// The newest round that settled.
     pub fn newest(&self) -> Option<u64> {
-        self.settled.iter().max().copied()
+        self.settlements().map(|(_, settled)| settled.round).max()
     }
 
     /// The settled rounds, in the order in which they settled.
     pub fn settlements(&self) -> impl Iterator<Item = (&Round, &SettledRound)> {
-        self.settled.iter().filter_map(|number| {
-            let round = self.rounds.get(number)?;
+        self.steps.iter().filter_map(|step| {
+            let Step::Settled { round } = step else {
+                return None;
+            };
+            let round = self.rounds.get(round)?;
             Some((round, round.settled.as_ref()?))
         })
     }
@@ -225,7 +295,11 @@ impl Chronicle {
 /// types, and the hashes that logs and calls are told apart by.
 pub fn interface() -> serde_json::Value {
     use serde_json::json;
-    let artifacts = [&*crate::contracts::REGISTRY, &*crate::contracts::LEDGER];
+    let artifacts = [
+        &*crate::contracts::REGISTRY,
+        &*crate::contracts::SWARMS,
+        &*crate::contracts::LEDGER,
+    ];
     let inputs = |event: &alloy::json_abi::Event| -> Vec<_> {
         let field = |input: &alloy::json_abi::EventParam| {
             json!({

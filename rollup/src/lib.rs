@@ -68,7 +68,7 @@ mod swarm;
 pub use alloy::primitives::{Address, U256};
 /// An Ethereum key in memory.
 pub use alloy::signers::local::PrivateKeySigner;
-pub use chronicle::{Chronicle, KnownSwarm, Round, checksummed, interface};
+pub use chronicle::{Chronicle, KnownSwarm, Round, Step, checksummed, interface};
 pub use connection::{ChainProfile, Sent};
 pub use contracts::{Addresses, Refusal};
 pub use error::LedgerError;

@@ -285,6 +285,7 @@ async fn place(args: &RunArgs, home: &Home, hub: &Hub, registry: &Registry) -> R
                 rpc: rpc.clone(),
                 chain_id: args.chain_id.unwrap_or(chain.chain_id),
                 registry: Some(chain.registry.0.into()),
+                swarms: None,
                 ledger: Some(chain.ledger.0.into()),
             }),
             (Some(_), None, None) => {

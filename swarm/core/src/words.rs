@@ -21,16 +21,25 @@ pub struct Word {
 }
 
 /// All of them, from what is trusted to what it is made of.
-pub const WORDS: [Word; 16] = [
+pub const WORDS: [Word; 18] = [
     Word {
         name: "reputation",
         unit: "0 to 1; on chain in parts per million",
         meaning: "contribution over all settled rounds, as the ledger has it",
         raises: "a settled round whose score is above it: it moves a sixteenth of the way",
         lowers: "a settled round whose score is below it, by the same rule; a settled round \
-                 without the peer takes one part in 64",
+                 without the peer takes one part in 64; two cards signed for one round halve it",
         memory: "half of it is from the last 11 rounds that scored the peer; away, it halves \
                  in 44 settled rounds",
+    },
+    Word {
+        name: "uncertainty",
+        unit: "0 to 1; on chain in parts per million",
+        meaning: "how far a peer's next score may well be from its reputation",
+        raises: "scores far from the reputation: it moves a sixteenth of the way to how far; \
+                 settled rounds without the peer, toward one",
+        lowers: "scores near the reputation",
+        memory: "as reputation's; a newcomer's is one: nothing is known",
     },
     Word {
         name: "score",
@@ -51,7 +60,7 @@ pub const WORDS: [Word; 16] = [
     Word {
         name: "judges",
         unit: "witnesses",
-        meaning: "how many others scored the peer; its score is their lower median",
+        meaning: "how many others scored the peer; its score is their weighted median",
         raises: "witnesses that sign",
         lowers: "witnesses that are away; a peer's own word about itself is never counted",
         memory: "one round; without any judge the score is \"unscored\", reputation left alone",
@@ -140,11 +149,21 @@ pub const WORDS: [Word; 16] = [
         memory: "one round",
     },
     Word {
+        name: "weight",
+        unit: "0 to 1; on chain in parts per million",
+        meaning: "what a witness's word weighs where a peer's score is taken",
+        raises: "scores within 0.1 of the medians on average: a sixteenth of what it lacks",
+        lowers: "scores further off: halved; a missed round: a sixteenth; two cards for one \
+                 round: to zero",
+        memory: "newcomers weigh nothing; until three judges of a peer have earned weight all \
+                 count alike; nobody counts for more than three times the median",
+    },
+    Word {
         name: "missed",
         unit: "rounds in a row",
         meaning: "rounds that a witness was drawn for and did not sign",
         raises: "being drawn and not signing",
-        lowers: "signing, or checking in: back to zero. It costs no reputation",
+        lowers: "signing, or checking in: back to zero. It costs weight, and no reputation",
         memory: "until the next signature",
     },
     Word {

@@ -12,9 +12,6 @@ use swarm_core::transcript::Recomputed;
 use super::find::Names;
 use super::source::Source;
 
-/// Newest rounds over which `±` is the standard error of the mean score.
-const SPREAD_ROUNDS: usize = 16;
-
 /// A 32-byte number, as the chain writes it.
 pub fn word(bytes: [u8; 32]) -> String {
     format!("0x{}", hex::encode(bytes))
@@ -27,9 +24,6 @@ pub fn fraction(ppm: u32) -> f64 {
 
 /// A member's standing.
 pub fn standing(rank: usize, member: &Reputation, chronicle: &Chronicle) -> Value {
-    let scores: Vec<u32> = rounds_of(chronicle, member.address)
-        .filter_map(|(_, score)| score.1)
-        .collect();
     json!({
         "rank": rank,
         "name": member.name,
@@ -37,10 +31,12 @@ pub fn standing(rank: usize, member: &Reputation, chronicle: &Chronicle) -> Valu
         "peer": member.iroh_key.map(PeerId),
         "score": fraction(member.score),
         "score_ppm": member.score,
-        "spread_points": spread(&scores),
+        "uncertainty_ppm": member.uncertainty,
+        "weight_ppm": member.weight,
         "rounds": member.rounds,
         "witness": if member.active { "eligible" } else { "away" },
         "missed": member.missed,
+        "faults": member.faults,
         "last_round": rounds_of(chronicle, member.address).last().map(|(round, _)| round),
     })
 }
@@ -58,23 +54,6 @@ pub fn rounds_of(
             (settled, row.score, row.judges, row.reputation),
         ))
     })
-}
-
-/// The standard error of the mean of the newest scores, in percentage points; `None` of
-/// fewer than three.
-pub fn spread(scores: &[u32]) -> Option<f64> {
-    let newest = &scores[scores.len().saturating_sub(SPREAD_ROUNDS)..];
-    if newest.len() < 3 {
-        return None;
-    }
-    let count = newest.len() as f64;
-    let mean = newest.iter().map(|score| fraction(*score)).sum::<f64>() / count;
-    let squares: f64 = newest
-        .iter()
-        .map(|score| (fraction(*score) - mean).powi(2))
-        .sum();
-    let error = 100.0 * (squares / (count - 1.0) / count).sqrt();
-    Some((error * 10.0).round() / 10.0)
 }
 
 /// A peer: its standing and the rounds that scored it, the newest first.
@@ -123,6 +102,9 @@ pub fn round(
             let card = cards.and_then(|all| all.iter().find(|card| card.witness == *witness));
             let mut entry = named(*witness);
             entry["signed"] = signed.into();
+            let weighed = round.weighed.iter().find(|(who, ..)| who == witness);
+            entry["deviation_ppm"] = weighed.map(|(_, deviation, _)| *deviation).into();
+            entry["weight_ppm"] = weighed.map(|(.., weight)| *weight).into();
             entry["missed_in_a_row"] = missed.map(|(_, count)| *count).into();
             entry["signature"] = card
                 .map(|card| format!("0x{}", hex::encode(card.signature)))
@@ -146,6 +128,7 @@ pub fn round(
                 entry["score_ppm"] = row.score.into();
                 entry["judges"] = row.judges.into();
                 entry["reputation_ppm"] = row.reputation.into();
+                entry["uncertainty_ppm"] = row.uncertainty.into();
                 entry["given"] = given(row.peer, cards, names);
                 entry
             })
@@ -155,6 +138,7 @@ pub fn round(
             "block": settled.block,
             "relayer": named(settled.relayer),
             "included": Hash(settled.included),
+            "scores_root": word(settled.scores_root),
             "root": word(settled.root),
             "scores": scores,
         });
@@ -257,7 +241,7 @@ pub fn swarm(source: &Source, chronicle: &Chronicle, members: &[Reputation]) -> 
         "members": members.len(),
         "rounds": {
             "opened": chronicle.rounds.len(),
-            "settled": chronicle.settled.len(),
+            "settled": chronicle.settlements().count(),
             "voided": voided.count(),
         },
         "root": newest.map(|(_, settled)| word(settled.root)),

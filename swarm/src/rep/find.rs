@@ -92,9 +92,12 @@ mod tests {
             iroh_key: Some([byte + 1; 32]),
             name: name.to_owned(),
             score: 0,
+            uncertainty: 0,
+            weight: 0,
             rounds: 0,
             active: true,
             missed: 0,
+            faults: 0,
         }
     }
 

@@ -99,7 +99,7 @@ fn top(args: &TopArgs, chronicle: &Chronicle, members: &[Reputation]) -> Result<
             rank.to_string(),
             find::shown(&member.name),
             number(Some(member.score)),
-            text_of(&row["spread_points"]),
+            number(Some(member.uncertainty)),
             member.rounds.to_string(),
             text_of(&row["last_round"]),
             text_of(&row["witness"]),
@@ -111,8 +111,8 @@ fn top(args: &TopArgs, chronicle: &Chronicle, members: &[Reputation]) -> Result<
         return Ok(table.csv());
     }
     let legend = "\nscore: 0 to 1, a moving average over settled rounds of verified contribution; \
-                  ±: standard\nerror of the newest scores, in points. `murmur rep words` defines \
-                  every number.\n";
+                  ±: how far\nthe next round's score may well be from it. `murmur rep words` \
+                  defines every number.\n";
     Ok(table.text() + legend)
 }
 
@@ -155,8 +155,8 @@ fn peer(
         return Ok(table.csv());
     }
     let mut text = format!(
-        "{}  rank {rank} of {}\naddress     {}\niroh id     {}\nreputation  {}  (± {} points, \
-         {} settled rounds)\nwitness     {}, missed {} in a row\n\n{}",
+        "{}  rank {rank} of {}\naddress     {}\niroh id     {}\nreputation  {}  ± {}, \
+         {} settled rounds\nwitness     {}, weighs {}, missed {} in a row\n\n{}",
         find::shown(&member.name),
         members.len(),
         text_of(&document["address"]),
@@ -165,9 +165,10 @@ fn peer(
             key => text_of(key),
         },
         number(Some(member.score)),
-        text_of(&document["spread_points"]),
+        number(Some(member.uncertainty)),
         member.rounds,
         text_of(&document["witness"]),
+        number(Some(member.weight)),
         member.missed,
         table.text(),
     );

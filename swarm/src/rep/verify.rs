@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 use rollup::audit::{Difference, Line, Replay};
-use rollup::{Chronicle, Round, SettledRound, SignedScorecard, UNSCORED, checksummed};
+use rollup::{Chronicle, Round, SettledRound, SignedScorecard, Step, UNSCORED, checksummed};
 use serde_json::{Value, json};
 use swarm_core::ids::{Address, Beacon, Hash};
 use swarm_core::manifest::Manifest;
@@ -50,11 +50,15 @@ pub async fn verify(
     let domain = source.swarm.ledger().domain();
     let mut replay = Replay::new(source.swarm.id());
     let mut checked = Vec::new();
-    for (round, settled) in chronicle.settlements() {
-        if only.is_some_and(|only| only != settled.round) {
-            replay.follow(settled);
-            continue;
-        }
+    for step in &chronicle.steps {
+        let number = match step {
+            Step::Settled { round } if only.is_none_or(|only| only == *round) => *round,
+            _ => {
+                replay.follow(step, &chronicle.rounds);
+                continue;
+            }
+        };
+        let (round, settled) = self::settled(chronicle, number)?;
         let mut result = Checked {
             round: settled.round,
             differences: Vec::new(),
@@ -70,7 +74,7 @@ pub async fn verify(
                 result.differences = replay.check(round, settled, cards, &domain);
             }
             None => {
-                replay.follow(settled);
+                replay.follow(step, &chronicle.rounds);
                 result.unchecked.push(
                     "signatures, medians and reputations: the settling transaction is no plain \
                      call of the ledger, its cards are not in it"
@@ -246,6 +250,9 @@ pub fn told(line: &Line, names: &Names) -> String {
         Line::Median { peer } => format!("median of {}", name(peer)),
         Line::Judges { peer } => format!("judges of {}", name(peer)),
         Line::Reputation { peer } => format!("reputation of {}", name(peer)),
+        Line::Uncertainty { peer } => format!("uncertainty of {}", name(peer)),
+        Line::Weight { witness } => format!("weight of {}", name(witness)),
+        Line::Scores => "root of the scores".to_owned(),
         Line::Root => "running root".to_owned(),
     }
 }

@@ -2,7 +2,7 @@
 
 import { Interface } from "./abi.js";
 import { Rpc, Swarm } from "./chain.js";
-import { chart, fill, h, meter, percent, share, short, spark, spreadOf, theirs } from "./dom.js";
+import { chart, fill, h, meter, percent, share, short, spark, theirs } from "./dom.js";
 
 const POLL_MS = 5000;
 const UNSCORED = 0xffffffff;
@@ -45,10 +45,7 @@ function tx(hash) {
   return config.explorer ? h("a", { href: `${config.explorer}/tx/${hash}`, rel: "noreferrer" }, short(hash)) : h("code", null, hash);
 }
 
-function spread(scores) {
-  const [, error] = spreadOf(scores.filter((score) => score !== null));
-  return error === null ? "–" : `± ${(error / 1e4).toFixed(1)}`;
-}
+const unsure = (ppm) => `± ${share(ppm)}`;
 
 /** What the server beside this page knows; null where the page came from a plain host. */
 async function extra(path) {
@@ -66,7 +63,7 @@ function leaderboard() {
   const rows = swarm.members.map((member) => {
     const history = swarm.history.get(member.peer) ?? [];
     const scores = history.map((row) => row.score);
-    return [member.rank, peerLink(member.peer), [share(member.reputation), " ", meter(member.reputation)], spread(scores), member.rounds,
+    return [member.rank, peerLink(member.peer), [share(member.reputation), " ", meter(member.reputation)], unsure(member.uncertainty), member.rounds,
       share(scores.at(-1)), spark(scores.filter((score) => score !== null)), member.active ? "eligible" : "away"];
   });
   return [
@@ -76,7 +73,7 @@ function leaderboard() {
       tile(newest === undefined ? "–" : roundLink(newest), "newest round"),
       tile(config.devnet ? "devnet" : swarm.chainId, config.devnet ? "one machine's own chain" : "chain id")),
     section("Who contributed what", rows.length
-      ? table("Highest reputation first", [["#", "number"], ["peer", ""], [word("reputation"), "number"], [word("±"), "number wide"], [word("rounds"), "number wide"], [word("score"), "number"], ["newest scores", "wide"], [word("witness"), "wide"]], rows)
+      ? table("Highest reputation first", [["#", "number"], ["peer", ""], [word("reputation"), "number"], [word("uncertainty"), "number wide"], [word("rounds"), "number wide"], [word("score"), "number"], ["newest scores", "wide"], [word("witness"), "wide"]], rows)
       : h("p", { class: "dim" }, "Nobody has joined this swarm yet.")),
   ];
 }
@@ -93,11 +90,11 @@ function peerPage(wanted) {
   return [
     h("h1", null, name(member.peer), " ", h("span", { class: "badge" }, `rank ${member.rank} of ${swarm.members.length}`)),
     h("ul", { class: "tiles" },
-      tile(share(member.reputation), word("reputation")), tile(spread(scores), ["points, ", word("±")]),
+      tile(share(member.reputation), word("reputation")), tile(unsure(member.uncertainty), word("uncertainty")),
       tile(share(scores.at(-1)), ["newest ", word("score")]), tile(member.rounds, ["settled ", word("rounds")])),
     section("History", history.length ? [
       chart(history, `Score and reputation of ${history.length} rounds; the table below has the numbers`),
-      h("ul", { class: "legend" }, h("li", null, "● score of a round"), h("li", null, "▒ two standard errors around the newest 16"), h("li", { class: "second" }, "━ reputation")),
+      h("ul", { class: "legend" }, h("li", null, "● score of a round"), h("li", { class: "second" }, "━ reputation"), h("li", null, "▒ how unsure it is")),
     ] : h("p", { class: "dim" }, "No settled round has included this peer.")),
     newest ? why : null,
     section("Who it is", records(
@@ -105,7 +102,9 @@ function peerPage(wanted) {
       ["address", h("code", null, member.peer)],
       ["iroh id", member.node ? [h("code", null, member.node.slice(2)), h("br"), h("span", { class: member.bound === false ? "bad" : "dim" }, bound)] : "none"],
       ["witness", member.active ? "eligible" : "away: not drawn until it checks in"],
-      ["missed", `${member.missed} in a row`],
+      [word("weight"), `${share(member.weight)} as a witness`],
+      [word("missed"), `${member.missed} in a row`],
+      member.faults ? ["faults", h("span", { class: "bad" }, `proved to have signed two cards for one round, ${member.faults} times`)] : null,
       swarm.joined.has(member.peer) ? ["joined", `block ${swarm.joined.get(member.peer)}`] : null)),
     history.length ? section("Rounds", table("The newest first", [["round", ""], [word("score"), "number"], [word("judges"), "number"], [word("reputation"), "number"], ["transaction", "wide"]],
       [...history].reverse().slice(0, 200).map((row) => [roundLink(row.round), share(row.score), row.judges, share(row.reputation), short(row.tx)]))) : null,
@@ -160,7 +159,8 @@ function roundPage(wanted) {
   const step = (number, label) => number === undefined ? null : h("a", { href: `#/round/${number}` }, label);
   const committee = round.committee.map((witness) => {
     const signed = round.witnesses?.includes(witness);
-    return h("li", null, peerLink(witness), ": ", signed ? h("span", { class: "good" }, "✓ signed") : round.missed.has(witness) ? h("span", { class: "bad" }, `✗ did not sign, ${round.missed.get(witness)} in a row`) : "has not signed");
+    const weighed = round.weighed.get(witness);
+    return h("li", null, peerLink(witness), weighed ? h("span", { class: "dim" }, ` weighs ${share(weighed.weight)}, off by ${share(weighed.deviation)}`) : null, ": ", signed ? h("span", { class: "good" }, "✓ signed") : round.missed.has(witness) ? h("span", { class: "bad" }, `✗ did not sign, ${round.missed.get(witness)} in a row`) : "has not signed");
   });
   return [
     h("h1", null, `Round ${round.number} `, h("span", { class: "badge" }, statusOf(round))),
@@ -186,7 +186,7 @@ function scoreTable(round, call) {
     return [peerLink(row.peer), [share(row.score), " ", meter(row.score ?? 0)], share(row.reputation), ...given];
   });
   const headings = [["peer", ""], [[word("score"), ", the median"], "number"], [[word("reputation"), " after"], "number"], ...witnesses.map((witness) => [["signed by ", name(witness)], "number wide"])];
-  return [table("The settled score is the lower median of what others signed; a peer's own word is not counted", headings, rows),
+  return [table("The settled score is the lower weighted median of what others signed; a peer's own word is not counted", headings, rows),
     call ? null : h("p", { class: "dim" }, "The settling transaction is no plain call of the ledger: what each witness signed is not in it.")];
 }
 
@@ -217,7 +217,7 @@ function swarmPage() {
     section("On the chain", records(
       ["id", h("code", null, swarm.id)], ["manifest", h("code", null, swarm.manifest)],
       ["chain", [`${swarm.chainId} `, config.devnet ? h("span", { class: "badge" }, "devnet: only the machine that runs it vouches for it") : null]],
-      ["JSON-RPC", h("code", null, config.shown ?? swarm.rpc.url)], ["ledger", h("code", null, swarm.ledger)], ["registry", h("code", null, swarm.registry)],
+      ["JSON-RPC", h("code", null, config.shown ?? swarm.rpc.url)], ["ledger", h("code", null, swarm.ledger)], ["peers", h("code", null, swarm.registry)], ["swarms", h("code", null, swarm.swarms)],
       ["read to", `block ${swarm.height}, from block ${swarm.from}`],
       ["rounds", `${swarm.rounds.size} opened, ${count("settled")} settled, ${count("voided")} voided`],
       ["members", swarm.members.length],

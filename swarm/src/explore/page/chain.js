@@ -64,8 +64,9 @@ export class Swarm {
   async open() {
     this.chainId = Number(await this.rpc.ask("eth_chainId", []));
     this.registry = await this.call(this.ledger, "registry");
+    this.swarms = await this.call(this.ledger, "swarms");
     if (!this.id) this.id = await this.only();
-    const info = await this.call(this.ledger, "getSwarm", this.id);
+    const info = await this.call(this.swarms, "getSwarm", this.id);
     this.manifest = info.manifest;
     this.from = Math.max(this.from, await this.firstBlockAt(info.createdAt));
   }
@@ -73,7 +74,7 @@ export class Swarm {
   /** The only swarm of this ledger. */
   async only() {
     const height = Number(await this.rpc.ask("eth_blockNumber", []));
-    const created = await this.logs([this.abi.topic("SwarmCreated")], this.from, height);
+    const created = await this.logs(this.swarms, [this.abi.topic("SwarmCreated")], this.from, height);
     const ids = [...new Set(created.map((event) => event.swarm))];
     if (ids.length === 1) return ids[0];
     throw new Error(ids.length ? `this ledger knows ${ids.length} swarms: choose one with ?swarm=, of ${ids.slice(0, 5).join(", ")}` : "this ledger knows no swarm");
@@ -92,13 +93,13 @@ export class Swarm {
     return low;
   }
 
-  async logs(topics, from, to) {
+  async logs(address, topics, from, to) {
     const found = [];
     let range = RANGE;
     while (from <= to) {
       const until = Math.min(to, from + range - 1);
       try {
-        const filter = { address: this.ledger, topics, fromBlock: hex(from), toBlock: hex(until) };
+        const filter = { address, topics, fromBlock: hex(from), toBlock: hex(until) };
         const logs = await this.rpc.ask("eth_getLogs", [filter]);
         for (const log of logs) {
           const event = this.abi.log(log);
@@ -119,7 +120,7 @@ export class Swarm {
     const height = Number(await this.rpc.ask("eth_blockNumber", []));
     if (height === this.height) return false;
     if (height < this.height) this.forget();
-    const events = await this.logs([null, this.id], Math.max(this.from, this.height + 1), height);
+    const events = await this.logs(this.ledger, [null, this.id], Math.max(this.from, this.height + 1), height);
     for (const event of events) this.take(event);
     this.height = height;
     if (events.length || !this.members.length) await this.readMembers();
@@ -135,7 +136,7 @@ export class Swarm {
 
   round(number) {
     const key = Number(number);
-    if (!this.rounds.has(key)) this.rounds.set(key, { number: key, status: STATUS.open, committee: [], scores: [], missed: new Map() });
+    if (!this.rounds.has(key)) this.rounds.set(key, { number: key, status: STATUS.open, committee: [], scores: [], missed: new Map(), weighed: new Map() });
     return this.rounds.get(key);
   }
 
@@ -147,7 +148,7 @@ export class Swarm {
       Object.assign(round, { beacon: event.beacon, committee: event.committee, openedTx: event.tx, openedBlock: event.block });
     } else if (event.name === "PeerScored") {
       const score = event.judges > 0 ? event.score : null;
-      const row = { peer: event.peer, score, judges: event.judges, reputation: event.reputation };
+      const row = { peer: event.peer, score, judges: event.judges, reputation: event.reputation, uncertainty: event.uncertainty };
       round.scores.push(row);
       if (!this.history.has(event.peer)) this.history.set(event.peer, []);
       this.history.get(event.peer).push({ ...row, round: round.number, tx: event.tx, block: event.block });
@@ -158,6 +159,8 @@ export class Swarm {
       Object.assign(round, { status: STATUS.voided, relayer: event.relayer, tx: event.tx, block: event.block });
     } else if (event.name === "WitnessMissed") {
       round.missed.set(event.witness, event.missed);
+    } else if (event.name === "WitnessWeighed") {
+      round.weighed.set(event.witness, event);
     }
   }
 
@@ -196,7 +199,10 @@ export class Swarm {
   async cards(round) {
     const sent = await this.rpc.ask("eth_getTransactionByHash", [round.tx]);
     if (!sent || sent.to?.toLowerCase() !== this.ledger.toLowerCase()) return null;
-    return this.abi.arguments("settle", sent.input);
+    const call = this.abi.arguments("settle", sent.input);
+    // Four bytes a score.
+    const scores = (packed) => Array.from({ length: (packed.length - 2) / 8 }, (_, at) => parseInt(packed.substr(2 + 8 * at, 8), 16));
+    return call && { peers: call.peers, cards: call.cards.map((card) => ({ witness: card.witness, scores: scores(card.scores) })) };
   }
 }
 

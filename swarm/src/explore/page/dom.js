@@ -56,7 +56,7 @@ export function spark(scores) {
     s("polyline", { class: "spark-line", "vector-effect": "non-scaling-stroke", points: newest.map(point).join(" ") }));
 }
 
-/** Score of each round as points, the band they scatter in, and the reputation they make. */
+/** Score of each round as points, the reputation they make, and the band it is unsure by. */
 export function chart(history, label) {
   const [width, height, left, bottom] = [760, 260, 44, 26];
   const rounds = history.map((row) => row.round);
@@ -73,24 +73,12 @@ export function chart(history, label) {
   });
   const ticks = [...new Set([first, Math.round((first + last) / 2), last])];
   const scored = history.filter((row) => row.score !== null);
-  const band = scored.map((row, index) => {
-    const [mean, error] = spreadOf(scored.slice(0, index + 1).map((one) => one.score));
-    return error === null ? null : { round: row.round, low: Math.max(0, mean - 2 * error), high: mean + 2 * error };
-  }).filter(Boolean);
-  const outline = [...band.map((one) => at(one.round, one.high)), ...band.reverse().map((one) => at(one.round, one.low))];
+  const outline = [...history.map((row) => at(row.round, row.reputation + row.uncertainty)),
+    ...[...history].reverse().map((row) => at(row.round, Math.max(0, row.reputation - row.uncertainty)))];
   return s("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label },
     lines,
     ticks.map((round) => s("text", { x: x(round), y: height - 8, "text-anchor": round === first ? "start" : round === last ? "end" : "middle" }, round === first ? `round ${round}` : round)),
-    outline.length ? s("polygon", { class: "band", points: outline.join(" ") }) : null,
+    s("polygon", { class: "band", points: outline.join(" ") }),
     scored.map((row) => s("circle", { class: "score", cx: x(row.round).toFixed(1), cy: y(row.score).toFixed(1), r: 3.2 }, s("title", null, `round ${row.round}: ${share(row.score)}`))),
     s("polyline", { class: "reputation", points: history.map((row) => at(row.round, row.reputation)).join(" ") }));
-}
-
-/** Mean and standard error of the newest 16 scores; no error of fewer than three. */
-export function spreadOf(scores) {
-  const newest = scores.slice(-16);
-  const mean = newest.reduce((sum, one) => sum + one, 0) / Math.max(1, newest.length);
-  if (newest.length < 3) return [mean, null];
-  const squares = newest.reduce((sum, one) => sum + (one - mean) ** 2, 0);
-  return [mean, Math.sqrt(squares / (newest.length - 1) / newest.length)];
 }
