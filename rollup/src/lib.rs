@@ -57,7 +57,6 @@ mod funding;
 mod history;
 mod keystore;
 mod ledger;
-#[cfg(test)]
 mod merkle;
 mod outbox;
 mod registration;

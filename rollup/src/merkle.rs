@@ -1,5 +1,6 @@
-//! The tree over a round's scores, as the ledger builds it, to test the ledger by: leaves hashed twice, pairs
-//! in order of value (so that a proof needs no places), a node without a partner moved up.
+//! The tree over a round's scores, as the ledger builds it, to check the ledger by: leaves
+//! hashed twice, pairs in order of value (so that a proof needs no places), a node without
+//! a partner moved up.
 
 use alloy::primitives::{B256, keccak256};
 use alloy::sol_types::SolValue;
@@ -41,6 +42,7 @@ impl Tree {
     }
 
     /// The hashes that lead from a leaf to the root.
+    #[cfg(test)]
     pub(crate) fn proof(&self, mut place: usize) -> Vec<B256> {
         let mut proof = Vec::new();
         for level in &self.levels {
