@@ -3,23 +3,31 @@
 //! ```text
 //! contribution = 50% answers + 30% critiques + 20% resolutions
 //!
-//! answers     = (right + half of the wrong ones in useful groups) / max(answers, 16)
-//! critiques   = 1 - 4 x brier, shrunk, not below zero   (Calibration::weight)
-//! resolutions = (share right - share right before) / (1 - share right before)
-//!               x min(1, resolutions / 8), not below zero
+//! answers     = (right + half of the wrong ones in useful groups) / answers
+//!               x volume(answers, 16)^2
+//! critiques   = (1 - 4 x brier), shrunk, not below zero   (Calibration::weight)
+//!               x volume(judged answers, 8)
+//! resolutions = (share right - share right before) / (1 - share right before),
+//!               not below zero, x volume(resolutions, 8)^2
+//! volume(n, full) = min(1, n / full)
 //! ```
 //!
 //! A *useful* group has right answers among wrong ones: it is what others can
 //! learn from, so its wrong answers count half. Another right answer always
 //! counts for more than a wrong one, so nothing is gained by answering badly
 //! on purpose. *Before* is what the prompt of the resolution showed, or, where
-//! that was nothing, the first answers to the same item.
+//! that was nothing, the first answers to the same item. The full measures
+//! ([`JudgeSettings::full_answers`] and its like) are what a swarm gives each
+//! peer to do.
 //!
-//! - **Volume** past the full measure (16 answers, 8 resolutions) changes
-//!   nothing: these are shares. Below it, less work counts for less.
-//! - **Splitting** into many identities gives no identity more: the answers
-//!   part of the whole is at least the mean of the pieces' parts, and a
-//!   calibration of fewer observations is shrunk more.
+//! - **Volume** past the full measure changes nothing: these are shares.
+//! - **Splitting** one machine's work among `k` identities earns all of them
+//!   together a `k`-th of what one would: each share is weighed by the square
+//!   of its volume. A calibration of fewer observations is shrunk besides, so
+//!   for critiques the plain volume does.
+//! - **Copying** an item that everyone answers earns nothing: what several
+//!   owners answered says nothing of who worked it out, and only answers to
+//!   items of one's own count ([`JudgeSettings::shared_answers`]).
 //! - **Nothing included** is zero, and nothing is below zero: being away is
 //!   not held against anybody.
 //! - What only critics know (judged environments) counts by its reward, which
@@ -75,28 +83,33 @@ impl Work {
     /// The parts of the contribution.
     #[must_use]
     pub fn shared(&self, settings: &JudgeSettings) -> Shared {
-        let full = self.answers.max(u64::from(settings.full_answers));
+        let answers = u128::from(self.answers) * u128::from(ONE);
+        let answered = volume(self.answers, settings.full_answers);
+        let resolved = volume(self.resolutions, settings.full_resolutions);
         Shared {
-            answers: ratio(u128::from(self.credit), u128::from(full) * u128::from(ONE)),
-            critiques: self.calibration.min(Ppm::ONE),
-            resolutions: self.improvement(settings),
+            answers: product(
+                ratio(u128::from(self.credit), answers),
+                product(answered, answered),
+            ),
+            critiques: product(
+                self.calibration.min(Ppm::ONE),
+                volume(self.judged, settings.full_critiques),
+            ),
+            resolutions: product(self.improvement(), product(resolved, resolved)),
         }
     }
 
-    /// The share of what could be improved that was, by enough resolutions.
-    fn improvement(&self, settings: &JudgeSettings) -> Ppm {
+    /// The share of what could be improved that was.
+    fn improvement(&self) -> Ppm {
         let whole = u128::from(self.resolutions) * u128::from(ONE);
         let after = u128::from(self.resolved) * u128::from(ONE);
         let before = u128::from(self.before);
-        let improvement = if before < whole {
+        if before < whole {
             ratio(after.saturating_sub(before), whole - before)
         } else {
             // Nothing was left to improve: to keep it right is all there is.
             ratio(after, whole)
-        };
-        let full = self.resolutions.max(u64::from(settings.full_resolutions));
-        let measure = ratio(u128::from(self.resolutions), u128::from(full));
-        product(improvement, measure)
+        }
     }
 
     /// How much more often second answers are right than what was known before.
@@ -154,6 +167,12 @@ impl Work {
     }
 }
 
+/// How much of the full measure was done, at most all of it.
+fn volume(done: u64, full: u32) -> Ppm {
+    let full = done.max(u64::from(full));
+    ratio(u128::from(done), u128::from(full))
+}
+
 impl Shared {
     /// The contribution.
     #[must_use]
@@ -193,6 +212,7 @@ mod tests {
             answers: 16,
             right: 16,
             credit: 16 * ONE,
+            judged: 8,
             calibration: Ppm::ONE,
             resolutions: 8,
             resolved: 8,
@@ -211,9 +231,27 @@ mod tests {
                 ..Work::default()
             })
         };
-        assert_eq!(answers(8), Ppm(125_000));
+        assert_eq!(answers(8), Ppm(62_500));
         assert_eq!(answers(16), Ppm(250_000));
         assert_eq!(answers(16_000), Ppm(250_000));
+    }
+
+    #[test]
+    fn what_is_split_among_k_earns_a_kth() {
+        let work = |share: u64| {
+            contribution(Work {
+                answers: 16 / share,
+                credit: 8 * ONE / share,
+                resolutions: 8 / share,
+                resolved: 8 / share,
+                ..Work::default()
+            })
+        };
+        let whole = u64::from(work(1).0);
+        for pieces in [2, 4, 8] {
+            let together = pieces * u64::from(work(pieces).0);
+            assert!(together.abs_diff(whole / pieces) <= pieces, "{pieces}");
+        }
     }
 
     #[test]

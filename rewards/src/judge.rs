@@ -1,6 +1,6 @@
 //! The judge itself: everything in order, once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tasks::{Ppm, Registry};
 
@@ -71,6 +71,7 @@ pub fn judge<K: Ord + Copy>(
     }
     let copies = copies(&answers, &marked, &included.arrival, settings);
 
+    let shared = shared_items(&answers);
     let mut tallies: BTreeMap<K, Tally> = BTreeMap::new();
     let mut first: Vec<GroupScore<K>> = Vec::with_capacity(answers.len());
     for (place, (group, marked)) in answers.iter().zip(&marked).enumerate() {
@@ -88,7 +89,8 @@ pub fn judge<K: Ord + Copy>(
             ignored.count(Ignored::UnknownEnvironment, 1);
         }
         let tally = tallies.entry(group.owner).or_default();
-        tally.add_answers(&score, marked.decider);
+        let counts = settings.shared_answers || !shared.contains(&item_key(&group.item));
+        tally.add_answers(&score, marked.decider, counts);
         first.push(score);
     }
     let known = shares_right(&answers, &marked, &first);
@@ -156,6 +158,19 @@ impl Ledger {
             *count = count.saturating_add(times);
         }
     }
+}
+
+/// The items that more than one owner answered.
+fn shared_items<'a, K: Ord + Copy>(answers: &[&'a AnswerGroup<K>]) -> BTreeSet<ItemKey<'a>> {
+    let mut owners: BTreeMap<ItemKey<'a>, K> = BTreeMap::new();
+    let mut shared = BTreeSet::new();
+    for group in answers {
+        let key = item_key(&group.item);
+        if *owners.entry(key).or_insert(group.owner) != group.owner {
+            shared.insert(key);
+        }
+    }
+    shared
 }
 
 /// Which completions of judged items are later copies, by place.
@@ -377,7 +392,8 @@ struct Tally {
 }
 
 impl Tally {
-    fn add_answers<K>(&mut self, group: &GroupScore<K>, decider: Decider) {
+    /// Adds a group of first answers; `counts` if it is a contribution.
+    fn add_answers<K>(&mut self, group: &GroupScore<K>, decider: Decider, counts: bool) {
         let completions = &group.completions;
         self.completions += completions.len();
         self.well_formed += completions.iter().filter(|one| one.well_formed).count();
@@ -396,6 +412,9 @@ impl Tally {
         } else {
             reward
         };
+        if !counts {
+            return;
+        }
         let work = &mut self.work;
         work.answers = work.answers.saturating_add(completions.len() as u64);
         work.right = work.right.saturating_add(right as u64);

@@ -34,8 +34,13 @@ pub struct JudgeSettings {
     pub copy_chars: u32,
     /// Completions from which a peer's answers count in full.
     pub full_answers: u32,
+    /// Judged answers of known truth from which a peer's critiques count in full.
+    pub full_critiques: u32,
     /// Completions from which a peer's resolutions count in full.
     pub full_resolutions: u32,
+    /// Whether answers to an item that several owners answered count as a
+    /// contribution. They can be copied: so only where there are no others.
+    pub shared_answers: bool,
     /// What a contribution is made of.
     pub shares: Shares,
 }
@@ -64,7 +69,9 @@ impl Default for JudgeSettings {
             quorum_weight: Ppm(100_000),
             copy_chars: 200,
             full_answers: 16,
+            full_critiques: 8,
             full_resolutions: 8,
+            shared_answers: false,
             shares: Shares {
                 answers: Ppm(500_000),
                 critiques: Ppm(300_000),

@@ -89,25 +89,27 @@ fn the_same_round_gives_the_same_board() {
             (contribution.0, weight.0, score.resolve_gain)
         })
         .collect();
-    // Peer 0 by hand. Answers: 6 right and 2 wrong beside them, (6 + 2 / 2) / 16
-    // = .4375. Critiques: each of 18 is read as (4 + 2) / (4 + 4), so a Brier
-    // score of .0625; 12 were of right answers and 6 of wrong ones, so with
-    // four more at chance (.75 + 1) / 16 and (.375 + 1) / 10, whose mean is
-    // .1234375, and 1 - 4 x .1234375 = .50625. Resolutions: .75 after .25 is
-    // two thirds of what was missing, and 4 of 8 is half the measure: .3333.
-    // .5 x .4375 + .3 x .50625 + .2 x .3333 = .4373.
+    // Peer 0 by hand. Answers: of its own items (everyone answered the third),
+    // 6 right and 2 wrong, both beside right ones, (6 + 2 / 2) / 8 = .875, of
+    // half the measure: x .5 x .5 = .21875. Critiques: each of 18 is read as
+    // (4 + 2) / (4 + 4), so a Brier score of .0625; 12 were of right answers
+    // and 6 of wrong ones, so with four more at chance (.75 + 1) / 16 and
+    // (.375 + 1) / 10, whose mean is .1234375, and 1 - 4 x .1234375 = .50625.
+    // Resolutions: .75 after .25 is two thirds of what was missing, and 4 of 8
+    // is half the measure: x .25 = .1667.
+    // .5 x .21875 + .3 x .50625 + .2 x .1667 = .2946.
     let expected = [
-        (437_292, 506_250, 500_000),
-        (355_128, 454_594, 0),
-        (285_417, 0, 500_000),
-        (218_750, 0, 0),
+        (294_583, 506_250, 500_000),
+        (198_878, 454_594, 0),
+        (80_208, 0, 500_000),
+        (109_375, 0, 0),
     ];
     assert_eq!(rows, expected);
     assert_eq!(
         board.peers[&0].why,
-        "answers 43.8% of 50.0% (6/12 right, 1/3 groups useful) + \
+        "answers 21.9% of 50.0% (6/8 right, 1/2 groups useful) + \
          critiques 50.6% of 30.0% (brier 0.062 over 18) + \
-         resolutions 33.3% of 20.0% (75.0% right after 25.0%)"
+         resolutions 16.7% of 20.0% (75.0% right after 25.0%)"
     );
     let rates = [
         board.judge_accuracy,

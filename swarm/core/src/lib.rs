@@ -15,6 +15,7 @@
 //! | [`transcript`] | what a settled round can be checked by |
 //! | [`words`] | what the numbers mean, for every screen and page |
 //! | [`sim`] | a swarm of these machines under bad links, crashes and liars |
+//! | [`trial`] | whether cheating pays: draws, judge and ledger over many rounds |
 //!
 //! Invariants: nothing here reads a clock, draws randomness or does I/O; time,
 //! seeds and inputs are passed in. What two machines must agree on is integers,
@@ -33,4 +34,5 @@ pub mod round;
 pub mod score;
 pub mod sim;
 pub mod transcript;
+pub mod trial;
 pub mod words;

@@ -1,7 +1,7 @@
 use super::*;
 
 const TEXT: &str = r#"
-    rules = 1
+    rules = 2
     name = "test"
     pace = "eager"
 
@@ -120,9 +120,9 @@ fn an_error_names_the_key() {
         ("own = 4", "own = \"four\"", "own"),
         ("relay_ms = 500", "", "relay_ms"),
         (
-            "rules = 1",
             "rules = 2",
-            "rules: this program plays by version 1",
+            "rules = 3",
+            "rules: this program plays by version 2",
         ),
         (
             "env = \"sub\"",

@@ -15,7 +15,7 @@ use crate::draw;
 use crate::ids::{Beacon, PeerId};
 use crate::manifest::Manifest;
 
-pub(super) struct Gallery<'a> {
+pub(crate) struct Gallery<'a> {
     manifest: &'a Manifest,
     registry: &'a Registry,
     beacon: Beacon,
@@ -26,7 +26,7 @@ pub(super) struct Gallery<'a> {
 }
 
 impl<'a> Gallery<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         manifest: &'a Manifest,
         registry: &'a Registry,
         beacon: Beacon,
@@ -108,7 +108,7 @@ impl<'a> Gallery<'a> {
     }
 
     /// The answer in an exhibit, if there is one to judge.
-    pub(super) fn proposal(&self, exhibit: &Exhibit) -> Option<(Item, String)> {
+    pub(crate) fn proposal(&self, exhibit: &Exhibit) -> Option<(Item, String)> {
         let group = self.answer_group(exhibit.peer, exhibit.slot)?;
         let text = &group.completions.get(usize::from(exhibit.completion))?.text;
         let (item, environment) = self.item(exhibit.peer, exhibit.slot)?;
@@ -117,7 +117,7 @@ impl<'a> Gallery<'a> {
     }
 
     /// The slots of everyone in which there is something to judge.
-    pub(super) fn on_show(&self) -> BTreeMap<PeerId, Vec<Slot>> {
+    pub(crate) fn on_show(&self) -> BTreeMap<PeerId, Vec<Slot>> {
         let shown = |peer: PeerId, slot: &Slot| {
             let exhibit = self.exhibit(peer, *slot);
             exhibit.is_some_and(|exhibit| self.proposal(&exhibit).is_some())
@@ -133,7 +133,7 @@ impl<'a> Gallery<'a> {
 
     /// What a peer reads before it answers an item again: others' answers to
     /// a common item, its own to an item of its own.
-    pub(super) fn reads(&self, reader: PeerId, slot: Slot) -> Vec<Read> {
+    pub(crate) fn reads(&self, reader: PeerId, slot: Slot) -> Vec<Read> {
         let peers = match slot {
             Slot::Own(_) => vec![reader],
             Slot::Common(_) => {
@@ -159,7 +159,7 @@ impl<'a> Gallery<'a> {
     }
 
     /// What was read, as a prompt or a judge takes it.
-    pub(super) fn peer_answers(&self, slot: Slot, reads: &[Read]) -> Vec<PeerAnswer> {
+    pub(crate) fn peer_answers(&self, slot: Slot, reads: &[Read]) -> Vec<PeerAnswer> {
         reads
             .iter()
             .filter_map(|read| {

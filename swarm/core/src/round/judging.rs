@@ -192,12 +192,32 @@ pub(crate) fn judge_bodies<'a>(
         *address = header.address.min(*address);
     }
     let gallery = Gallery::new(manifest, registry, beacon, bodies);
-    let board = judge(registry, &included(&gallery), &JudgeSettings::default());
+    let board = judge(registry, &included(&gallery), &judge_settings(manifest));
     (board, addresses)
 }
 
+/// The judge's settings in a swarm: the full measures are what the manifest
+/// gives a peer to do.
+pub(crate) fn judge_settings(manifest: &Manifest) -> JudgeSettings {
+    let full = |groups: u16, size: u16| u32::from(groups) * u32::from(size);
+    // Where everyone answers the same and nothing else, that has to do.
+    let shared_answers = manifest.answer.own == 0;
+    let own = if shared_answers {
+        manifest.answer.common
+    } else {
+        manifest.answer.own
+    };
+    JudgeSettings {
+        full_answers: full(own, manifest.answer.size),
+        full_critiques: manifest.critique.groups.into(),
+        full_resolutions: full(manifest.resolve.groups, manifest.resolve.size),
+        shared_answers,
+        ..JudgeSettings::default()
+    }
+}
+
 /// The judge's input, from bodies alone.
-fn included(gallery: &Gallery<'_>) -> rewards::Included<PeerId> {
+pub(crate) fn included(gallery: &Gallery<'_>) -> rewards::Included<PeerId> {
     let mut included = rewards::Included::default();
     for (owner, batch) in &gallery.answers {
         for group in &batch.groups {

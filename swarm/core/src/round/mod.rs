@@ -81,7 +81,9 @@ use crate::refusal::{Outcome, RejectReason};
 use crate::roster::Roster;
 use state::{Opened, Round, Said};
 
-pub(crate) use judging::judge_bodies;
+pub(crate) use gallery::Gallery;
+pub(crate) use judging::{included, judge_bodies, judge_settings};
+pub(crate) use sampling::slot_number;
 
 pub use api::{Config, Effect, Input, SampleRequest, ScorecardRequest, Settlement, TrainGroup};
 

@@ -260,7 +260,7 @@ fn clip(text: &mut String, bytes: usize) {
 }
 
 /// The order of a group's place in a batch, as the judge counts slots.
-pub(super) fn slot_number(slot: Slot) -> u32 {
+pub(crate) fn slot_number(slot: Slot) -> u32 {
     match slot {
         Slot::Common(k) => k.into(),
         Slot::Own(k) => 0x1_0000 + u32::from(k),
