@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::explore::ExploreArgs;
 use crate::rep::args::RepCommand;
+use crate::sim::SimArgs;
 use crate::wallet::WalletArgs;
 
 /// A peer-to-peer swarm that post-trains small language models with
@@ -38,6 +39,8 @@ pub enum Command {
     Explore(ExploreArgs),
     /// Keys: which there are, where they are, what they hold; back-up, rotation
     Wallet(WalletArgs),
+    /// Try whether cheating pays: adversaries against the real draws and judge
+    Sim(SimArgs),
 }
 
 /// `murmur run`.

@@ -18,6 +18,7 @@
 //! | [`rep`] | `murmur rep`: look at reputation, recompute it |
 //! | [`explore`] | `murmur explore`: the same as a web page |
 //! | [`inspect`], [`report`] | `eval`, `report.json` |
+//! | [`sim`] | `murmur sim`: whether cheating pays |
 //! | [`base`] | the embedded base model |
 //!
 //! Invariants: decisions are the machine's; the screen is never waited for;
@@ -38,6 +39,7 @@ pub mod peer;
 pub mod process;
 pub mod rep;
 pub mod report;
+pub mod sim;
 pub mod ticket;
 pub mod transcripts;
 pub mod wallet;

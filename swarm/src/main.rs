@@ -8,7 +8,7 @@ use clap::Parser;
 use swarm::cli::{Cli, Command, ReplayArgs, RunArgs};
 use swarm::explore::ExploreArgs;
 use swarm::rep::args::RepCommand;
-use swarm::{explore, inspect, process, rep, wallet};
+use swarm::{explore, inspect, process, rep, sim, wallet};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
             .and_then(|runtime| runtime.block_on(wallet::run(&args)))
             .map(|text| print(&text)),
         Command::Explore(args) => explore(&args).map(|()| ExitCode::SUCCESS),
+        Command::Sim(args) => sim::sim(&args).map(|text| print(&text)),
     };
     match result {
         Ok(code) => code,
