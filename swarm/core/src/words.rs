@@ -71,8 +71,9 @@ pub const WORDS: [Word; 18] = [
         meaning: "right first answers, and wrong ones beside right ones of the same group",
         raises: "right answers; a wrong one counts half where its group has a right one, \
                  since others learn from the two",
-        lowers: "wrong answers in a group without a right one; ill-formed ones; fewer than \
-                 16 answers count for less, more than 16 for no more",
+        lowers: "wrong answers in a group without a right one; ill-formed ones; doing a share \
+                 of what the swarm gives each peer to do counts by its square, more than that \
+                 for no more; items that everyone draws can be copied and do not count",
         memory: "one round",
     },
     Word {
@@ -81,7 +82,7 @@ pub const WORDS: [Word; 18] = [
         meaning: "how much a peer's verdicts tell: 1 - 4 x Brier, not below zero",
         raises: "verdicts that fit the truth, on right and on wrong answers alike",
         lowers: "verdicts that do not; always saying the same, and a coin, are worth zero; \
-                 few verdicts are pulled toward zero",
+                 few verdicts are pulled toward zero, and count by their share",
         memory: "one round",
     },
     Word {
@@ -89,7 +90,7 @@ pub const WORDS: [Word; 18] = [
         unit: "0 to 1, two tenths of the score",
         meaning: "second answers: how much of what was wrong before reading peers is right",
         raises: "more right answers than what was read had",
-        lowers: "no more right answers than that: zero; fewer than 8 count for less",
+        lowers: "no more right answers than that: zero; doing a share counts by its square",
         memory: "one round",
     },
     Word {
