@@ -153,8 +153,8 @@ impl Home {
         match self.manifest()? {
             Some(kept) if kept == canonical => Ok(true),
             Some(_) => bail!(
-                "{} belongs to another swarm (other manifest or chain); choose another folder \
-                 with --home",
+                "{} belongs to another swarm (other manifest or chain), or its swarm.bin is \
+                 damaged; choose another folder with --home",
                 self.path.display()
             ),
             None => {
@@ -206,7 +206,10 @@ pub fn read_small(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
-        return Err(io::Error::other(format!("larger than {limit} bytes")));
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("larger than {limit} bytes"),
+        ));
     }
     Ok(bytes)
 }
@@ -296,7 +299,8 @@ mod tests {
         let path = folder.path().join("small");
         fs::write(&path, b"1234").unwrap();
         assert_eq!(read_small(&path, 4).unwrap(), b"1234");
-        assert!(read_small(&path, 3).is_err());
+        let error = read_small(&path, 3).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
     }
 
     #[test]

@@ -16,8 +16,9 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use swarm_core::event::{Event, LogLevel, Record};
 
-/// The most bytes of an event log: some 200 rounds of four peers with all their
-/// texts, and the results of about a thousand before them.
+/// The most bytes of an event log: at its fullest some 200 rounds of four peers
+/// with all their texts; once rewritten, the newest 50 of them and the results of
+/// about a thousand before.
 pub const LIMIT: u64 = 64 * 1024 * 1024;
 /// The longest line that is read when the log is rewritten.
 const LONGEST_LINE: u64 = 4 * 1024 * 1024;

@@ -7,6 +7,7 @@ mod feed;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -300,16 +301,16 @@ pub async fn start(setup: Setup) -> Result<Ready> {
 
 fn read_progress(setup: &Setup) -> Result<Progress> {
     let path = setup.folder.join("progress.json");
+    let damaged = |why: String| {
+        let text = format!("{} is damaged ({why}); going by the chain", path.display());
+        setup.hub.log(LogLevel::Warn, "home", text);
+        Progress::default()
+    };
     match home::read_small(&path, home::SMALL) {
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-            let text = format!(
-                "{} is damaged ({error}); going by the chain",
-                path.display()
-            );
-            setup.hub.log(LogLevel::Warn, "home", text);
-            Progress::default()
-        })),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Progress::default()),
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes)
+            .unwrap_or_else(|error: serde_json::Error| damaged(error.to_string()))),
+        Err(error) if error.kind() == ErrorKind::FileTooLarge => Ok(damaged(error.to_string())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Progress::default()),
         Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
     }
 }
