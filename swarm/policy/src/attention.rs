@@ -325,17 +325,20 @@ fn mix<L: Lanes, const G: usize, const P: usize>(
     inverse: [f32; G],
 ) {
     let mut sums = [[L::zero(); P]; G];
+    let mut vectors = [L::zero(); P];
     let mut start = 0;
     for (span, length) in parts.into_iter().flatten() {
         let weights: [&[f32]; G] =
             std::array::from_fn(|head| &scores[head * at.stride + start..][..length]);
         let values = span.values(place, width, length);
         for (position, value) in values.chunks_exact(at.padded).enumerate() {
-            let value: [L; P] = std::array::from_fn(|part| L::load(&value[at.first + part]));
+            for part in 0..P {
+                vectors[part] = L::load(&value[at.first + part]);
+            }
             for head in 0..G {
                 let weight = L::splat(weights[head][position]);
                 for part in 0..P {
-                    sums[head][part] = sums[head][part].multiply_add(weight, value[part]);
+                    sums[head][part] = sums[head][part].multiply_add(weight, vectors[part]);
                 }
             }
         }

@@ -236,27 +236,30 @@ mod x86 {
             let vector = |place: usize| all[4 * (place % 4) + place / 4].0;
             // SAFETY: see the top of the module.
             unsafe {
-                let eights: [__m512; 8] = std::array::from_fn(|index| {
+                let mut eights = [_mm512_setzero_ps(); 8];
+                for (index, sum) in eights.iter_mut().enumerate() {
                     let (x, y) = (vector(2 * index), vector(2 * index + 1));
-                    _mm512_add_ps(
+                    *sum = _mm512_add_ps(
                         _mm512_shuffle_f32x4::<0b01_00_01_00>(x, y),
                         _mm512_shuffle_f32x4::<0b11_10_11_10>(x, y),
-                    )
-                });
-                let fours: [__m512; 4] = std::array::from_fn(|index| {
+                    );
+                }
+                let mut fours = [_mm512_setzero_ps(); 4];
+                for (index, sum) in fours.iter_mut().enumerate() {
                     let (x, y) = (eights[2 * index], eights[2 * index + 1]);
-                    _mm512_add_ps(
+                    *sum = _mm512_add_ps(
                         _mm512_shuffle_f32x4::<0b10_00_10_00>(x, y),
                         _mm512_shuffle_f32x4::<0b11_01_11_01>(x, y),
-                    )
-                });
-                let twos: [__m512; 2] = std::array::from_fn(|index| {
+                    );
+                }
+                let mut twos = [_mm512_setzero_ps(); 2];
+                for (index, sum) in twos.iter_mut().enumerate() {
                     let (x, y) = (fours[2 * index], fours[2 * index + 1]);
-                    _mm512_add_ps(
+                    *sum = _mm512_add_ps(
                         _mm512_shuffle_ps::<0b01_00_01_00>(x, y),
                         _mm512_shuffle_ps::<0b11_10_11_10>(x, y),
-                    )
-                });
+                    );
+                }
                 let ones = _mm512_add_ps(
                     _mm512_shuffle_ps::<0b10_00_10_00>(twos[0], twos[1]),
                     _mm512_shuffle_ps::<0b11_01_11_01>(twos[0], twos[1]),
@@ -326,9 +329,12 @@ mod x86 {
         #[inline(always)]
         fn multiply_add(self, left: Self, right: Self) -> Self {
             // SAFETY: see the top of the module.
-            Self(std::array::from_fn(|half| unsafe {
-                _mm256_fmadd_ps(left.0[half], right.0[half], self.0[half])
-            }))
+            unsafe {
+                Self([
+                    _mm256_fmadd_ps(left.0[0], right.0[0], self.0[0]),
+                    _mm256_fmadd_ps(left.0[1], right.0[1], self.0[1]),
+                ])
+            }
         }
 
         #[inline(always)]

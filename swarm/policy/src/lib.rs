@@ -47,10 +47,15 @@
 //!
 //! Threads: what is large enough to gain from it spreads over the current
 //! rayon pool, in [`sample`] at most [`SampleLimits::threads`]. The training
-//! [`kernel`] and the optimizer spread over all of it; whoever runs several policies side by side
-//! calls it inside a pool of the size each may use (`ThreadPool::install`).
-//! candle's own operations, used off the CPU and as the oracle of the tests,
-//! obey `RAYON_NUM_THREADS`.
+//! [`kernel`] and the optimizer spread over all of it; whoever runs several
+//! policies side by side calls them inside a pool of the size each may use
+//! (`ThreadPool::install`). candle's own operations, used off the CPU and as
+//! the oracle of the tests, obey `RAYON_NUM_THREADS`.
+//!
+//! Sampling gives the same bits for any number of threads, beside any other
+//! rows, whenever a row is admitted and whatever memory it may use; its products
+//! and sums are the same bits with AVX-512, with AVX2 and without either. The
+//! training pass in f32 finds the sampled log-probabilities again within 1e-4.
 
 mod adamw;
 mod attention;

@@ -346,10 +346,12 @@ impl<W: Weight> Product<'_, W> {
             stride,
             count,
         } = self.rows;
-        std::array::from_fn(|index| {
+        let mut left: [&[f32]; M] = [&[]; M];
+        for (index, left) in left.iter_mut().enumerate() {
             let start = (row + index).min(count - 1) * stride;
-            &values[start + piece.start..start + piece.end]
-        })
+            *left = &values[start + piece.start..start + piece.end];
+        }
+        left
     }
 
     /// `M` rows with the first `N` of `outs`, over one piece of `ins`. The last
@@ -363,10 +365,11 @@ impl<W: Weight> Product<'_, W> {
         piece: &Range<usize>,
         ahead: usize,
     ) {
-        let right: [&[W]; N] = std::array::from_fn(|index| {
+        let mut right: [&[W]; N] = [&[]; N];
+        for (index, right) in right.iter_mut().enumerate() {
             let start = (outs.start + index).min(outs.end - 1) * self.ins;
-            &self.weights[start + piece.start..start + piece.end]
-        });
+            *right = &self.weights[start + piece.start..start + piece.end];
+        }
         let sums = dots::<L, W, M, N, PREFETCH>(left, right, ahead);
         let onto = match piece.start {
             0 => self.target.onto,
@@ -391,7 +394,8 @@ impl<W: Weight> Product<'_, W> {
 
 /// The dot products of each on the left with each on the right, all of one
 /// length. With each weight, the one `ahead` bytes behind it is asked for.
-// Sums stay in registers only if every index of theirs is known: no iterators.
+// Sums stay in registers only if every index of theirs is known and nothing is
+// called: plain loops, for `map` of an array may be a call.
 #[allow(clippy::needless_range_loop)]
 #[inline(always)]
 fn dots<L: Lanes, W: Weight, const M: usize, const N: usize, const PREFETCH: bool>(
@@ -401,11 +405,20 @@ fn dots<L: Lanes, W: Weight, const M: usize, const N: usize, const PREFETCH: boo
 ) -> [[f32; N]; M] {
     let length = left[0].len();
     let steps = length / LANES;
-    let left_steps = left.map(|row| &row.as_chunks::<LANES>().0[..steps]);
-    let right_steps = right.map(|row| &row.as_chunks::<LANES>().0[..steps]);
+    let mut left_steps: [&[[f32; LANES]]; M] = [&[]; M];
+    for m in 0..M {
+        left_steps[m] = &left[m].as_chunks().0[..steps];
+    }
+    let mut right_steps: [&[[W; LANES]]; N] = [&[]; N];
+    for n in 0..N {
+        right_steps[n] = &right[n].as_chunks().0[..steps];
+    }
     let mut sums = [[L::zero(); N]; M];
+    let mut vectors = [L::zero(); M];
     for step in 0..steps {
-        let left = left_steps.map(|row| L::load(&row[step]));
+        for m in 0..M {
+            vectors[m] = L::load(&left_steps[m][step]);
+        }
         for n in 0..N {
             let weights = &right_steps[n][step];
             if PREFETCH {
@@ -413,17 +426,19 @@ fn dots<L: Lanes, W: Weight, const M: usize, const N: usize, const PREFETCH: boo
             }
             let weights = W::lanes::<L>(weights);
             for m in 0..M {
-                sums[m][n] = sums[m][n].multiply_add(left[m], weights);
+                sums[m][n] = sums[m][n].multiply_add(vectors[m], weights);
             }
         }
     }
     if !length.is_multiple_of(LANES) {
-        let left = left.map(|row| L::load(&padded(&row[steps * LANES..], 0.0)));
+        for m in 0..M {
+            vectors[m] = L::load(&padded(&left[m][steps * LANES..], 0.0));
+        }
         for n in 0..N {
             let weights = padded(&right[n][steps * LANES..], W::ZERO);
             let weights = W::lanes::<L>(&weights);
             for m in 0..M {
-                sums[m][n] = sums[m][n].multiply_add(left[m], weights);
+                sums[m][n] = sums[m][n].multiply_add(vectors[m], weights);
             }
         }
     }
