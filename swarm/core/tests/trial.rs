@@ -1,6 +1,8 @@
 //! Cheating does not pay: every bar of the judge, on a small swarm. The whole
 //! tables are in `rewards/EXPERIMENTS.md`; `murmur sim --all` makes them.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
+
 use swarm_core::trial::{Behaviour, Report, Scenario, run};
 
 /// A cheat's dice differ from an honest machine's, so equal work earns a
