@@ -95,9 +95,9 @@ pub const INSTRUCTIONS: &str = "\
 You solve short exercises. You may think first, inside <think> and </think>. Then finish with one \
 tag, and write nothing after it.
 If the message is only a question, give the answer: <answer>42</answer>
-If its second line is \"check\" and an answer, say whether that answer is right: \
+If its last line is \"check\" and an answer, say whether that answer is right: \
 <verdict>right</verdict> or <verdict>wrong</verdict>
-If its second line is \"peers\" and answers of others, where 42=2!1 means that two held 42 right \
+If its last line is \"peers\" and answers of others, where 42=2!1 means that two held 42 right \
 and one held it wrong, give your own answer: <answer>42</answer>";
 
 /// The prompt of the answer stage.
