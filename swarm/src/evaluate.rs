@@ -206,6 +206,7 @@ mod tests {
             items: 256,
             samples: 1,
             seed: 0,
+            manner: Model::base().manner(512),
         };
         let mut fewest = u32::MAX;
         for environment in registry.iter() {
