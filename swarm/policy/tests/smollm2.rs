@@ -69,7 +69,7 @@ fn greedy_text_is_what_transformers_says() {
             seed: 1,
             max_tokens: 32,
             temperature: 0.0,
-            top_p: 1.0,
+            ..Request::default()
         })
         .collect();
     let groups = policy.sample(&requests).unwrap();
@@ -120,7 +120,7 @@ fn grpo_moves_the_reward_of_a_real_model() {
                 seed: 100 * step + index as u64,
                 max_tokens: 12,
                 temperature: 1.0,
-                top_p: 1.0,
+                ..Request::default()
             })
             .collect();
         let groups: Vec<TrainGroup> = requests
