@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::explore::ExploreArgs;
+use crate::model::command::ModelCommand;
 use crate::rep::args::RepCommand;
 use crate::sim::SimArgs;
 use crate::wallet::WalletArgs;
@@ -39,6 +40,9 @@ pub enum Command {
     Explore(ExploreArgs),
     /// Keys: which there are, where they are, what they hold; back-up, rotation
     Wallet(WalletArgs),
+    /// Models to start from: on this machine, or from the hub
+    #[command(subcommand)]
+    Model(ModelCommand),
     /// Try whether cheating pays: adversaries against the real draws and judge
     Sim(SimArgs),
 }
@@ -60,6 +64,13 @@ pub struct RunArgs {
     /// rounds also depend on whose transactions come first
     #[arg(long)]
     pub seed: Option<u64>,
+    /// The model peers start from: a name on the hub, a folder, a .gguf file or
+    /// `base` [default: what the home began with, else the embedded base model]
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Ask nothing of the hub; the model must be on this machine
+    #[arg(long)]
+    pub offline: bool,
     /// Where keys, checkpoints, chain and events live
     #[arg(long, env = "MURMUR_HOME", value_name = "DIR")]
     pub home: Option<PathBuf>,
@@ -112,8 +123,14 @@ pub struct EvalArgs {
     #[arg(long, env = "MURMUR_HOME", value_name = "DIR")]
     pub home: Option<PathBuf>,
     /// Measure the embedded base model, before any RL
-    #[arg(long)]
+    #[arg(long, conflicts_with = "model")]
     pub base: bool,
+    /// Measure this model alone: a name on the hub, a folder or a .gguf file
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Ask nothing of the hub; the model must be on this machine
+    #[arg(long)]
+    pub offline: bool,
     /// Held-out items per environment and level
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub items: u32,

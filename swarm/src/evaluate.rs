@@ -4,13 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
-use policy::{ChatMessage, Policy, Request};
+use policy::{Policy, Request};
 use swarm_core::event::{EvalReport, TaskEval};
 use swarm_core::manifest::Manifest;
 use tasks::{EnvId, Environment, Item, Registry, Seed};
 
-/// Longest completion, in tokens: what the rounds allow.
-pub const MAX_TOKENS: usize = 64;
+use crate::model::{Manner, Model};
 
 /// What to measure.
 #[derive(Debug, Clone)]
@@ -23,6 +22,8 @@ pub struct EvalPlan {
     pub samples: usize,
     /// Which items, and which draws: the same number measures the same items.
     pub seed: u64,
+    /// How the model is spoken to, here and in the rounds.
+    pub manner: Manner,
 }
 
 /// Draws for each held-out item that is wanted, before a task's questions are
@@ -34,7 +35,7 @@ const SAMPLES: usize = 4;
 
 impl EvalPlan {
     /// The whole curriculum of a swarm, always on the same items.
-    pub fn of(manifest: &Manifest, items: u32) -> Self {
+    pub fn of(manifest: &Manifest, items: u32, model: &Model) -> Self {
         let entries: BTreeSet<_> = manifest
             .curriculum
             .iter()
@@ -45,6 +46,7 @@ impl EvalPlan {
             items,
             samples: SAMPLES,
             seed: 0,
+            manner: model.manner(manifest.limits.completion_bytes),
         }
     }
 }
@@ -76,17 +78,6 @@ impl Tally {
             items: self.items,
         }
     }
-}
-
-/// Chat messages as the policy takes them.
-pub fn chat(messages: &[tasks::dialogue::Message]) -> Vec<ChatMessage> {
-    messages
-        .iter()
-        .map(|message| ChatMessage {
-            role: message.role.as_str().to_owned(),
-            content: message.content.clone(),
-        })
-        .collect()
 }
 
 /// Accuracy of `policy` on held-out items.
@@ -160,10 +151,10 @@ fn measure(
     hasher.finalize_xof().fill(&mut draws);
     let draws = u64::from_le_bytes(draws);
     let request = |item: &Item, index: usize, group, temperature| Request {
-        messages: chat(&tasks::dialogue::answer_prompt(item)),
+        messages: plan.manner.chat(&tasks::dialogue::answer_prompt(item)),
         group,
         seed: draws ^ index as u64,
-        max_tokens: MAX_TOKENS,
+        max_tokens: plan.manner.max_tokens(),
         temperature,
         ..Request::default()
     };
@@ -215,6 +206,7 @@ mod tests {
             items: 256,
             samples: 1,
             seed: 0,
+            manner: Model::base().manner(512),
         };
         let mut fewest = u32::MAX;
         for environment in registry.iter() {

@@ -4,6 +4,7 @@
 //! HOME/
 //!   lock            held while a process runs here
 //!   identity.json   the account that deploys and funds (0600; see [`crate::identity`])
+//!   model.json      the model its peers began with, unless it is the embedded one
 //!   swarm.bin       the canonical manifest of the swarm this home belongs to
 //!   ticket.txt      what others need to join, as of the last start
 //!   rpc.txt         where the chain's JSON-RPC was at the last start
@@ -135,7 +136,11 @@ impl Home {
         write_atomic(&path, bytes).with_context(|| format!("writing {}", path.display()))
     }
 
-    fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+    /// Read a small file of the home; `None` if there is none.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let path = self.path.join(name);
         match read_small(&path, SMALL) {
             Ok(bytes) => Ok(Some(bytes)),
@@ -185,6 +190,14 @@ impl Home {
     pub fn events(&self) -> PathBuf {
         self.path.join("events.jsonl")
     }
+}
+
+/// Where imported models are kept: every home of this user finds them there.
+///
+/// # Errors
+/// The user has no home directory.
+pub fn models_folder() -> Result<PathBuf> {
+    Ok(resolve(None)?.join("models"))
 }
 
 fn resolve(path: Option<&Path>) -> Result<PathBuf> {

@@ -10,10 +10,10 @@ use swarm_core::event::EvalReport;
 use swarm_core::manifest::Manifest;
 use tasks::Registry;
 
-use crate::base;
 use crate::cli::EvalArgs;
 use crate::evaluate::{EvalPlan, evaluate};
 use crate::home::Home;
+use crate::model::{BASE, Model};
 use crate::process::LOCAL_PROFILE;
 
 /// `murmur eval`: a table or JSON.
@@ -22,7 +22,8 @@ use crate::process::LOCAL_PROFILE;
 /// No home, no checkpoint that can be read.
 pub fn eval(args: &EvalArgs) -> Result<String> {
     let registry = Registry::builtin();
-    let home = if args.base {
+    let named = args.model.as_deref().or(args.base.then_some(BASE));
+    let home = if named.is_some() {
         None
     } else {
         Home::existing(args.home.as_deref())?
@@ -37,10 +38,15 @@ pub fn eval(args: &EvalArgs) -> Result<String> {
         Some(bytes) => Manifest::from_canonical(&bytes, &registry).context("swarm.bin")?,
         None => Manifest::from_toml(LOCAL_PROFILE, &registry).context("the local profile")?,
     };
-    let plan = EvalPlan::of(&manifest, args.items);
+    let model = match (named, &home) {
+        (Some(name), _) => Model::find(name, args.offline)?,
+        (None, Some(home)) => Model::of_home(home)?,
+        (None, None) => Model::base(),
+    };
+    let plan = EvalPlan::of(&manifest, args.items, &model);
     let mut reports = vec![(
-        "base".to_owned(),
-        evaluate(&base::load()?, &registry, &plan)?,
+        model.name().to_owned(),
+        evaluate(&model.load()?, &registry, &plan)?,
     )];
     for folder in home
         .map(|home| home.peers())

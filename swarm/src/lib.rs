@@ -19,7 +19,7 @@
 //! | [`explore`] | `murmur explore`: the same as a web page |
 //! | [`inspect`], [`report`] | `eval`, `report.json` |
 //! | [`sim`] | `murmur sim`: whether cheating pays |
-//! | [`base`] | the embedded base model |
+//! | [`base`], [`model`] | the embedded base model; any other, from the hub or the disk |
 //!
 //! Invariants: decisions are the machine's; the screen is never waited for;
 //! every task has an owner and ends with it; no secret is logged.
@@ -34,6 +34,7 @@ pub mod hub;
 pub mod identity;
 pub mod inspect;
 pub mod journal;
+pub mod model;
 pub mod net;
 pub mod peer;
 pub mod process;

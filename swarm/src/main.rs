@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use swarm::cli::{Cli, Command, ReplayArgs, RunArgs};
 use swarm::explore::ExploreArgs;
+use swarm::model::{self, Model};
 use swarm::rep::args::RepCommand;
 use swarm::{explore, inspect, process, rep, sim, wallet};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
             .and_then(|runtime| runtime.block_on(wallet::run(&args)))
             .map(|text| print(&text)),
         Command::Explore(args) => explore(&args).map(|()| ExitCode::SUCCESS),
+        Command::Model(command) => model::command::run(&command).map(|text| print(&text)),
         Command::Sim(args) => sim::sim(&args).map(|text| print(&text)),
     };
     match result {
@@ -61,16 +63,23 @@ fn explore(args: &ExploreArgs) -> Result<()> {
 }
 
 fn run(args: RunArgs) -> Result<()> {
+    // Before there is a screen: a download shows its progress.
+    let model = Model::for_run(
+        args.model.as_deref(),
+        args.home.as_deref(),
+        args.offline,
+        args.peers,
+    )?;
     let runtime = runtime()?;
     let stop = CancellationToken::new();
     runtime.spawn(stop_on_signal(stop.clone()));
     if args.headless {
         trace_to_stderr();
-        return runtime.block_on(process::run(args, None, stop));
+        return runtime.block_on(process::run(args, model, None, stop));
     }
     let history = process::history(&args)?;
     let (feed, records) = tui::feed();
-    let node = runtime.spawn(process::run(args, Some(feed), stop.clone()));
+    let node = runtime.spawn(process::run(args, model, Some(feed), stop.clone()));
     let shown = tui::resume(history, records, move || stop.cancel());
     let ran = runtime.block_on(node).context("the node panicked")?;
     shown.context("drawing on the terminal (is this a terminal? `--headless` needs none)")?;

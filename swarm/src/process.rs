@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use ed25519_dalek::SigningKey;
-use policy::{GrpoSettings, Policy};
+use policy::{GrpoSettings, Policy, SampleLimits};
 use rollup::devnet::{Devnet, DevnetConfig};
 use rollup::{ChainProfile, Ledger, PrivateKeySigner, Swarm, Terms};
 use swarm_core::event::{ChainInfo, EVENT_VERSION, Event, LogLevel, Record};
@@ -18,7 +18,6 @@ use tasks::Registry;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::base;
 use crate::chain::{Chain, standings};
 use crate::cli::RunArgs;
 use crate::evaluate::EvalPlan;
@@ -26,6 +25,7 @@ use crate::home::Home;
 use crate::hub::{Hub, Listeners, now_ms};
 use crate::identity::{Access, Identity};
 use crate::journal::Journal;
+use crate::model::{self, Model};
 use crate::net::PeerAddr;
 use crate::peer::{self, Outcome, Setup};
 use crate::report::{BeforeAfter, Report, ReputationRow, mean};
@@ -41,8 +41,6 @@ pub const DEVNET_CHAIN: u64 = 7700;
 const PAYER_VARIABLE: &str = "MURMUR_PAYER_KEY";
 /// Rounds between evaluations while a screen is watching.
 const SCREEN_EVAL_EVERY: u64 = 5;
-/// The highest rate at which small models were found to train steadily.
-const LEARNING_RATE: f32 = 4e-4;
 
 /// A swarm's place in the home, made or resumed.
 struct Place {
@@ -59,7 +57,12 @@ struct Place {
 /// # Errors
 /// Anything that keeps the swarm from starting, each with what to do about it;
 /// later, a failed disk or a died thread.
-pub async fn run(args: RunArgs, screen: Option<tui::Feed>, stop: CancellationToken) -> Result<()> {
+pub async fn run(
+    args: RunArgs,
+    model: Model,
+    screen: Option<tui::Feed>,
+    stop: CancellationToken,
+) -> Result<()> {
     let started = Instant::now();
     let home = Home::open(args.home.as_deref())?;
     let (journal, notice) = Journal::open(&home.events())?;
@@ -74,7 +77,7 @@ pub async fn run(args: RunArgs, screen: Option<tui::Feed>, stop: CancellationTok
     }
     // What starts can be stopped: a chain may take its time to answer.
     let started = tokio::select! {
-        up = bring_up(&args, &home, &hub, has_screen, started) => up.map(Some),
+        up = bring_up(&args, &model, &home, &hub, has_screen, started) => up.map(Some),
         () = stop.cancelled() => Ok(None),
     };
     let result = match started {
@@ -118,12 +121,14 @@ struct Up {
 
 async fn bring_up(
     args: &RunArgs,
+    model: &Model,
     home: &Home,
     hub: &Hub,
     has_screen: bool,
     started: Instant,
 ) -> Result<Up> {
     let registry = Arc::new(Registry::builtin());
+    model.keep(home)?;
     let place = place(args, home, hub, &registry).await?;
     let swarm = match &place.profile {
         Some(profile) => Some(swarm_on_chain(args, home, &place, profile).await?),
@@ -148,6 +153,7 @@ async fn bring_up(
 
     let mut shared = Shared {
         args,
+        model,
         place: &place,
         payer: std::env::var_os(PAYER_VARIABLE).and(swarm.as_ref().map(Swarm::ledger)),
         registry: &registry,
@@ -508,6 +514,7 @@ async fn fund_on_devnet(profile: &ChainProfile, account: [u8; 20]) -> Result<()>
 /// What the peers of a process have in common.
 struct Shared<'a> {
     args: &'a RunArgs,
+    model: &'a Model,
     place: &'a Place,
     /// Pays for peers on a chain with fees, where the user named an account.
     payer: Option<&'a Ledger>,
@@ -557,6 +564,7 @@ async fn setup(
         }
         None => (None, None),
     };
+    let policy = policy_of(folder, shared.model, args.peers, hub)?;
     Ok(Setup {
         index,
         folder: folder.to_owned(),
@@ -569,17 +577,17 @@ async fn setup(
         local_addresses: shared.local_addresses.clone(),
         manifest: place.manifest.clone(),
         registry: Arc::clone(shared.registry),
-        policy: model(folder, hub)?,
         grpo: GrpoSettings {
-            learning_rate: LEARNING_RATE,
+            learning_rate: model::learning_rate(&policy),
             measure_effect: false,
             ..Default::default()
         },
+        policy,
         bootstrap: shared.bootstrap.clone(),
         // With a ticket at least one stranger, who was there first.
         expect: (args.peers - 1).max(u16::from(args.join.is_some())),
         rounds: args.rounds,
-        eval: EvalPlan::of(&place.manifest, args.eval_items),
+        eval: EvalPlan::of(&place.manifest, args.eval_items, shared.model),
         eval_every: if shared.has_screen {
             SCREEN_EVAL_EVERY
         } else {
@@ -604,13 +612,25 @@ async fn fund(profile: &ChainProfile, payer: Option<&Ledger>, account: Address) 
     Ok(())
 }
 
-/// The newest checkpoint, or the base model.
-fn model(folder: &Path, hub: &Hub) -> Result<Policy> {
+/// The newest checkpoint, or the model that peers start from.
+fn policy_of(folder: &Path, model: &Model, peers: u16, hub: &Hub) -> Result<Policy> {
+    let mut policy = resumed(folder, hub)?.map_or_else(|| model.load(), Ok)?;
+    if !model::is_small(&policy) {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        policy.set_sample_limits(SampleLimits {
+            threads: (cores / usize::from(peers)).max(1),
+            ..Default::default()
+        });
+    }
+    Ok(policy)
+}
+
+fn resumed(folder: &Path, hub: &Hub) -> Result<Option<Policy>> {
     let checkpoint: PathBuf = folder.join("checkpoint");
     if checkpoint.exists() {
         let resumed = Policy::resume(&checkpoint, &policy::Device::Cpu).with_context(|| {
             format!(
-                "{} can't be read; move it away to start this peer from the base model",
+                "{} can't be read; move it away to start this peer anew",
                 checkpoint.display()
             )
         })?;
@@ -621,9 +641,9 @@ fn model(folder: &Path, hub: &Hub) -> Result<Policy> {
                 format!("{rejected}; an older one is used"),
             );
         }
-        return Ok(resumed.policy);
+        return Ok(Some(resumed.policy));
     }
-    base::load()
+    Ok(None)
 }
 
 fn report(outcomes: &[Outcome], reputation: Vec<ReputationRow>, started: Instant) -> Report {

@@ -68,6 +68,24 @@ pub(crate) fn save(dir: &Path, files: &Files) -> Result<PathBuf> {
     save_in_steps(dir, files, &mut |_| Ok(()))
 }
 
+/// Writes `files` as a new folder that appears whole or not at all.
+pub(crate) fn write_folder(folder: &Path, files: &Files) -> Result<()> {
+    let parent = folder.parent().unwrap_or(Path::new("."));
+    let partial = parent.join(format!("{PARTIAL}{}", name_of(folder)));
+    fs::create_dir_all(parent).map_err(at(parent))?;
+    if partial.exists() {
+        fs::remove_dir_all(&partial).map_err(at(&partial))?;
+    }
+    fs::create_dir(&partial).map_err(at(&partial))?;
+    for (name, bytes) in files {
+        let path = partial.join(name);
+        write_synced(&path, bytes).map_err(at(&path))?;
+    }
+    sync_dir(&partial).map_err(at(&partial))?;
+    fs::rename(&partial, folder).map_err(at(folder))?;
+    sync_dir(parent).map_err(at(parent))
+}
+
 /// Reads the newest checkpoint of `dir` that is whole.
 pub(crate) fn load(dir: &Path) -> Result<Found> {
     let mut rejected = Vec::new();

@@ -19,6 +19,9 @@ pub enum Error {
     /// The tokenizer is unreadable, or lacks what the chat template needs.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
+    /// The chat template is unreadable, or refuses a conversation.
+    #[error("chat template: {0}")]
+    Template(String),
     /// A caller passed something the model cannot work on.
     #[error("{0}")]
     Input(String),
@@ -36,4 +39,18 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+}
+
+impl Error {
+    /// The same, said of a file or folder.
+    pub(crate) fn of(self, path: &std::path::Path) -> Self {
+        let say = |why: String| format!("{}: {why}", path.display());
+        match self {
+            Self::Config(why) => Self::Config(say(why)),
+            Self::Weights(why) => Self::Weights(say(why)),
+            Self::Tokenizer(why) => Self::Tokenizer(say(why)),
+            Self::Template(why) => Self::Template(say(why)),
+            other => other,
+        }
+    }
 }

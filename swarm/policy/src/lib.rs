@@ -12,7 +12,9 @@
 //! | `log_probs` | log-probabilities of targets without their logits |
 //! | `frozen` | products with weights that are not trained |
 //! | `weights` | weights from randomness, from and to safetensors |
-//! | `tokenizer` | text to tokens and back, the chat template |
+//! | `pretrained` | published checkpoints: folders of safetensors, GGUF files |
+//! | `tokenizer` | text to tokens and back, conversations to tokens |
+//! | `template` | a checkpoint's chat template, around text it never sees |
 //! | `sample` | what can be asked of sampling, and what it answers |
 //! | `rows` | the rows that are drawn together: admitted, stepped, ended |
 //! | `inference` | the forward pass for sampling, on weights where they lie |
@@ -79,6 +81,7 @@ pub mod memory;
 mod muon;
 mod optimizer;
 mod policy;
+mod pretrained;
 mod random;
 mod report;
 mod rope;
@@ -88,6 +91,7 @@ mod schedule;
 mod settings;
 mod slices;
 mod storage;
+mod template;
 mod tokenizer;
 mod train;
 mod weights;
@@ -105,6 +109,7 @@ pub use lora::{Adapter, LoraSettings};
 pub use muon::{Muon, orthogonalize};
 pub use optimizer::{Optimizer, Rates};
 pub use policy::{Policy, Resumed};
+pub use pretrained::Pretrained;
 pub use report::{Contribution, StepReport};
 pub use rope::RopeScaling;
 pub use sample::{Completion, Request, SampleLimits, sample, sample_as_it_comes};

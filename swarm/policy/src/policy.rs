@@ -2,13 +2,13 @@
 
 use crate::batch::{Batch, TrainGroup};
 use crate::checkpoint::{self, Files, Rejected};
-use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::kernel::Plan;
 use crate::lora::{Adapter, LoraSettings, PEFT_CONFIG, PEFT_WEIGHTS};
 use crate::memory::{self, Load, Method};
 use crate::optimizer::Optimizer;
+use crate::pretrained::Texts;
 use crate::report::StepReport;
 use crate::sample::{Completion, Request, SampleLimits, sample};
 use crate::settings::GrpoSettings;
@@ -25,10 +25,13 @@ const WEIGHTS: &str = "weights.safetensors";
 const REFERENCE: &str = "reference.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
+/// The chat template and its tokens, where they are not ChatML's.
+const CHAT: &str = "tokenizer_config.json";
 /// What an adapter in a checkpoint calls its base: the weights beside it.
 const BASE: &str = ".";
-/// What Hugging Face calls the weights.
+/// What Hugging Face calls the weights, and the model's card.
 const MODEL: &str = "model.safetensors";
+const CARD: &str = "README.md";
 
 /// A language model that samples and learns, in place, on one set of weights.
 pub struct Policy {
@@ -41,8 +44,7 @@ pub struct Policy {
     memory: Option<u64>,
     step: u64,
     /// As they were read, so that a checkpoint holds the same bytes.
-    config_json: Vec<u8>,
-    tokenizer_json: Vec<u8>,
+    texts: Texts,
 }
 
 /// A policy as it was saved.
@@ -70,23 +72,30 @@ const FORMAT: u32 = 1;
 
 impl Policy {
     /// A fresh policy from the bytes of a `config.json`, a `tokenizer.json`
-    /// and weights in safetensors of any float type.
+    /// that speaks ChatML, and weights in safetensors of any float type. What
+    /// others published is read by [`crate::Pretrained`].
     pub fn from_parts(
         config_json: &[u8],
         tokenizer_json: &[u8],
         weights: &[u8],
         device: &Device,
     ) -> Result<Self> {
-        let config = Config::from_json(config_json)?;
-        let tokenizer = Tokenizer::from_bytes(tokenizer_json)?;
-        if tokenizer.vocab_size() > config.vocab_size {
-            return Err(Error::Tokenizer(format!(
-                "it has {} tokens and the model only {}",
-                tokenizer.vocab_size(),
-                config.vocab_size
-            )));
-        }
+        let texts = Texts {
+            config: config_json.to_vec(),
+            tokenizer: tokenizer_json.to_vec(),
+            chat: None,
+        };
+        Self::from_texts(texts, weights, device)
+    }
+
+    fn from_texts(texts: Texts, weights: &[u8], device: &Device) -> Result<Self> {
+        let (config, tokenizer) = texts.read()?;
         let decoder = Decoder::from_safetensors(config, weights, device)?;
+        Self::new(texts, tokenizer, decoder)
+    }
+
+    /// A fresh policy of parts that belong together.
+    pub(crate) fn new(texts: Texts, tokenizer: Tokenizer, decoder: Decoder) -> Result<Self> {
         Ok(Self {
             optimizer: Optimizer::adamw(),
             reference: None,
@@ -95,18 +104,8 @@ impl Policy {
             limits: SampleLimits::default(),
             memory: None,
             step: 0,
-            config_json: config_json.to_vec(),
-            tokenizer_json: tokenizer_json.to_vec(),
+            texts,
         })
-    }
-
-    /// A fresh policy from a folder in Hugging Face's layout.
-    pub fn from_dir(dir: &Path, device: &Device) -> Result<Self> {
-        let read = |name: &str| {
-            let path = dir.join(name);
-            fs::read(&path).map_err(checkpoint::at(&path))
-        };
-        Self::from_parts(&read(CONFIG)?, &read(TOKENIZER)?, &read(MODEL)?, device)
     }
 
     /// The model.
@@ -288,6 +287,28 @@ impl Policy {
         self.decoder.to_safetensors(dtype)
     }
 
+    /// Writes the model into a new folder, in the layout others read: weights
+    /// as `dtype`, configuration, tokenizer, chat template, and a model card
+    /// with the licence if one is known. The folder appears whole or not at all.
+    ///
+    /// # Errors
+    /// The folder can't be written, or is there already.
+    pub fn export(&self, folder: &Path, dtype: DType, licence: Option<&str>) -> Result<()> {
+        let mut files = Files::from([
+            (CONFIG.to_owned(), self.texts.config.clone()),
+            (TOKENIZER.to_owned(), self.texts.tokenizer.clone()),
+            (MODEL.to_owned(), self.weights(dtype)?),
+        ]);
+        if let Some(chat) = self.texts.chat_json()? {
+            files.insert(CHAT.to_owned(), chat);
+        }
+        if let Some(licence) = licence {
+            let card = format!("---\nlicense: {licence}\n---\n");
+            files.insert(CARD.to_owned(), card.into_bytes());
+        }
+        checkpoint::write_folder(folder, &files)
+    }
+
     /// BLAKE3 of what is trained as f32 safetensors, be it the weights or the
     /// adapter: the same numbers have the same hash on every machine.
     pub fn weights_hash(&self) -> Result<[u8; 32]> {
@@ -314,8 +335,8 @@ impl Policy {
         let state = serde_json::to_vec_pretty(&state)
             .map_err(|error| Error::Checkpoint(format!("writing {STATE}: {error}")))?;
         let mut files = Files::from([
-            (CONFIG.to_owned(), self.config_json.clone()),
-            (TOKENIZER.to_owned(), self.tokenizer_json.clone()),
+            (CONFIG.to_owned(), self.texts.config.clone()),
+            (TOKENIZER.to_owned(), self.texts.tokenizer.clone()),
             (WEIGHTS.to_owned(), weights),
             (OPTIMIZER.to_owned(), moments),
             (STATE.to_owned(), state),
@@ -330,6 +351,9 @@ impl Policy {
             }
             None => *blake3::hash(&files[WEIGHTS]).as_bytes(),
         };
+        if let Some(chat) = self.texts.chat_json()? {
+            files.insert(CHAT.to_owned(), chat);
+        }
         if let Some(reference) = &self.reference {
             files.insert(REFERENCE.to_owned(), reference.to_safetensors(DType::F32)?);
         }
@@ -359,7 +383,16 @@ impl Policy {
         if state.format != FORMAT {
             return Err(bad(STATE, &format!("format {} is not known", state.format)));
         }
-        let mut policy = Self::from_parts(file(CONFIG)?, file(TOKENIZER)?, file(WEIGHTS)?, device)?;
+        let chat = match found.files.get(CHAT) {
+            None => None,
+            Some(bytes) => serde_json::from_slice(bytes).map_err(|error| bad(CHAT, &error))?,
+        };
+        let texts = Texts {
+            config: file(CONFIG)?.clone(),
+            tokenizer: file(TOKENIZER)?.clone(),
+            chat,
+        };
+        let mut policy = Self::from_texts(texts, file(WEIGHTS)?, device)?;
         if let Some(weights) = found.files.get(PEFT_WEIGHTS) {
             let (config, peft) = (policy.decoder.config(), file(PEFT_CONFIG)?);
             let adapter = Adapter::from_peft(config, weights, peft, device)

@@ -1,18 +1,17 @@
-//! Text to tokens and back, and the ChatML template.
+//! Text to tokens and back, and conversations to tokens.
 //!
-//! What a message says may come from a stranger. Only the template writes
+//! What a message says may come from a stranger. Only the chat template writes
 //! control tokens: inside a message, the text `<|im_end|>` is spelled with
-//! ordinary tokens and ends nothing. A control token is any that the
-//! tokenizer file marks as `special`; tags that belong to the task, such as
-//! `<answer>`, are to be added as not special, and stay single tokens
+//! ordinary tokens and ends nothing. A control token is any that the tokenizer
+//! file marks as `special`, and any that looks like a mark of the format
+//! (`<|...|>`) whatever the file says of it; tags that belong to the task, such
+//! as `<answer>`, are to be added as not special, and stay single tokens
 //! wherever they are written.
 
 use crate::error::{Error, Result};
-use std::collections::BTreeSet;
+use crate::template::{CHATML, ChatTemplate, Piece};
+use std::collections::{BTreeMap, BTreeSet};
 use tokenizers::AddedToken;
-
-const START: &str = "<|im_start|>";
-const END: &str = "<|im_end|>";
 
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,45 +32,126 @@ impl ChatMessage {
     }
 }
 
-/// A tokenizer with a ChatML template.
+/// A tokenizer with a chat template.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    template: ChatTemplate,
     control: BTreeSet<u32>,
-    start: u32,
+    /// Control tokens by their spelling.
+    spellings: Vec<(String, u32)>,
     end: u32,
 }
 
 impl Tokenizer {
-    /// Reads a `tokenizer.json`. It must know `<|im_start|>` and `<|im_end|>`.
+    /// Reads a `tokenizer.json` that speaks ChatML: it must know
+    /// `<|im_start|>` and `<|im_end|>`.
+    ///
+    /// # Errors
+    /// It is not one, or lacks those tokens.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        Self::with_template(bytes, CHATML, BTreeMap::new())
+    }
+
+    /// Reads a `tokenizer.json` and a chat template in Jinja; `tokens` are what
+    /// the template calls `bos_token` and the like.
+    ///
+    /// # Errors
+    /// One of them is unreadable, or the template ends an assistant's message
+    /// with nothing that is a control token of the tokenizer.
+    pub(crate) fn with_template(
+        bytes: &[u8],
+        template: &str,
+        tokens: BTreeMap<String, String>,
+    ) -> Result<Self> {
+        // Its reader panics on some files that are no JSON.
+        serde_json::from_slice::<serde::de::IgnoredAny>(bytes)
+            .map_err(|error| Error::Tokenizer(format!("not a tokenizer.json: {error}")))?;
         let mut inner = tokenizers::Tokenizer::from_bytes(bytes)
             .map_err(|error| Error::Tokenizer(format!("not a tokenizer.json: {error}")))?;
-        for name in [START, END] {
-            if inner.token_to_id(name).is_none() {
-                return Err(Error::Tokenizer(format!("it does not know {name}")));
-            }
-        }
-        // Whatever the file says of them, these two are control tokens.
+        let is_mark = |text: &str| {
+            (text.starts_with("<|") && text.ends_with("|>"))
+                || tokens.values().any(|token| token == text)
+        };
+        // Whatever the file says of them, these are control tokens.
+        let marks: Vec<AddedToken> = inner
+            .get_added_tokens_decoder()
+            .into_values()
+            .filter(|token| !token.special && is_mark(&token.content))
+            .map(|token| AddedToken {
+                special: true,
+                ..token
+            })
+            .collect();
         inner
-            .add_special_tokens([AddedToken::from(START, true), AddedToken::from(END, true)])
+            .add_special_tokens(marks)
             .map_err(|error| Error::Tokenizer(error.to_string()))?;
         inner.set_encode_special_tokens(true);
-        let control: BTreeSet<u32> = inner
+        let spellings: Vec<(String, u32)> = inner
             .get_added_tokens_decoder()
             .into_iter()
-            .filter_map(|(id, token)| token.special.then_some(id))
+            .filter(|(_, token)| token.special && !token.content.is_empty())
+            .map(|(id, token)| (token.content, id))
             .collect();
-        let id = |name: &str| {
-            inner
-                .token_to_id(name)
-                .ok_or_else(|| Error::Tokenizer(format!("it does not know {name}")))
-        };
-        Ok(Self {
-            start: id(START)?,
-            end: id(END)?,
-            control,
+        let mut tokenizer = Self {
+            control: spellings.iter().map(|&(_, id)| id).collect(),
+            template: ChatTemplate::new(template, tokens)?,
+            spellings,
+            end: 0,
             inner,
+        };
+        tokenizer.end = tokenizer.find_end()?;
+        Ok(tokenizer)
+    }
+
+    /// The control token that the template writes after an assistant's message.
+    fn find_end(&self) -> Result<u32> {
+        let talk = [
+            ChatMessage::new("user", "a"),
+            ChatMessage::new("assistant", "b"),
+        ];
+        let pieces = self.template.pieces(&talk, false)?;
+        for piece in &pieces {
+            if let Piece::Format(text) = piece
+                && let Some(mark) = self.unknown_mark(text)
+            {
+                return Err(Error::Tokenizer(format!(
+                    "it does not know {mark}, which the chat template writes: they do not belong \
+                     together"
+                )));
+            }
+        }
+        let Some(Piece::Format(after)) = pieces.last() else {
+            return Err(Error::Template("it writes nothing".into()));
+        };
+        let after = after.trim_start();
+        match self.control_at(after) {
+            Some((_, end)) => Ok(end),
+            None => {
+                let shown: String = after.chars().take(40).collect();
+                Err(Error::Tokenizer(format!(
+                    "the chat template ends a message with {shown:?}, which is no control token \
+                     of this tokenizer: they do not belong together"
+                )))
+            }
+        }
+    }
+
+    /// A mark of the format that is no control token.
+    fn unknown_mark<'a>(&self, text: &'a str) -> Option<&'a str> {
+        text.match_indices("<|").find_map(|(start, _)| {
+            let mark = &text[start..start + text[start..].find("|>")? + 2];
+            let is_word = !mark.contains(char::is_whitespace);
+            (is_word && self.control_at(mark).is_none()).then_some(mark)
         })
+    }
+
+    /// The longest control token that `text` begins with.
+    fn control_at(&self, text: &str) -> Option<(&str, u32)> {
+        self.spellings
+            .iter()
+            .filter(|(spelling, _)| text.starts_with(spelling.as_str()))
+            .max_by_key(|(spelling, _)| spelling.len())
+            .map(|(spelling, id)| (spelling.as_str(), *id))
     }
 
     /// One more than the highest token id.
@@ -83,7 +163,7 @@ impl Tokenizer {
             .map_or(0, |&id| id as usize + 1)
     }
 
-    /// The token that ends a message, `<|im_end|>`.
+    /// The token that ends a message; `<|im_end|>` in ChatML.
     pub fn eos(&self) -> u32 {
         self.end
     }
@@ -116,28 +196,60 @@ impl Tokenizer {
     }
 
     /// The tokens of a conversation and of the opening of the assistant's
-    /// next message:
+    /// next message; in ChatML:
     ///
     /// ```text
     /// <|im_start|>user
     /// What is 2 + 2?<|im_end|>
     /// <|im_start|>assistant
     /// ```
+    ///
+    /// # Errors
+    /// A role is no word, or the template refuses the conversation.
     pub fn prompt(&self, messages: &[ChatMessage]) -> Result<Vec<u32>> {
-        let newline = self.encode("\n")?;
-        let mut tokens = Vec::new();
-        for message in messages {
+        for ChatMessage { role, .. } in messages {
             let plain = |c: char| c.is_ascii_lowercase() || c == '_';
-            if message.role.is_empty() || !message.role.chars().all(plain) {
-                return Err(Error::Input(format!("{:?} is not a role", message.role)));
+            if role.is_empty() || !role.chars().all(plain) {
+                return Err(Error::Input(format!("{role:?} is not a role")));
             }
-            tokens.push(self.start);
-            tokens.extend(self.encode(&format!("{}\n{}", message.role, message.content))?);
-            tokens.push(self.end);
-            tokens.extend(&newline);
         }
-        tokens.push(self.start);
-        tokens.extend(self.encode("assistant\n")?);
+        let firsts: BTreeSet<u8> = self
+            .spellings
+            .iter()
+            .map(|(text, _)| text.as_bytes()[0])
+            .collect();
+        let mut tokens = Vec::new();
+        // What stands between two control tokens is encoded as one text,
+        // whoever wrote which part of it.
+        let mut plain = String::new();
+        for piece in self.template.pieces(messages, true)? {
+            let format = match piece {
+                Piece::Content(content) => {
+                    plain.push_str(&content);
+                    continue;
+                }
+                Piece::Format(format) => format,
+            };
+            let mut rest = format.as_str();
+            while let Some(c) = rest.chars().next() {
+                let control = firsts
+                    .contains(&rest.as_bytes()[0])
+                    .then(|| self.control_at(rest))
+                    .flatten();
+                match control {
+                    Some((spelling, id)) => {
+                        tokens.extend(self.encode(&std::mem::take(&mut plain))?);
+                        tokens.push(id);
+                        rest = &rest[spelling.len()..];
+                    }
+                    None => {
+                        plain.push(c);
+                        rest = &rest[c.len_utf8()..];
+                    }
+                }
+            }
+        }
+        tokens.extend(self.encode(&plain)?);
         Ok(tokens)
     }
 

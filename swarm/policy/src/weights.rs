@@ -3,9 +3,10 @@
 use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
+use crate::pretrained::{Safetensors, Tensors, fit};
 use crate::random::normals;
 use candle_core::{DType, Device, Tensor, Var};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, TensorView};
 use std::collections::BTreeMap;
 
 impl Decoder {
@@ -47,62 +48,38 @@ impl Decoder {
     /// its shape and finite. A tied model may repeat its embedding as
     /// `lm_head.weight`, as some writers do.
     pub fn from_safetensors(config: Config, bytes: &[u8], device: &Device) -> Result<Self> {
+        Self::from_tensors(config, &mut Safetensors::of_bytes(bytes)?, device)
+    }
+
+    /// Reads weights one tensor at a time, so that none is in memory twice.
+    pub(crate) fn from_tensors(
+        config: Config,
+        tensors: &mut dyn Tensors,
+        device: &Device,
+    ) -> Result<Self> {
         config.check()?;
-        let file = SafeTensors::deserialize(bytes)
-            .map_err(|error| Error::Weights(format!("not a safetensors file: {error}")))?;
-        let shapes = config.shapes();
-        if let Some(name) = file
-            .names()
-            .into_iter()
-            .filter(|name| !shapes.contains_key(*name))
-            .min()
-        {
-            let repeats = config.tie_word_embeddings
-                && name == "lm_head.weight"
-                && match (file.tensor(name), file.tensor("model.embed_tokens.weight")) {
-                    (Ok(head), Ok(embedding)) => head.data() == embedding.data(),
-                    _ => false,
-                };
-            if !repeats {
-                return Err(Error::Weights(format!(
-                    "tensor {name} has no place in the model"
-                )));
-            }
-        }
+        fit(&config, tensors)?;
         let mut vars = BTreeMap::new();
-        for (name, shape) in shapes {
-            let view = file
-                .tensor(&name)
-                .map_err(|_| Error::Weights(format!("tensor {name} is missing")))?;
-            if view.shape() != shape {
+        for (name, shape) in config.shapes() {
+            let values = tensors.read(&name)?;
+            if !values.iter().all(|value| value.is_finite()) {
+                let place = tensors.place(&name).map(|place| format!("{place}: "));
                 return Err(Error::Weights(format!(
-                    "tensor {name} is {:?}, expected {shape:?}",
-                    view.shape()
+                    "{}tensor {name} holds values that are not finite",
+                    place.unwrap_or_default()
                 )));
             }
-            let dtype = match view.dtype() {
-                Dtype::F32 => DType::F32,
-                Dtype::F16 => DType::F16,
-                Dtype::BF16 => DType::BF16,
-                other => {
-                    return Err(Error::Weights(format!(
-                        "tensor {name} is of type {other:?}, expected f32, f16 or bf16"
-                    )));
-                }
-            };
-            let tensor = Tensor::from_raw_buffer(view.data(), dtype, &shape, &Device::Cpu)?
-                .to_dtype(DType::F32)?;
-            if !tensor
-                .flatten_all()?
-                .to_vec1::<f32>()?
-                .iter()
-                .all(|value| value.is_finite())
-            {
-                return Err(Error::Weights(format!(
-                    "tensor {name} holds values that are not finite"
-                )));
+            vars.insert(name, Var::from_vec(values, shape, device)?);
+        }
+        if config.tie_word_embeddings && tensors.shapes().contains_key("lm_head.weight") {
+            let head = tensors.read("lm_head.weight")?;
+            if head != tensors.read("model.embed_tokens.weight")? {
+                return Err(Error::Weights(
+                    "tensor lm_head.weight has no place in the model: the configuration says it \
+                     is the embedding (tie_word_embeddings), and it is not"
+                        .into(),
+                ));
             }
-            vars.insert(name, Var::from_tensor(&tensor.to_device(device)?)?);
         }
         Self::from_vars(config, vars, device)
     }

@@ -6,7 +6,7 @@ mod common;
 
 use candle_core::{DType, Device};
 use common::{VOCAB, config_with, decoder, tokenizer_json};
-use policy::{ChatMessage, Error, GrpoSettings, Policy, TrainCompletion, TrainGroup};
+use policy::{ChatMessage, Error, GrpoSettings, Policy, Pretrained, TrainCompletion, TrainGroup};
 use std::fs;
 use tempfile::TempDir;
 
@@ -145,16 +145,17 @@ fn a_policy_is_read_from_a_folder_as_others_write_it() {
     let config = serde_json::to_vec(&config_with(VOCAB, false)).unwrap();
     fs::write(dir.path().join("config.json"), config).unwrap();
     fs::write(dir.path().join("tokenizer.json"), tokenizer_json()).unwrap();
-    let error = Policy::from_dir(dir.path(), &Device::Cpu)
-        .unwrap_err()
-        .to_string();
+    let error = Pretrained::open(dir.path()).unwrap_err().to_string();
     assert!(error.contains("model.safetensors"), "{error}");
     fs::write(
         dir.path().join("model.safetensors"),
         policy.weights(DType::F32).unwrap(),
     )
     .unwrap();
-    let read = Policy::from_dir(dir.path(), &Device::Cpu).unwrap();
+    let read = Pretrained::open(dir.path())
+        .unwrap()
+        .load(&Device::Cpu)
+        .unwrap();
     assert_eq!(read.weights_hash().unwrap(), policy.weights_hash().unwrap());
     assert_eq!(read.step(), 0);
 }

@@ -13,7 +13,6 @@ use swarm_core::message::BodyKind;
 use swarm_core::round::{Input, SampleRequest, TrainGroup};
 
 use super::Peer;
-use crate::evaluate::{MAX_TOKENS, chat};
 use crate::worker::{Done, Failed, Job};
 
 /// What is under way.
@@ -42,13 +41,14 @@ impl Peer {
         let tag = self.jobs.next;
         self.jobs.next += 1;
         self.jobs.samples.insert(tag, (round, kind));
+        let manner = &self.setup.eval.manner;
         let requests = requests
             .iter()
             .map(|request| Request {
-                messages: chat(&request.messages),
+                messages: manner.chat(&request.messages),
                 group: request.completions.into(),
                 seed: request.seed,
-                max_tokens: MAX_TOKENS,
+                max_tokens: manner.max_tokens(),
                 ..Request::default()
             })
             .collect();
@@ -85,11 +85,12 @@ impl Peer {
         }
         training.reward = sum / f64::max(count, 1.0);
         self.jobs.training = Some(training);
+        let manner = &self.setup.eval.manner;
         let groups = groups
             .into_iter()
             .enumerate()
             .map(|(index, group)| policy::TrainGroup {
-                prompt: chat(&group.messages),
+                prompt: manner.chat(&group.messages),
                 completions: group
                     .completions
                     .into_iter()

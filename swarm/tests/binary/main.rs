@@ -7,6 +7,7 @@
 )]
 
 mod explorer;
+mod models;
 mod reputation;
 mod support;
 mod terminal;

@@ -31,7 +31,7 @@ pub use verdict::{Verdict, parse_verdict, score_critique};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Standing instructions; none of the built-in prompts needs any.
+    /// Standing instructions, for models that were not taught the prompts.
     System,
     /// Whoever asks.
     User,
@@ -88,6 +88,17 @@ pub const SHOWN_PEERS: usize = 4;
 pub const SHOWN_TALLY: u32 = 9;
 /// What stands for text that no answer may contain. No answer contains it.
 pub const BLANK: char = '_';
+
+/// What a model is told that was not taught this format, as a system message
+/// before any of the prompts.
+pub const INSTRUCTIONS: &str = "\
+You solve short exercises. You may think first, inside <think> and </think>. Then finish with one \
+tag, and write nothing after it.
+If the message is only a question, give the answer: <answer>42</answer>
+If its last line is \"check\" and an answer, say whether that answer is right: \
+<verdict>right</verdict> or <verdict>wrong</verdict>
+If its last line is \"peers\" and answers of others, where 42=2!1 means that two held 42 right \
+and one held it wrong, give your own answer: <answer>42</answer>";
 
 /// The prompt of the answer stage.
 #[must_use]
@@ -247,6 +258,23 @@ mod tests {
             assert_eq!(shown.len(), SHOWN_PEERS);
             assert_eq!(shown[0].answer, "19");
         });
+    }
+
+    #[test]
+    fn the_instructions_show_what_is_read() {
+        for shown in [Verdict::Right, Verdict::Wrong] {
+            let text = format!("<verdict>{}</verdict>", shown.as_str());
+            assert!(INSTRUCTIONS.contains(&text));
+            assert_eq!(parse_verdict(&text), shown);
+        }
+        with_item(|environment, item| {
+            let score = environment.score(item, "<think>so</think><answer>42</answer>");
+            assert!(score.well_formed());
+        });
+        assert_eq!(INSTRUCTIONS.matches("<answer>42</answer>").count(), 2);
+        for tag in crate::SPECIAL_TOKENS {
+            assert!(INSTRUCTIONS.contains(tag), "{tag}");
+        }
     }
 
     #[test]

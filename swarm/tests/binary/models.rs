@@ -1,0 +1,309 @@
+//! Models that are not the embedded one, and a hub on loopback to have them from.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::support::{Ended, murmur_with};
+
+const CONFIG: &[u8] = include_bytes!("../../../assets/base/config.json");
+const TOKENIZER: &[u8] = include_bytes!("../../../assets/base/tokenizer.json");
+const WEIGHTS: &[u8] = include_bytes!("../../../assets/base/model.safetensors");
+/// Bytes after which a hub that breaks hangs up.
+const BREAK: usize = 150_000;
+
+/// A hub with one model, `flock/tiny`, that speaks as much of the protocol as
+/// its clients ask: listing, ranges, hashes.
+struct Hub {
+    url: String,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Whether downloads of the weights break off.
+    breaks: bool,
+    /// Where each download of the weights began, and who asked.
+    begun: Vec<(usize, Option<String>)>,
+    /// A byte of the weights that is not what the hash says.
+    lies: bool,
+}
+
+impl Hub {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let state = Arc::new(Mutex::new(State::default()));
+        let shared = Arc::clone(&state);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let state = Arc::clone(&shared);
+                // A client that hangs up ends its own connection alone.
+                std::thread::spawn(move || serve(stream, &state));
+            }
+        });
+        Self { url, state }
+    }
+
+    fn set(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap());
+    }
+
+    fn begun(&self) -> Vec<(usize, Option<String>)> {
+        std::mem::take(&mut self.state.lock().unwrap().begun)
+    }
+}
+
+fn serve(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let request = lines.next().unwrap_or_else(|| Ok(String::new()))?;
+    let mut headers = BTreeMap::new();
+    for line in lines {
+        let line = line?;
+        let Some((name, value)) = line.split_once(": ") else {
+            break;
+        };
+        headers.insert(name.to_lowercase(), value.to_owned());
+    }
+    let path = request.split(' ').nth(1).unwrap_or_default();
+    let readme = b"---\nlicense: mit\n---\nA tiny model.\n".as_slice();
+    let files = BTreeMap::from([
+        ("config.json", CONFIG),
+        ("tokenizer.json", TOKENIZER),
+        ("README.md", readme),
+        ("model.safetensors", WEIGHTS),
+    ]);
+    if path == "/api/models/flock/tiny/revision/main" {
+        let siblings: Vec<Value> = files
+            .keys()
+            .map(|name| serde_json::json!({ "rfilename": name }))
+            .collect();
+        let body = serde_json::json!({ "sha": "c0ffee", "siblings": siblings }).to_string();
+        let length = body.len();
+        return write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
+             Connection: close\r\n\r\n{body}"
+        );
+    }
+    let name = path
+        .strip_prefix("/flock/tiny/resolve/main/")
+        .unwrap_or_default();
+    let Some(&bytes) = files.get(name) else {
+        return write!(
+            stream,
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+    };
+    let range = headers.get("range").and_then(|range| {
+        let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+        Some((first.parse().ok()?, last.parse().ok()))
+    });
+    let (first, last): (usize, Option<usize>) = range.unwrap_or((0, None));
+    let last = last.unwrap_or(bytes.len() - 1);
+    let mut part = bytes[first..=last].to_vec();
+    let mut sent = part.len();
+    if name == "model.safetensors" && last > 0 {
+        let mut state = state.lock().unwrap();
+        state
+            .begun
+            .push((first, headers.get("authorization").cloned()));
+        if state.breaks {
+            sent = sent.min(BREAK);
+        }
+        if state.lies {
+            part[sent - 1] ^= 1;
+        }
+    }
+    // Large files are named by their SHA-256, as the real hub does.
+    let etag = hex::encode(Sha256::digest(bytes));
+    write!(
+        stream,
+        "HTTP/1.1 206 Partial Content\r\nContent-Length: {}\r\nContent-Range: bytes \
+         {first}-{last}/{}\r\nETag: \"{etag}\"\r\nX-Repo-Commit: c0ffee\r\nConnection: close\r\n\r\n",
+        part.len(),
+        bytes.len()
+    )?;
+    stream.write_all(&part[..sent])
+}
+
+/// The binary with a cache and a hub of the test's own.
+fn murmur(args: &[&str], hub: &str, folder: &Path) -> Ended {
+    let (cache, data) = (folder.join("hf"), folder.join("data"));
+    murmur_with(
+        args,
+        &[
+            ("HF_ENDPOINT", hub),
+            ("HF_HOME", cache.to_str().unwrap()),
+            ("HF_TOKEN", "secret"),
+            ("XDG_DATA_HOME", data.to_str().unwrap()),
+            ("NO_PROXY", "127.0.0.1"),
+        ],
+    )
+}
+
+fn assert_says(ended: &Ended, texts: &[&str]) {
+    assert!(!ended.success, "it should have failed: {}", ended.stdout);
+    for text in texts {
+        assert!(
+            ended.stderr.contains(text),
+            "no {text:?} in: {}",
+            ended.stderr
+        );
+    }
+}
+
+#[test]
+fn a_download_that_was_cut_off_goes_on_and_then_needs_no_hub() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::start();
+    let murmur = |args: &[&str]| murmur(args, &hub.url, folder.path());
+    assert_says(
+        &murmur(&["model", "info", "flock/tiny", "--offline"]),
+        &["not whole in the cache", "murmur model pull flock/tiny"],
+    );
+
+    hub.set(|state| state.breaks = true);
+    assert_says(
+        &murmur(&["model", "pull", "flock/tiny"]),
+        &["broke 3 times", "goes on from there"],
+    );
+    let begun = hub.begun();
+    let starts: Vec<usize> = begun.iter().map(|(start, _)| *start).collect();
+    assert_eq!(
+        starts,
+        [0, BREAK, 2 * BREAK, 3 * BREAK],
+        "each goes on where the last stopped"
+    );
+    assert!(
+        begun
+            .iter()
+            .all(|(_, who)| who.as_deref() == Some("Bearer secret"))
+    );
+
+    hub.set(|state| state.breaks = false);
+    let pulled = murmur(&["model", "pull", "flock/tiny"]);
+    assert!(pulled.success, "{}", pulled.stderr);
+    assert!(pulled.stdout.contains("mit"), "{}", pulled.stdout);
+    let starts: Vec<usize> = hub.begun().iter().map(|(start, _)| *start).collect();
+    assert_eq!(starts, [4 * BREAK], "another process goes on too");
+
+    let info = murmur(&["model", "info", "flock/tiny", "--offline", "--json"]);
+    let info: Value = serde_json::from_str(&info.stdout).unwrap();
+    assert_eq!(
+        (&info["licence"], &info["family"]),
+        (&"mit".into(), &"qwen2".into())
+    );
+    assert_eq!(info["bytes"], WEIGHTS.len());
+    let listed = murmur(&["model", "list"]);
+    assert!(
+        listed.stdout.contains("flock/tiny") && listed.stdout.contains("base"),
+        "{}",
+        listed.stdout
+    );
+
+    // Peers of it, then the same home without its name, then under another.
+    let home = folder.path().join("home");
+    let run = |more: &[&str]| {
+        let home = home.to_str().unwrap();
+        let args = [
+            "run",
+            "--headless",
+            "--peers",
+            "2",
+            "--eval-items",
+            "1",
+            "--home",
+            home,
+        ];
+        murmur(&[&args, more].concat())
+    };
+    let first = run(&["--rounds", "1", "--model", "flock/tiny", "--offline"]);
+    assert!(first.success, "{}", first.stderr);
+    let again = run(&["--rounds", "1"]);
+    assert!(again.success, "{}", again.stderr);
+    assert_says(
+        &run(&["--rounds", "1", "--model", "base"]),
+        &["began with flock/tiny", "--home"],
+    );
+    assert!(hub.begun().is_empty(), "the hub was asked again");
+
+    // Other files under the same name.
+    let weights = folder
+        .path()
+        .join("hf/hub/models--flock--tiny/snapshots/c0ffee/model.safetensors");
+    let mut changed = WEIGHTS.to_vec();
+    *changed.last_mut().unwrap() ^= 1;
+    std::fs::write(weights.canonicalize().unwrap(), changed).unwrap();
+    assert_says(&run(&["--rounds", "1"]), &["are not those that the peers"]);
+}
+
+#[test]
+fn what_keeps_a_model_from_being_had_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let hub = Hub::start();
+    let pull = |name: &str, hub: &str| murmur(&["model", "pull", name], hub, folder.path());
+    assert_says(&pull("flock/none", &hub.url), &["has no model flock/none"]);
+    let closed = "http://127.0.0.1:9";
+    assert_says(
+        &pull("flock/tiny", closed),
+        &[closed, "HF_ENDPOINT", "--model"],
+    );
+    assert_says(&pull("tiny", &hub.url), &["no name on the hub"]);
+    hub.set(|state| state.lies = true);
+    assert_says(&pull("flock/tiny", &hub.url), &["does not have the hash"]);
+    hub.set(|state| state.lies = false);
+    let pulled = pull("flock/tiny", &hub.url);
+    assert!(
+        pulled.success,
+        "what lied was thrown away: {}",
+        pulled.stderr
+    );
+}
+
+#[test]
+fn a_model_is_imported_and_then_goes_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let published = folder.path().join("published");
+    std::fs::create_dir(&published).unwrap();
+    for (name, bytes) in [
+        ("config.json", CONFIG),
+        ("tokenizer.json", TOKENIZER),
+        ("model.safetensors", WEIGHTS),
+    ] {
+        std::fs::write(published.join(name), bytes).unwrap();
+    }
+    let murmur = |args: &[&str]| murmur(args, "http://127.0.0.1:9", folder.path());
+    let path = published.to_str().unwrap();
+    let imported = murmur(&["model", "import", path, "--name", "mine"]);
+    assert!(imported.success, "{}", imported.stderr);
+    assert_says(
+        &murmur(&["model", "import", path, "--name", "mine"]),
+        &["already"],
+    );
+    assert_says(
+        &murmur(&["model", "import", path, "--name", "../mine"]),
+        &["can't be a model's name"],
+    );
+    let listed = murmur(&["model", "list", "--json"]);
+    let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
+    let names: Vec<&str> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|model| model["name"].as_str())
+        .collect();
+    assert_eq!(names, ["base", "mine"]);
+    let measured = murmur(&["eval", "--model", "mine", "--items", "1", "--json"]);
+    assert!(measured.success, "{}", measured.stderr);
+    assert!(measured.stdout.contains("\"mine\""), "{}", measured.stdout);
+
+    std::fs::write(published.join("model.safetensors"), &WEIGHTS[..1000]).unwrap();
+    let broken = murmur(&["run", "--headless", "--model", path]);
+    assert_says(&broken, &["model.safetensors", "truncated"]);
+}
