@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::explore::ExploreArgs;
+use crate::method::TrainingArgs;
 use crate::model::command::ModelCommand;
 use crate::rep::args::RepCommand;
 use crate::sim::SimArgs;
@@ -71,6 +72,9 @@ pub struct RunArgs {
     /// Ask nothing of the hub; the model must be on this machine
     #[arg(long)]
     pub offline: bool,
+    /// How much of the model is trained
+    #[command(flatten)]
+    pub training: TrainingArgs,
     /// Where keys, checkpoints, chain and events live
     #[arg(long, env = "MURMUR_HOME", value_name = "DIR")]
     pub home: Option<PathBuf>,

@@ -34,6 +34,7 @@ pub mod hub;
 pub mod identity;
 pub mod inspect;
 pub mod journal;
+pub mod method;
 pub mod model;
 pub mod net;
 pub mod peer;

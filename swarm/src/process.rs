@@ -154,6 +154,7 @@ async fn bring_up(
     let mut shared = Shared {
         args,
         model,
+        memory: args.training.share(args.peers),
         place: &place,
         payer: std::env::var_os(PAYER_VARIABLE).and(swarm.as_ref().map(Swarm::ledger)),
         registry: &registry,
@@ -515,6 +516,8 @@ async fn fund_on_devnet(profile: &ChainProfile, account: [u8; 20]) -> Result<()>
 struct Shared<'a> {
     args: &'a RunArgs,
     model: &'a Model,
+    /// Bytes for each peer, if the machine says how many there are.
+    memory: Option<u64>,
     place: &'a Place,
     /// Pays for peers on a chain with fees, where the user named an account.
     payer: Option<&'a Ledger>,
@@ -564,7 +567,14 @@ async fn setup(
         }
         None => (None, None),
     };
-    let policy = policy_of(folder, shared.model, args.peers, hub)?;
+    let mut policy = policy_of(folder, shared.model, args.peers, hub)?;
+    let device = policy::best_device(policy.decoder().config().parameters())
+        .and_then(|device| policy.move_to(&device));
+    device.context("this build trains on a GPU; one without --features cuda or metal does not")?;
+    let seed = args.seed.unwrap_or_default() ^ u64::from(index);
+    if let Some(notice) = args.training.apply(&mut policy, shared.memory, seed)? {
+        hub.log(LogLevel::Warn, "training", notice);
+    }
     Ok(Setup {
         index,
         folder: folder.to_owned(),

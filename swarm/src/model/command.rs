@@ -164,6 +164,7 @@ impl About {
                     "tokens": tokens,
                     "sampling_bytes": needs.sampling, "sampling_fits": needs.sampling <= available,
                     "training_bytes": needs.training, "training_fits": needs.training <= available,
+                    "adapter_bytes": needs.adapter, "adapter_fits": needs.adapter <= available,
                 })
             })
             .collect();
@@ -200,8 +201,13 @@ fn list(as_json: bool) -> Result<String> {
         match About::read(&name, path.as_deref()) {
             Ok(about) => {
                 all.push(about.json(available));
-                let training = about.needs[0].1.training;
-                let fits = if training <= available { "yes" } else { "no" };
+                let needs = about.needs[0].1;
+                let (training, adapter) = (needs.training, needs.adapter);
+                let (fits, training) = match training <= available {
+                    true => ("yes", training),
+                    false if adapter <= available => ("an adapter", adapter),
+                    false => ("no", adapter.min(training)),
+                };
                 rows.push([
                     about.name.clone(),
                     about.family.clone(),
@@ -322,11 +328,14 @@ fn text(about: &About, available: u64) -> String {
         };
         let _ = writeln!(
             text,
-            "  {tokens:>5} tokens   sample {:>8} ({})   train all weights {:>8} ({})",
+            "  {tokens:>5} tokens   sample {:>8} ({})   train all weights {:>8} ({}), an adapter \
+             {:>8} ({})",
             shown(needs.sampling),
             fits(needs.sampling),
             shown(needs.training),
-            fits(needs.training)
+            fits(needs.training),
+            shown(needs.adapter),
+            fits(needs.adapter)
         );
     }
     text

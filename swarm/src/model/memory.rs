@@ -1,14 +1,16 @@
 //! What a model needs of this machine's memory, and whether that is there.
 //!
-//! Counted are the things that grow with the model: the weights, what sampling
-//! lays out for itself, gradients, the optimizer's two moments, and what
-//! training keeps of each token, all in f32.
+//! What training takes is the policy's own formula ([`policy::memory`]).
 
 use anyhow::{Result, bail};
-use policy::Config;
+use policy::kernel::Plan;
+use policy::memory::{Load, Method, usage};
+use policy::{Config, LoraSettings};
 
-/// Sequences that are trained together: pieces of about this many tokens.
-const PIECE: usize = 512;
+/// Tokens of a batch that is planned with before there is one.
+const BATCH: usize = 4096;
+/// Tokens of its longest sequence.
+const LONGEST: usize = 512;
 /// Of what is free, this much is left to everybody else.
 const SPARE: u64 = 256 << 20;
 const F32: u64 = 4;
@@ -16,10 +18,12 @@ const F32: u64 = 4;
 /// What one peer needs, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Needs {
-    /// The weights and their layout for sampling.
+    /// The weights, and keys and values for sampling.
     pub(super) sampling: u64,
-    /// All that sampling and training need.
+    /// All that training every weight needs, at the leanest.
     pub(super) training: u64,
+    /// All that training an adapter needs, at the leanest.
+    pub(super) adapter: u64,
 }
 
 impl Needs {
@@ -35,25 +39,42 @@ impl Needs {
                 tokens,
                 32,
             ]);
-        let sampling = 2 * weights + cache;
-        // A piece's gradients and their sum, and two moments.
-        let training = 4 * weights + activations(config, tokens.max(PIECE));
+        let sampling = weights + cache;
+        let load = Load {
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            longest: tokens,
+            tokens: tokens.max(BATCH),
+            has_reference: false,
+        };
+        let lora = LoraSettings::default();
+        let leanest = |method| {
+            let plans = leanest_plans(&load);
+            let taken = plans.map(|plan| usage(config, method, &plan, &load).total());
+            taken.into_iter().min().unwrap_or(u64::MAX).max(sampling)
+        };
         Self {
             sampling,
-            training: weights + training.max(sampling - weights),
+            training: leanest(Method::Full),
+            adapter: leanest(Method::Lora(&lora)),
         }
     }
 }
 
-/// What one piece of a batch keeps between its passes.
-fn activations(config: &Config, tokens: usize) -> u64 {
-    let wide = 4 * config.hidden_size
-        + 3 * config.query_size()
-        + 3 * config.key_value_size()
-        + 3 * config.intermediate_size;
-    let attention = config.num_attention_heads * tokens;
-    let layer = sizes(&[tokens, wide + attention]);
-    F32 * (config.num_hidden_layers as u64 * layer + sizes(&[tokens, config.vocab_size]))
+/// The ways to train that take the least memory.
+fn leanest_plans(load: &Load) -> [Plan; 3] {
+    let recompute = Plan {
+        recompute: true,
+        ..Plan::default()
+    };
+    let rounded = Plan {
+        bf16_gradients: true,
+        ..recompute
+    };
+    let single = Plan {
+        tokens: load.tokens,
+        ..rounded
+    };
+    [recompute, rounded, single]
 }
 
 fn sizes(factors: &[usize]) -> u64 {
@@ -81,8 +102,9 @@ pub(super) fn available() -> u64 {
 /// # Errors
 /// Says what is needed, what is there, and what would fit.
 pub(super) fn check(config: &Config, peers: u16) -> Result<()> {
-    let needs = Needs::of(config, PIECE).training;
-    verdict(needs, peers, available())
+    let needs = Needs::of(config, LONGEST);
+    // Where all weights don't fit, an adapter is trained.
+    verdict(needs.training.min(needs.adapter), peers, available())
 }
 
 fn verdict(needs: u64, peers: u16, available: u64) -> Result<()> {
@@ -143,10 +165,14 @@ mod tests {
             "tie_word_embeddings": true, "max_position_embeddings": 32768}"#;
         let config = Config::from_json(json).unwrap();
         assert_eq!(config.parameters(), 494_032_768);
-        let needs = Needs::of(&config, PIECE);
-        assert!(needs.sampling < needs.training);
+        let needs = Needs::of(&config, LONGEST);
+        assert!(needs.sampling < needs.adapter && needs.adapter < needs.training);
         assert!(
-            (9..14).contains(&(needs.training / 1_000_000_000)),
+            (7..9).contains(&(needs.training / 1_000_000_000)),
+            "{needs:?}"
+        );
+        assert!(
+            (2..4).contains(&(needs.adapter / 1_000_000_000)),
             "{needs:?}"
         );
     }
