@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::explore::ExploreArgs;
 use crate::rep::args::RepCommand;
+use crate::task::TaskCommand;
 use crate::wallet::WalletArgs;
 
 /// A peer-to-peer swarm that post-trains small language models with
@@ -34,6 +35,9 @@ pub enum Command {
     /// Reputation, as the ledger has it: look, recompute, export
     #[command(subcommand)]
     Rep(RepCommand),
+    /// Environments: write, try, test, train on and publish them
+    #[command(subcommand)]
+    Task(TaskCommand),
     /// Reputation as a web page on this machine, read-only
     Explore(ExploreArgs),
     /// Keys: which there are, where they are, what they hold; back-up, rotation

@@ -8,7 +8,7 @@ use clap::Parser;
 use swarm::cli::{Cli, Command, ReplayArgs, RunArgs};
 use swarm::explore::ExploreArgs;
 use swarm::rep::args::RepCommand;
-use swarm::{explore, inspect, process, rep, wallet};
+use swarm::{explore, inspect, process, rep, task, wallet};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
@@ -20,6 +20,9 @@ fn main() -> ExitCode {
         Command::Run(args) => run(args).map(|()| ExitCode::SUCCESS),
         Command::Replay(args) => replay(&args).map(|()| ExitCode::SUCCESS),
         Command::Eval(args) => inspect::eval(&args).map(|text| print(&text)),
+        Command::Task(command) => runtime()
+            .and_then(|runtime| print(task::run(command, &runtime)))
+            .map(|()| ExitCode::SUCCESS),
         Command::Rep(command) => reputation(&command),
         Command::Wallet(args) => runtime()
             .and_then(|runtime| runtime.block_on(wallet::run(&args)))
