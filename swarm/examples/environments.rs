@@ -93,6 +93,8 @@ fn main() -> Result<()> {
             max_tokens: 64,
             temperature: 1.0,
             top_p: 1.0,
+            top_k: None,
+            stop: Vec::new(),
         })
         .collect();
     let mut completions = 0;

@@ -124,6 +124,8 @@ fn sample(
             max_tokens: args.tokens as usize,
             temperature: 1.0,
             top_p: 1.0,
+            top_k: None,
+            stop: Vec::new(),
         })
         .collect();
     policy.sample(&requests).context("sampling")
@@ -153,6 +155,8 @@ fn held_out(
             max_tokens: args.tokens as usize,
             temperature: 0.0,
             top_p: 1.0,
+            top_k: None,
+            stop: Vec::new(),
         })
         .collect();
     let groups = policy
