@@ -8,6 +8,7 @@ use crate::explore::ExploreArgs;
 use crate::method::TrainingArgs;
 use crate::model::command::ModelCommand;
 use crate::rep::args::RepCommand;
+use crate::task::TaskCommand;
 use crate::sim::SimArgs;
 use crate::wallet::WalletArgs;
 
@@ -37,6 +38,9 @@ pub enum Command {
     /// Reputation, as the ledger has it: look, recompute, export
     #[command(subcommand)]
     Rep(RepCommand),
+    /// Environments: write, try, test, train on and publish them
+    #[command(subcommand)]
+    Task(TaskCommand),
     /// Reputation as a web page on this machine, read-only
     Explore(ExploreArgs),
     /// Keys: which there are, where they are, what they hold; back-up, rotation

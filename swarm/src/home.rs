@@ -200,7 +200,8 @@ pub fn models_folder() -> Result<PathBuf> {
     Ok(resolve(None)?.join("models"))
 }
 
-fn resolve(path: Option<&Path>) -> Result<PathBuf> {
+/// The home that is meant: the one named, else the user's.
+pub(crate) fn resolve(path: Option<&Path>) -> Result<PathBuf> {
     if let Some(path) = path {
         return Ok(path.to_owned());
     }

@@ -14,6 +14,7 @@ use crate::cli::EvalArgs;
 use crate::evaluate::{EvalPlan, evaluate};
 use crate::home::Home;
 use crate::model::{BASE, Model};
+use crate::packages::Store;
 use crate::process::LOCAL_PROFILE;
 
 /// `murmur eval`: a table or JSON.
@@ -21,12 +22,15 @@ use crate::process::LOCAL_PROFILE;
 /// # Errors
 /// No home, no checkpoint that can be read.
 pub fn eval(args: &EvalArgs) -> Result<String> {
-    let registry = Registry::builtin();
     let named = args.model.as_deref().or(args.base.then_some(BASE));
     let home = if named.is_some() {
         None
     } else {
         Home::existing(args.home.as_deref())?
+    };
+    let registry = match &home {
+        Some(home) => Store::of(home.path()).registry()?.0,
+        None => Registry::all(),
     };
     if let (Some(path), None, false) = (&args.home, &home, args.base) {
         bail!(

@@ -7,6 +7,7 @@
 //! | [`process`] | `murmur run`: a process's peers, their chain and home |
 //! | [`peer`] | one peer: the shell around the round machine |
 //! | [`net`] | iroh: gossip for announcements, bodies by hash |
+//! | [`packages`], [`task`] | environments of strangers; `murmur task` |
 //! | [`ticket`] | what a third process needs to join |
 //! | [`chain`] | one peer's side of the ledger |
 //! | [`worker`] | the policy's own thread |
@@ -37,10 +38,12 @@ pub mod journal;
 pub mod method;
 pub mod model;
 pub mod net;
+pub mod packages;
 pub mod peer;
 pub mod process;
 pub mod rep;
 pub mod report;
+pub mod task;
 pub mod sim;
 pub mod ticket;
 pub mod transcripts;

@@ -9,7 +9,7 @@ use swarm::cli::{Cli, Command, ReplayArgs, RunArgs};
 use swarm::explore::ExploreArgs;
 use swarm::model::{self, Model};
 use swarm::rep::args::RepCommand;
-use swarm::{explore, inspect, process, rep, sim, wallet};
+use swarm::{explore, inspect, process, rep, sim, task, wallet};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
@@ -21,6 +21,9 @@ fn main() -> ExitCode {
         Command::Run(args) => run(args).map(|()| ExitCode::SUCCESS),
         Command::Replay(args) => replay(&args).map(|()| ExitCode::SUCCESS),
         Command::Eval(args) => inspect::eval(&args).map(|text| print(&text)),
+        Command::Task(command) => runtime()
+            .and_then(|runtime| task::run(command, &runtime))
+            .map(|text| print(&text)),
         Command::Rep(command) => reputation(&command),
         Command::Wallet(args) => runtime()
             .and_then(|runtime| runtime.block_on(wallet::run(&args)))

@@ -68,6 +68,8 @@ pub struct Setup {
     pub manifest: Manifest,
     /// Its environments.
     pub registry: Arc<Registry>,
+    /// Packages of the curriculum, as they are served to whoever lacks them.
+    pub packages: Arc<Vec<Vec<u8>>>,
     /// The model, as resumed or fresh.
     pub policy: Policy,
     /// How it is trained.
@@ -216,6 +218,9 @@ pub async fn start(setup: Setup) -> Result<Ready> {
     config.bootstrap = setup.bootstrap.clone();
     config.bootstrap.extend(progress.peers.clone());
     let (net, events) = Net::start(config).await.context("opening the network")?;
+    for body in setup.packages.iter() {
+        net.serve(body.clone()).await.context("serving a package")?;
+    }
     let machine = Machine::new(Config {
         me: id,
         address: setup.address,

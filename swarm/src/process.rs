@@ -27,6 +27,7 @@ use crate::identity::{Access, Identity};
 use crate::journal::Journal;
 use crate::model::{self, Model};
 use crate::net::PeerAddr;
+use crate::packages::{self, Store};
 use crate::peer::{self, Outcome, Setup};
 use crate::report::{BeforeAfter, Report, ReputationRow, mean};
 use crate::ticket::Ticket;
@@ -45,6 +46,10 @@ const SCREEN_EVAL_EVERY: u64 = 5;
 /// A swarm's place in the home, made or resumed.
 struct Place {
     manifest: Manifest,
+    /// Environments of the program and of the home.
+    registry: Arc<Registry>,
+    /// The packages of the curriculum, to be served.
+    packages: Arc<Vec<Vec<u8>>>,
     /// The devnet, if this process runs it.
     devnet: Option<Devnet>,
     profile: Option<ChainProfile>,
@@ -127,9 +132,9 @@ async fn bring_up(
     has_screen: bool,
     started: Instant,
 ) -> Result<Up> {
-    let registry = Arc::new(Registry::builtin());
     model.keep(home)?;
-    let place = place(args, home, hub, &registry).await?;
+    let place = place(args, home, hub).await?;
+    let registry = Arc::clone(&place.registry);
     let swarm = match &place.profile {
         Some(profile) => Some(swarm_on_chain(args, home, &place, profile).await?),
         None => None,
@@ -282,10 +287,45 @@ async fn run_peers(ready: Vec<peer::Ready>, stop: CancellationToken) -> Result<V
     }
 }
 
-async fn place(args: &RunArgs, home: &Home, hub: &Hub, registry: &Registry) -> Result<Place> {
+/// The environments of this home; what cannot be used is said.
+fn environments(store: &Store, hub: &Hub) -> Result<Arc<Registry>> {
+    let (registry, left_out) = store.registry()?;
+    for why in left_out {
+        hub.log(LogLevel::Warn, "environments", why);
+    }
+    Ok(Arc::new(registry))
+}
+
+/// What a swarm's packages consist of, for whoever joins without them.
+fn served(manifest: &Manifest, store: &Store) -> Result<Arc<Vec<Vec<u8>>>> {
+    let named: BTreeSet<_> = manifest
+        .curriculum
+        .iter()
+        .map(|course| course.env)
+        .collect();
+    let mut bodies = Vec::new();
+    for env in named {
+        bodies.extend(store.bodies(env)?);
+    }
+    Ok(Arc::new(bodies))
+}
+
+async fn place(args: &RunArgs, home: &Home, hub: &Hub) -> Result<Place> {
+    let store = Store::of(home.path());
     if let Some(text) = &args.join {
         let ticket: Ticket = text.parse().context("reading the ticket")?;
-        let manifest = Manifest::from_canonical(&ticket.manifest, registry)
+        let (swarm, named) =
+            Manifest::named_in(&ticket.manifest).context("the ticket's manifest")?;
+        let fetched = packages::fetch_missing(&store, &named, swarm.0, &ticket.peers)
+            .await
+            .context("getting the swarm's environments from its peers")?;
+        for id in fetched {
+            let id = id.to_hex();
+            let text = format!("environment {id} came from a peer; its golden vectors hold");
+            hub.log(LogLevel::Info, "environments", text);
+        }
+        let registry = environments(&store, hub)?;
+        let manifest = Manifest::from_canonical(&ticket.manifest, &registry)
             .context("the ticket's manifest")?;
         let profile = match (&manifest.chain, &args.rpc, &ticket.rpc) {
             (Some(chain), Some(rpc), _) | (Some(chain), None, Some(rpc)) => Some(ChainProfile {
@@ -300,9 +340,12 @@ async fn place(args: &RunArgs, home: &Home, hub: &Hub, registry: &Registry) -> R
             }
             (None, ..) => None,
         };
-        let resumed = bind(home, &manifest, registry)?;
+        let resumed = bind(home, &manifest, &registry)?;
+        let packages = served(&manifest, &store)?;
         return Ok(Place {
             manifest,
+            registry,
+            packages,
             devnet: None,
             profile,
             bootstrap: ticket.peers,
@@ -339,13 +382,14 @@ async fn place(args: &RunArgs, home: &Home, hub: &Hub, registry: &Registry) -> R
             (Some(devnet), profile)
         }
     };
+    let registry = environments(&store, hub)?;
     let mut manifest = match &args.manifest {
         Some(path) => {
             let text = std::fs::read_to_string(path)
                 .with_context(|| format!("reading {}", path.display()))?;
-            Manifest::from_toml(&text, registry).with_context(|| format!("{}", path.display()))?
+            Manifest::from_toml(&text, &registry).with_context(|| format!("{}", path.display()))?
         }
-        None => Manifest::from_toml(LOCAL_PROFILE, registry).context("the local profile")?,
+        None => Manifest::from_toml(LOCAL_PROFILE, &registry).context("the local profile")?,
     };
     let addresses = rollup::Addresses::deterministic();
     manifest.chain = Some(swarm_core::manifest::Chain {
@@ -353,7 +397,8 @@ async fn place(args: &RunArgs, home: &Home, hub: &Hub, registry: &Registry) -> R
         registry: Address(addresses.registry.into_array()),
         ledger: Address(addresses.ledger.into_array()),
     });
-    let resumed = bind(home, &manifest, registry)?;
+    let resumed = bind(home, &manifest, &registry)?;
+    let packages = served(&manifest, &store)?;
     if resumed && devnet_is_new {
         hub.log(
             LogLevel::Warn,
@@ -363,6 +408,8 @@ async fn place(args: &RunArgs, home: &Home, hub: &Hub, registry: &Registry) -> R
     }
     Ok(Place {
         manifest,
+        registry,
+        packages,
         devnet,
         profile: Some(profile),
         bootstrap: Vec::new(),
@@ -587,6 +634,7 @@ async fn setup(
         local_addresses: shared.local_addresses.clone(),
         manifest: place.manifest.clone(),
         registry: Arc::clone(shared.registry),
+        packages: Arc::clone(&place.packages),
         grpo: GrpoSettings {
             learning_rate: model::learning_rate(&policy),
             measure_effect: false,

@@ -125,6 +125,19 @@ impl Item {
         self
     }
 
+    /// What the scorer needs beside the answer.
+    #[must_use]
+    pub fn hidden(&self) -> &[u8] {
+        &self.hidden
+    }
+
+    /// The same item with what else is known of it.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: BTreeMap<String, String>) -> Item {
+        self.metadata.extend(metadata);
+        self
+    }
+
     /// The steps from question to answer; empty where none were written.
     #[must_use]
     pub fn working(&self) -> &str {

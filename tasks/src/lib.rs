@@ -22,23 +22,28 @@
 //! - [`Environment`], [`Registry`]: the interface, and the built-in environments.
 //! - [`Score`]: integers with named parts and a reason; format is a gate.
 //! - [`library`]: tasks in prose, after reasoning-gym, for models that read.
+//! - [`package`]: environments of strangers, by hash, in a sandbox.
 //! - [`dialogue`]: the words of the three stages (answer, critique, resolve).
 //! - [`practice`]: simulated peers, for teaching the critique and resolve formats.
 //!
 //! # Invariants
 //! - No clock, no randomness, no I/O: everything comes in as an argument.
-//! - Nothing here evaluates text, and no text makes it panic.
+//! - No text makes anything here panic, and none is evaluated but a package's
+//!   own code, inside the sandbox.
 //! - What is compared between machines is an integer or a string, never a float.
 //! - Training items and held-out items never share a question ([`held_out`]).
 
 mod builtin;
 mod bytes;
+mod contents;
 pub mod dialogue;
 mod environment;
+pub mod fields;
 mod format;
 mod item;
 pub mod library;
 mod manifest;
+#[cfg(feature = "packages")]
 pub mod package;
 mod ppm;
 pub mod practice;
@@ -47,12 +52,12 @@ mod score;
 mod seed;
 
 pub use bytes::ParseBytesError;
+pub use contents::{Budget, FileRef, Form, Judge, Kind, Package, Scorer};
 pub use environment::{Environment, HELD_OUT_SLICES, Step, Style, held_out};
 pub use format::{CHAT_TOKENS, SPECIAL_TOKENS, TOKEN_PATTERN};
 pub use item::Item;
 pub use manifest::{EnvId, Level, Limits, Manifest, PartWeight, Reading};
-pub use package::Package;
 pub use ppm::Ppm;
 pub use registry::{Registry, RegistryError};
-pub use score::{Part, Score, Status};
+pub use score::{Part, Score, Status, exact};
 pub use seed::{Draw, Seed};

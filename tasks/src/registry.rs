@@ -64,6 +64,15 @@ impl Registry {
         Ok(Registry { environments })
     }
 
+    /// One more environment, unless it is here already. A name may come again:
+    /// packages are told apart by hash, and a label means the first.
+    pub fn add(&mut self, environment: Arc<dyn Environment>) {
+        let id = environment.manifest().id();
+        if self.get(&id).is_none() {
+            self.environments.push((id, environment));
+        }
+    }
+
     /// The environment with this name-by-hash.
     #[must_use]
     pub fn get(&self, id: &EnvId) -> Option<&dyn Environment> {

@@ -84,7 +84,8 @@ impl Score {
 pub(crate) const CORRECT_WEIGHT: Ppm = Ppm(900_000);
 
 /// Scores an answer that is right when it equals the reference.
-pub(crate) fn exact(manifest: &Manifest, item: &Item, completion: &str) -> Score {
+#[must_use]
+pub fn exact(manifest: &Manifest, item: &Item, completion: &str) -> Score {
     judged(manifest, completion, |body| body == item.reference)
 }
 
@@ -94,13 +95,7 @@ pub(crate) fn judged(
     completion: &str,
     is_right: impl Fn(&str) -> bool,
 ) -> Score {
-    let rules = Rules {
-        tag: Tag::Answer,
-        limits: manifest.limits,
-        correct: manifest.weight("correct"),
-        brevity: manifest.weight("brevity"),
-    };
-    rules.score(completion, is_right)
+    Rules::of(manifest).score(completion, is_right)
 }
 
 /// How one kind of completion is scored.
@@ -112,17 +107,20 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    /// The score of a completion, given what makes its body right.
-    pub(crate) fn score(&self, completion: &str, is_right: impl Fn(&str) -> bool) -> Score {
-        let bytes = completion.len();
-        let limit = self.limits.completion_bytes;
-        if bytes > limit as usize {
-            return shut(
-                Status::Invalid,
-                None,
-                format!("{bytes} bytes, at most {limit} are read"),
-            );
+    /// How an environment's completions are scored.
+    pub(crate) fn of(manifest: &Manifest) -> Rules {
+        Rules {
+            tag: Tag::Answer,
+            limits: manifest.limits,
+            correct: manifest.weight("correct"),
+            brevity: manifest.weight("brevity"),
         }
+    }
+
+    /// What stands in the tags of a completion that passes the gate; else its
+    /// score.
+    pub(crate) fn gate<'a>(&self, completion: &'a str) -> Result<&'a str, Score> {
+        self.fits(completion)?;
         let body = match parse(completion, self.tag) {
             Ok(tagged) => tagged.body,
             Err(Malformed {
@@ -135,7 +133,7 @@ impl Rules {
                 } else {
                     Status::Invalid
                 };
-                return shut(status, candidate, why);
+                return Err(shut(status, candidate, why));
             }
         };
         let characters = body.chars().count();
@@ -145,21 +143,53 @@ impl Rules {
                 "the {} has {characters} characters, at most {limit} are read",
                 self.tag.name()
             );
-            return shut(Status::Invalid, None, why);
+            return Err(shut(Status::Invalid, None, why));
         }
+        Ok(body)
+    }
+
+    /// Refuses a completion that is too long to be read at all.
+    pub(crate) fn fits(&self, completion: &str) -> Result<(), Score> {
+        let bytes = completion.len();
+        let limit = self.limits.completion_bytes;
+        if bytes > limit as usize {
+            let why = format!("{bytes} bytes, at most {limit} are read");
+            return Err(shut(Status::Invalid, None, why));
+        }
+        Ok(())
+    }
+
+    /// What is left of brevity in a completion, and the bytes it is too long.
+    pub(crate) fn brief(&self, completion: &str) -> (Ppm, usize) {
+        let over = completion
+            .len()
+            .saturating_sub(self.limits.free_bytes as usize);
+        let lost = Ppm::ratio(over as u64, u64::from(self.limits.penalty_bytes));
+        (lost.complement(), over)
+    }
+
+    /// The score of a completion, given what makes its body right.
+    pub(crate) fn score(&self, completion: &str, is_right: impl Fn(&str) -> bool) -> Score {
+        let body = match self.gate(completion) {
+            Ok(body) => body,
+            Err(refused) => return refused,
+        };
         let answer = Some(printable(body));
         if !is_right(body) {
             return open(Ppm::ZERO, Ppm::ZERO, Ppm::ZERO, answer, "wrong".to_owned());
         }
-        let over = bytes.saturating_sub(self.limits.free_bytes as usize);
-        let brevity = Ppm::ratio(over as u64, u64::from(self.limits.penalty_bytes)).complement();
+        let (brevity, over) = self.brief(completion);
         let reward = self.correct.saturating_add(self.brevity.of(brevity));
-        let why = if over == 0 {
-            "right".to_owned()
-        } else {
-            format!("right, {over} bytes longer than is free")
-        };
-        open(reward, Ppm::ONE, brevity, answer, why)
+        open(reward, Ppm::ONE, brevity, answer, right(over))
+    }
+}
+
+/// Why a right answer earned what it did.
+pub(crate) fn right(over: usize) -> String {
+    if over == 0 {
+        "right".to_owned()
+    } else {
+        format!("right, {over} bytes longer than is free")
     }
 }
 

@@ -12,6 +12,7 @@
 //! | [`replay`] | reading a file of events; pause, speed, seek |
 //! | [`driver`] | the event loop, over any backend, input and clock |
 //! | [`terminal`] | the real terminal, restored whatever happens |
+//! | [`play`] | one environment, played by a person |
 //! | [`screenshot`] | a finished frame as SVG |
 //! | [`text`], [`theme`] | harmless text and numbers; colours |
 //!
@@ -34,6 +35,7 @@
 
 pub mod app;
 pub mod driver;
+pub mod play;
 pub mod replay;
 pub mod screenshot;
 pub mod source;

@@ -14,7 +14,7 @@
 mod chrome;
 mod help;
 mod logs;
-mod parts;
+pub(crate) mod parts;
 mod peers;
 mod reputation;
 mod rollouts;

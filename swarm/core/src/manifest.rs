@@ -4,6 +4,8 @@
 //! agree on every number below. Environments are named in the file by name or
 //! by hash, and held by hash: a new version of an environment is a new swarm.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use tasks::{EnvId, Registry};
 
@@ -16,6 +18,9 @@ pub const HARD_COMPLETIONS: usize = 64;
 pub const HARD_GROUPS: usize = 256;
 /// The most bytes a body may have, whatever a manifest says.
 pub const HARD_BODY_BYTES: u32 = 16 << 20;
+
+/// The most courses a curriculum may have.
+const MAX_COURSES: usize = 256;
 
 /// The version of the rules that this program plays by: the draws, the bodies
 /// and the judge. Swarms of other versions are refused, not misunderstood.
@@ -283,11 +288,25 @@ impl Manifest {
 
     /// Reads what [`canonical`](Self::canonical) wrote, as a joining node gets it.
     pub fn from_canonical(bytes: &[u8], registry: &Registry) -> Result<Self, ManifestError> {
+        let manifest = Self::unchecked(bytes)?;
+        manifest.validate(registry)?;
+        Ok(manifest)
+    }
+
+    /// The environments that canonical bytes name, for whoever has to get them
+    /// before the manifest can be checked; and the swarm's id.
+    pub fn named_in(bytes: &[u8]) -> Result<(SwarmId, BTreeSet<EnvId>), ManifestError> {
+        let manifest = Self::unchecked(bytes)?;
+        // As many as a valid manifest may have.
+        let courses = manifest.curriculum.iter().take(MAX_COURSES);
+        Ok((manifest.id(), courses.map(|course| course.env).collect()))
+    }
+
+    fn unchecked(bytes: &[u8]) -> Result<Self, ManifestError> {
         let manifest: Self = postcard::from_bytes(bytes).map_err(|_| ManifestError::Canonical)?;
         if manifest.canonical() != bytes {
             return Err(ManifestError::Canonical);
         }
-        manifest.validate(registry)?;
         Ok(manifest)
     }
 
@@ -363,7 +382,12 @@ impl Manifest {
         if let Pace::Clock { length_ms, .. } = self.pace {
             within("pace.clock.length_ms", length_ms, 1_000, 86_400_000)?;
         }
-        within("curriculum (length)", self.curriculum.len() as u64, 1, 256)?;
+        within(
+            "curriculum (length)",
+            self.curriculum.len() as u64,
+            1,
+            MAX_COURSES as u64,
+        )?;
         for (index, course) in self.curriculum.iter().enumerate() {
             let key = |field: &str| format!("curriculum[{index}].{field}");
             let environment = registry.get(&course.env).ok_or_else(|| {

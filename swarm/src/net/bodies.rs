@@ -117,6 +117,34 @@ fn list(failures: &[([u8; 32], ProviderFailure)]) -> String {
         .join(", ")
 }
 
+/// What is known of a body's size before it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Size {
+    /// It was announced.
+    Exactly(u64),
+    /// Only what it may be.
+    AtMost(u64),
+}
+
+impl Size {
+    fn most(self) -> u64 {
+        match self {
+            Size::Exactly(bytes) | Size::AtMost(bytes) => bytes,
+        }
+    }
+
+    /// Refuses a body whose proved size is not what was said, or too much.
+    fn admit(self, actual: u64) -> Result<(), FetchError> {
+        match self {
+            Size::Exactly(expected) if actual != expected => {
+                Err(FetchError::WrongSize { expected, actual })
+            }
+            Size::AtMost(max) if actual > max => Err(FetchError::TooLarge { bytes: actual, max }),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// A failure of one attempt: the provider's, or the end of the fetch.
 enum Attempt {
     Provider(ProviderFailure),
@@ -221,12 +249,12 @@ impl Bodies {
     pub(super) async fn fetch(
         &self,
         hash: [u8; 32],
-        expected: u64,
+        expected: Size,
         providers: Vec<EndpointAddr>,
     ) -> Result<Vec<u8>, FetchError> {
-        if expected > self.max_body {
+        if expected.most() > self.max_body {
             return Err(FetchError::TooLarge {
-                bytes: expected,
+                bytes: expected.most(),
                 max: self.max_body,
             });
         }
@@ -266,19 +294,16 @@ impl Bodies {
         self.lock().clear();
     }
 
-    async fn local(&self, hash: Hash, expected: u64) -> Result<Option<Vec<u8>>, FetchError> {
+    async fn local(&self, hash: Hash, expected: Size) -> Result<Option<Vec<u8>>, FetchError> {
         let failed = |error: &dyn fmt::Display| FetchError::Store(error.to_string());
         match self.store.status(hash).await.map_err(|e| failed(&e))? {
-            BlobStatus::Complete { size } if size == expected => {
+            BlobStatus::Complete { size } => {
+                expected.admit(size)?;
                 let body = self.store.get_bytes(hash).await.map_err(|e| failed(&e))?;
                 // It may be about to be collected: it is wanted again.
                 self.keep(hash).await?;
                 Ok(Some(body.to_vec()))
             }
-            BlobStatus::Complete { size } => Err(FetchError::WrongSize {
-                expected,
-                actual: size,
-            }),
             _ => Ok(None),
         }
     }
@@ -313,7 +338,7 @@ impl Bodies {
         &self,
         provider: EndpointId,
         hash: Hash,
-        expected: u64,
+        expected: Size,
     ) -> Result<Vec<u8>, Attempt> {
         let (connection, kept) = self.connect(provider).await?;
         match self.transfer(&connection, hash, expected).await {
@@ -367,23 +392,21 @@ impl Bodies {
         &self,
         connection: &Connection,
         hash: Hash,
-        expected: u64,
+        expected: Size,
     ) -> Result<Vec<u8>, Attempt> {
         let too_slow = |_| Attempt::Provider(ProviderFailure::TooSlow);
         let (actual, _) = timeout(SIZE_TIMEOUT, get_verified_size(connection, &hash))
             .await
             .map_err(too_slow)?
             .map_err(classify)?;
-        if actual != expected {
-            return Err(Attempt::Final(FetchError::WrongSize { expected, actual }));
-        }
+        expected.admit(actual).map_err(Attempt::Final)?;
         let failed =
             |error: &dyn fmt::Display| Attempt::Final(FetchError::Store(error.to_string()));
         // Protects the partial body from collection until its tag is set.
         let content = HashAndFormat::raw(hash);
         let partial = self.store.tags().temp_tag(content).await;
         let _partial = partial.map_err(|error| failed(&error))?;
-        let patience = BODY_TIMEOUT + Duration::from_secs(expected / MIN_BODY_RATE);
+        let patience = BODY_TIMEOUT + Duration::from_secs(actual / MIN_BODY_RATE);
         let fetch = self.store.remote().fetch(connection.clone(), content);
         timeout(patience, fetch.complete())
             .await

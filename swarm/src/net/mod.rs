@@ -69,7 +69,7 @@ pub use links::{Link, LinkPath};
 pub use watchdog::Watch;
 
 use address::AddressBook;
-use bodies::Bodies;
+use bodies::{Bodies, Size};
 use driver::{Command, Driver, EventSink, FRAME_HEADER, Neighbours};
 use endpoint::{bind, own_address};
 use limits::{COMMAND_CAPACITY, EVENT_CAPACITY, GOSSIP_OVERHEAD, MIN_GOSSIP_SIZE};
@@ -262,7 +262,31 @@ impl Net {
         self.alive().map_err(|_| FetchError::Closed)?;
         // An address that makes no sense is no provider; the rest may deliver.
         let providers = from.iter().filter_map(|addr| addr.to_iroh().ok()).collect();
-        let fetch = self.inner.bodies.fetch(hash, expected_bytes, providers);
+        let fetch = self
+            .inner
+            .bodies
+            .fetch(hash, Size::Exactly(expected_bytes), providers);
+        tokio::select! {
+            body = fetch => body,
+            () = self.inner.cancel.cancelled() => Err(FetchError::Closed),
+        }
+    }
+
+    /// As [`Net::fetch`], for a body whose size is not known: the provider must
+    /// prove it before a byte of the body moves, and one over `max_bytes` is
+    /// refused.
+    pub async fn fetch_within(
+        &self,
+        hash: [u8; 32],
+        max_bytes: u64,
+        from: &[PeerAddr],
+    ) -> Result<Vec<u8>, FetchError> {
+        self.alive().map_err(|_| FetchError::Closed)?;
+        let providers = from.iter().filter_map(|addr| addr.to_iroh().ok()).collect();
+        let fetch = self
+            .inner
+            .bodies
+            .fetch(hash, Size::AtMost(max_bytes), providers);
         tokio::select! {
             body = fetch => body,
             () = self.inner.cancel.cancelled() => Err(FetchError::Closed),

@@ -2,6 +2,9 @@
 
 use crate::{Draw, Item};
 
+/// Flaws tried before an answer is said to have none.
+const ATTEMPTS: usize = 1_000;
+
 /// A wrong answer of the same kind as the right one: half the time one that a
 /// careless solver would give, else the right one with a small flaw.
 pub(crate) fn distract(item: &Item, draw: &mut Draw) -> String {
@@ -18,7 +21,7 @@ pub(crate) fn distract(item: &Item, draw: &mut Draw) -> String {
     let is_number = right.iter().all(char::is_ascii_digit)
         && item.alphabet.chars().eq('0'..='9')
         && !leads_with_zero(&right);
-    loop {
+    for _ in 0..ATTEMPTS {
         let wrong = if is_number && draw.coin() {
             near(&item.reference, draw)
         } else {
@@ -29,6 +32,8 @@ pub(crate) fn distract(item: &Item, draw: &mut Draw) -> String {
             return wrong;
         }
     }
+    // An alphabet with nothing else to say.
+    crate::dialogue::BLANK.to_string()
 }
 
 fn leads_with_zero(digits: &[char]) -> bool {
@@ -58,7 +63,9 @@ fn flawed(right: &[char], alphabet: &str, draw: &mut Draw) -> String {
         wrong.swap(at, at + 1);
     } else {
         let letters: Vec<char> = alphabet.chars().collect();
-        wrong[at] = letters[draw.index(letters.len())];
+        if let Some(letter) = letters.get(draw.index(letters.len())) {
+            wrong[at] = *letter;
+        }
     }
     wrong.into_iter().collect()
 }

@@ -12,19 +12,19 @@ use crate::text;
 use crate::theme::Theme;
 
 /// Text of any origin as a span: always clean.
-pub(super) fn say(text: impl AsRef<str>, style: Style) -> Span<'static> {
+pub(crate) fn say(text: impl AsRef<str>, style: Style) -> Span<'static> {
     Span::styled(text::clean(text.as_ref()), style)
 }
 
 /// Writes one line at row `row` of `area`; rows outside it are dropped.
-pub(super) fn put(buffer: &mut Buffer, area: Rect, row: u16, line: &Line<'_>) {
+pub(crate) fn put(buffer: &mut Buffer, area: Rect, row: u16, line: &Line<'_>) {
     if row < area.height {
         buffer.set_line(area.x, area.y + row, line, area.width);
     }
 }
 
 /// Writes a line that ends at the right edge of `area`.
-pub(super) fn put_right(buffer: &mut Buffer, area: Rect, row: u16, line: &Line<'_>) {
+pub(crate) fn put_right(buffer: &mut Buffer, area: Rect, row: u16, line: &Line<'_>) {
     let width = (line.width() as u16).min(area.width);
     if row < area.height {
         buffer.set_line(area.right() - width, area.y + row, line, width);
@@ -32,7 +32,7 @@ pub(super) fn put_right(buffer: &mut Buffer, area: Rect, row: u16, line: &Line<'
 }
 
 /// A titled rule; returns the area below it.
-pub(super) fn section(theme: Theme, title: &str, area: Rect, buffer: &mut Buffer) -> Rect {
+pub(crate) fn section(theme: Theme, title: &str, area: Rect, buffer: &mut Buffer) -> Rect {
     if area.height == 0 {
         return area;
     }
@@ -57,7 +57,7 @@ pub(super) fn below(area: Rect, rows: u16) -> Rect {
 }
 
 /// `area` with a margin on both sides.
-pub(super) fn inset(area: Rect, columns: u16) -> Rect {
+pub(crate) fn inset(area: Rect, columns: u16) -> Rect {
     let columns = columns.min(area.width / 2);
     Rect {
         x: area.x + columns,
@@ -133,7 +133,7 @@ pub(super) fn row(
 }
 
 /// A bar that is filled to a share from 0 to 1.
-pub(super) fn meter(theme: Theme, share: f64, cells: usize, style: Style) -> [Span<'static>; 2] {
+pub(crate) fn meter(theme: Theme, share: f64, cells: usize, style: Style) -> [Span<'static>; 2] {
     let share = if share.is_finite() { share } else { 0.0 };
     let filled = (share.clamp(0.0, 1.0) * cells as f64).round() as usize;
     [

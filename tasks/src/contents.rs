@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Ppm;
+
 /// What an environment consists of that is not part of the program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Package {
@@ -18,6 +20,9 @@ pub struct Package {
     pub form: Form,
     /// The most turns of an episode.
     pub turns: u16,
+    /// The share of items that a guess gets right, as its author says: a floor
+    /// may reach so far.
+    pub chance: Ppm,
     /// What code may spend.
     pub budget: Budget,
     /// Who interprets the files, to the version: another engine may count
@@ -112,13 +117,28 @@ pub struct FileRef {
 }
 
 impl Default for Budget {
-    /// Enough for a script; a tenth of a second at the most.
+    /// Enough for most; a call takes a tenth of a second at the most.
     fn default() -> Budget {
         Budget {
             load_fuel: 100_000_000,
             generate_fuel: 50_000_000,
             score_fuel: 20_000_000,
             memory_bytes: 16 << 20,
+        }
+    }
+}
+
+impl Budget {
+    /// What a kind of package may spend where its author does not say. A
+    /// script is loaded once, by an interpreter that has to start first.
+    #[must_use]
+    pub fn of(kind: &Kind) -> Budget {
+        Budget {
+            load_fuel: match kind {
+                Kind::Script => 4_000_000_000,
+                Kind::Table(_) | Kind::Module => Budget::default().load_fuel,
+            },
+            ..Budget::default()
         }
     }
 }
