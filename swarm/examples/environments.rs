@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use policy::Request;
 use serde_json::json;
-use swarm::{base, evaluate::chat};
+use swarm::base;
+use swarm::model::Manner;
 use tasks::package::{Bundle, MODULE, Packaged, SCRIPT, SETTINGS, template};
 use tasks::{Environment, Registry, Seed, Style, dialogue::answer_prompt};
 
@@ -87,7 +88,7 @@ fn main() -> Result<()> {
     let item = module.draw(&Seed::derive(&[b"bench"]), 2);
     let requests: Vec<Request> = (0..8)
         .map(|seed| Request {
-            messages: chat(&answer_prompt(&item)),
+            messages: Manner::taught().chat(&answer_prompt(&item)),
             group: 8,
             seed,
             max_tokens: 64,

@@ -8,8 +8,8 @@ use crate::explore::ExploreArgs;
 use crate::method::TrainingArgs;
 use crate::model::command::ModelCommand;
 use crate::rep::args::RepCommand;
-use crate::task::TaskCommand;
 use crate::sim::SimArgs;
+use crate::task::TaskCommand;
 use crate::wallet::WalletArgs;
 
 /// A peer-to-peer swarm that post-trains small language models with

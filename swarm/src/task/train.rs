@@ -6,7 +6,7 @@ use tasks::{Environment, Item, Seed, dialogue::answer_prompt};
 
 use super::{TrainArgs, find};
 use crate::base;
-use crate::evaluate::chat;
+use crate::model::Manner;
 
 /// Cells of the bar that draws the curve.
 const BAR: usize = 40;
@@ -53,7 +53,7 @@ pub(super) fn train(args: &TrainArgs, mut tell: impl FnMut(String)) -> Result<St
                 rewards.push(score.reward.to_f64() as f32);
             }
             batch.push(TrainGroup {
-                prompt: chat(&answer_prompt(item)),
+                prompt: Manner::taught().chat(&answer_prompt(item)),
                 completions: group
                     .into_iter()
                     .map(|completion| TrainCompletion {
@@ -118,7 +118,7 @@ fn sample(
         .iter()
         .zip(0u64..)
         .map(|(item, index)| Request {
-            messages: chat(&answer_prompt(item)),
+            messages: Manner::taught().chat(&answer_prompt(item)),
             group: args.group as usize,
             seed: args.seed ^ (u64::from(step) << 32) ^ index,
             max_tokens: args.tokens as usize,
@@ -149,7 +149,7 @@ fn held_out(
     let requests: Vec<Request> = items
         .iter()
         .map(|item| Request {
-            messages: chat(&answer_prompt(item)),
+            messages: Manner::taught().chat(&answer_prompt(item)),
             group: 1,
             seed: 0,
             max_tokens: args.tokens as usize,
