@@ -12,6 +12,10 @@ const contracts = {
   PeerRegistry: "src/PeerRegistry.sol",
   SwarmRegistry: "src/SwarmRegistry.sol",
   ReputationLedger: "src/ReputationLedger.sol",
+  ContributionShares: "src/ContributionShares.sol",
+  RevenueVault: "src/RevenueVault.sol",
+  SwarmGovernor: "src/SwarmGovernor.sol",
+  TimelockController: "@openzeppelin/contracts/governance/TimelockController.sol",
 };
 const wanted = ["abi", "userdoc", "evm.bytecode.object", "evm.deployedBytecode.object", "evm.deployedBytecode.immutableReferences"];
 
