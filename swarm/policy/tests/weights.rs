@@ -139,7 +139,7 @@ fn files_that_do_not_fit_are_refused_by_name() {
         Some((name.replace("model.norm.weight", "model.norm.scale"), view))
     });
     let error = refusal(config.clone(), &renamed);
-    assert!(error.contains("model.norm.scale has no place"), "{error}");
+    assert!(error.contains("model.norm.weight is missing"), "{error}");
 
     let other = Config {
         intermediate_size: 79,
