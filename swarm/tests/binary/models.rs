@@ -175,11 +175,10 @@ fn a_download_that_was_cut_off_goes_on_and_then_needs_no_hub() {
     );
     let begun = hub.begun();
     let starts: Vec<usize> = begun.iter().map(|(start, _)| *start).collect();
-    assert_eq!(
-        starts,
-        [0, BREAK, 2 * BREAK, 3 * BREAK],
-        "each goes on where the last stopped"
-    );
+    // The client tries again by itself before we do.
+    assert!(starts.len() >= 4, "{starts:?}");
+    let expected: Vec<usize> = (0..starts.len()).map(|count| count * BREAK).collect();
+    assert_eq!(starts, expected, "each goes on where the last stopped");
     assert!(
         begun
             .iter()
@@ -190,8 +189,9 @@ fn a_download_that_was_cut_off_goes_on_and_then_needs_no_hub() {
     let pulled = murmur(&["model", "pull", "flock/tiny"]);
     assert!(pulled.success, "{}", pulled.stderr);
     assert!(pulled.stdout.contains("mit"), "{}", pulled.stdout);
-    let starts: Vec<usize> = hub.begun().iter().map(|(start, _)| *start).collect();
-    assert_eq!(starts, [4 * BREAK], "another process goes on too");
+    let went_on: Vec<usize> = hub.begun().iter().map(|(start, _)| *start).collect();
+    let stopped = starts.len() * BREAK;
+    assert_eq!(went_on, [stopped], "another process goes on too");
 
     let info = murmur(&["model", "info", "flock/tiny", "--offline", "--json"]);
     let info: Value = serde_json::from_str(&info.stdout).unwrap();
@@ -305,5 +305,5 @@ fn a_model_is_imported_and_then_goes_by_its_name() {
 
     std::fs::write(published.join("model.safetensors"), &WEIGHTS[..1000]).unwrap();
     let broken = murmur(&["run", "--headless", "--model", path]);
-    assert_says(&broken, &["model.safetensors", "truncated"]);
+    assert_says(&broken, &["model.safetensors", "its header says"]);
 }

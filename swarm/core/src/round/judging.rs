@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rewards::{JudgeSettings, Scoreboard, judge};
-use tasks::Registry;
+use tasks::{Environment, Judge, Registry};
 
 use super::gallery::Gallery;
 use super::sampling::slot_number;
@@ -192,13 +192,17 @@ pub(crate) fn judge_bodies<'a>(
         *address = header.address.min(*address);
     }
     let gallery = Gallery::new(manifest, registry, beacon, bodies);
-    let board = judge(registry, &included(&gallery), &judge_settings(manifest));
+    let board = judge(
+        registry,
+        &included(&gallery),
+        &judge_settings(manifest, registry),
+    );
     (board, addresses)
 }
 
 /// The judge's settings in a swarm: the full measures are what the manifest
-/// gives a peer to do.
-pub(crate) fn judge_settings(manifest: &Manifest) -> JudgeSettings {
+/// gives a peer to do, and critics decide where an environment says so.
+pub(crate) fn judge_settings(manifest: &Manifest, registry: &Registry) -> JudgeSettings {
     let full = |groups: u16, size: u16| u32::from(groups) * u32::from(size);
     // Where everyone answers the same and nothing else, that has to do.
     let shared_answers = manifest.answer.own == 0;
@@ -207,7 +211,16 @@ pub(crate) fn judge_settings(manifest: &Manifest) -> JudgeSettings {
     } else {
         manifest.answer.own
     };
+    let by_critics = |environment: &&dyn Environment| {
+        let package = environment.manifest().package.as_ref();
+        package.is_some_and(|package| package.judge == Judge::Critics)
+    };
     JudgeSettings {
+        judged: registry
+            .iter()
+            .filter(by_critics)
+            .map(|environment| environment.manifest().id())
+            .collect(),
         full_answers: full(own, manifest.answer.size),
         full_critiques: manifest.critique.groups.into(),
         full_resolutions: full(manifest.resolve.groups, manifest.resolve.size),

@@ -321,7 +321,7 @@ impl Round<'_> {
     }
 
     fn settings(&self, input: &rewards::Included<PeerId>) -> JudgeSettings {
-        let mut settings = judge_settings(self.manifest);
+        let mut settings = judge_settings(self.manifest, self.registry);
         if self.scenario.judged {
             settings.judged = self.registry.ids().collect();
             settings.known = input
