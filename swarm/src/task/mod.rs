@@ -16,6 +16,7 @@ mod share;
 mod train;
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -186,6 +187,11 @@ pub struct HomeArgs {
     pub home: Option<PathBuf>,
 }
 
+/// A line on stdout. A reader that left has what it wanted.
+fn say(line: String) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
 /// Runs a command; what it returns is for stdout.
 ///
 /// # Errors
@@ -196,7 +202,7 @@ pub fn run(command: TaskCommand, runtime: &tokio::runtime::Runtime) -> Result<St
         TaskCommand::Play(args) => play::play(&args),
         TaskCommand::Test(args) => author::test(&args),
         TaskCommand::Bench(args) => author::bench(&args),
-        TaskCommand::Train(args) => train::train(&args, |line| println!("{line}")),
+        TaskCommand::Train(args) => train::train(&args, say),
         TaskCommand::Publish(args) => {
             let stop = CancellationToken::new();
             let stopped = stop.clone();
@@ -204,7 +210,7 @@ pub fn run(command: TaskCommand, runtime: &tokio::runtime::Runtime) -> Result<St
                 let _ = tokio::signal::ctrl_c().await;
                 stopped.cancel();
             });
-            runtime.block_on(share::publish(&args, |line| println!("{line}"), stop))
+            runtime.block_on(share::publish(&args, say, stop))
         }
         TaskCommand::Verify(args) => runtime.block_on(share::verify(&args)),
         TaskCommand::List(args) => share::list(&args),
