@@ -2,7 +2,7 @@
 //! beside what `parity/speed.py` finds for reasoning-gym itself:
 //!
 //! ```sh
-//! cargo run --release -p tasks --example speed > native.json
+//! cargo run --release -p tasks --example task_speed > native.json
 //! /tmp/venv-rg/bin/python tasks/parity/speed.py --against native.json
 //! ```
 //!
