@@ -1,4 +1,4 @@
-"""Items and scores a CPU-second of reasoning-gym, for what `examples/speed.rs` measures.
+"""Items and scores a CPU-second of reasoning-gym, for what `examples/task_speed.rs` measures.
 
 Prints JSON; with `--against native.json` a table of how many times faster the
 native tasks are instead.
