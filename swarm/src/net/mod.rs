@@ -259,17 +259,7 @@ impl Net {
         expected_bytes: u64,
         from: &[PeerAddr],
     ) -> Result<Vec<u8>, FetchError> {
-        self.alive().map_err(|_| FetchError::Closed)?;
-        // An address that makes no sense is no provider; the rest may deliver.
-        let providers = from.iter().filter_map(|addr| addr.to_iroh().ok()).collect();
-        let fetch = self
-            .inner
-            .bodies
-            .fetch(hash, Size::Exactly(expected_bytes), providers);
-        tokio::select! {
-            body = fetch => body,
-            () = self.inner.cancel.cancelled() => Err(FetchError::Closed),
-        }
+        self.get(hash, Size::Exactly(expected_bytes), from).await
     }
 
     /// As [`Net::fetch`], for a body whose size is not known: the provider must
@@ -281,12 +271,19 @@ impl Net {
         max_bytes: u64,
         from: &[PeerAddr],
     ) -> Result<Vec<u8>, FetchError> {
+        self.get(hash, Size::AtMost(max_bytes), from).await
+    }
+
+    async fn get(
+        &self,
+        hash: [u8; 32],
+        size: Size,
+        from: &[PeerAddr],
+    ) -> Result<Vec<u8>, FetchError> {
         self.alive().map_err(|_| FetchError::Closed)?;
+        // An address that makes no sense is no provider; the rest may deliver.
         let providers = from.iter().filter_map(|addr| addr.to_iroh().ok()).collect();
-        let fetch = self
-            .inner
-            .bodies
-            .fetch(hash, Size::AtMost(max_bytes), providers);
+        let fetch = self.inner.bodies.fetch(hash, size, providers);
         tokio::select! {
             body = fetch => body,
             () = self.inner.cancel.cancelled() => Err(FetchError::Closed),
