@@ -4,28 +4,17 @@
 //! Pure: no network. A chain that answers for itself (a devnet, a lying RPC) can claim
 //! anything; what it cannot do is sign for the witnesses or change how a median is taken.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::{B256, keccak256};
 use alloy::sol_types::SolValue;
+use swarm_core::ledger::{Card, Standing, Standings};
 
 use crate::chronicle::{Round, Step};
 use crate::contracts::abi::ledger::IReputationLedger::Score;
 use crate::history::{ScoredPeer, SettledRound};
 use crate::merkle;
-use crate::scorecard::{Domain, PPM, SignedScorecard, UNSCORED};
-
-/// How far a settled round moves a reputation to its score, its uncertainty to how far
-/// off it was, and a witness's weight to a whole: a sixteenth of the way.
-pub const SMOOTHING: u32 = 16;
-/// What a settled round without the peer costs its reputation: one part in 64.
-pub const DECAY: u32 = 64;
-/// How far from the medians a witness may be on average and still gain weight, in ppm.
-pub const TOLERANCE: u32 = 100_000;
-/// Judges of a peer that have earned weight, from which on weights count.
-const ESTABLISHED: usize = 3;
-/// A weight counts for at most so many times the median of those present.
-const CLIP: u64 = 3;
+use crate::scorecard::{Domain, SignedScorecard};
 
 /// What of a round differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,20 +103,9 @@ impl Difference {
 pub struct Replay {
     swarm: [u8; 32],
     root: B256,
-    settled: u32,
     /// When each settled round did, counted from one.
     places: BTreeMap<u64, u32>,
-    standings: BTreeMap<[u8; 20], Held>,
-}
-
-/// What the ledger holds of a peer.
-#[derive(Clone, Copy, Debug, Default)]
-struct Held {
-    reputation: u32,
-    uncertainty: u32,
-    weight: u32,
-    /// How many rounds had settled when the first two were last brought up to date.
-    as_of: u32,
+    standings: Standings<[u8; 20]>,
 }
 
 impl Replay {
@@ -136,9 +114,8 @@ impl Replay {
         Self {
             swarm,
             root: B256::ZERO,
-            settled: 0,
             places: BTreeMap::new(),
-            standings: BTreeMap::new(),
+            standings: Standings::default(),
         }
     }
 
@@ -162,16 +139,20 @@ impl Replay {
             names(&scored),
             names(&listed),
         ));
-        let weights = self.weights(cards);
-        let mut leaves = Vec::with_capacity(scored.len());
-        let mut off: BTreeMap<[u8; 20], (u64, u64)> = BTreeMap::new();
+        let said: Vec<Card<[u8; 20]>> = cards
+            .iter()
+            .map(|signed| (signed.witness, signed.card.scores.iter().copied().collect()))
+            .collect();
+        let outcome = self.standings.score(scored, &said);
+        let mut leaves = Vec::with_capacity(settled.scores.len());
         for scored in &settled.scores {
             let peer = scored.peer;
-            let (median, judges) = median(peer, cards, &weights);
-            let expected = self.recorded(peer, scored.score);
+            let verdict = outcome.verdicts[&peer];
+            // From the score that is claimed, so that a false one is told of once.
+            let expected = self.standings.moved(peer, scored.score);
             let lines = [
-                Difference::between(Line::Median { peer }, say(scored.score), say(median)),
-                between(Line::Judges { peer }, scored.judges, judges),
+                Difference::between(Line::Median { peer }, say(scored.score), say(verdict.score)),
+                between(Line::Judges { peer }, scored.judges, verdict.judges),
                 between(
                     Line::Reputation { peer },
                     scored.reputation,
@@ -185,20 +166,25 @@ impl Replay {
             ];
             found.extend(lines.into_iter().flatten());
             leaves.push(leaf(scored));
-            for (witness, given) in given(peer, cards) {
-                if let (Some(median), true) = (median, judges >= 2) {
-                    let (distance, compared) = off.entry(witness).or_default();
-                    *distance += u64::from(given.abs_diff(median));
-                    *compared += 1;
-                }
-            }
         }
-        for (witness, _, weight) in &round.weighed {
-            let (distance, compared) = off.get(witness).copied().unwrap_or_default();
-            let held = self.standings.get(witness).map_or(0, |held| held.weight);
-            let expected = weighed(held, distance.checked_div(compared).unwrap_or(0));
+        let claimed: BTreeMap<_, _> = round
+            .weighed
+            .iter()
+            .map(|(witness, _, weight)| (*witness, *weight))
+            .collect();
+        let weighed = outcome.weighed.iter();
+        let weighed: BTreeMap<_, _> = weighed
+            .map(|(witness, (_, weight))| (*witness, *weight))
+            .collect();
+        let witnesses: BTreeSet<_> = claimed.keys().chain(weighed.keys()).collect();
+        for witness in witnesses {
             let line = Line::Weight { witness: *witness };
-            found.extend(between(line, *weight, expected));
+            let (claimed, expected) = (claimed.get(witness), weighed.get(witness));
+            found.extend(Difference::between(
+                line,
+                say(claimed.copied()),
+                say(expected.copied()),
+            ));
         }
         let scores = merkle::Tree::new(leaves).root();
         let claimed = B256::from(settled.scores_root);
@@ -222,33 +208,22 @@ impl Replay {
     /// Takes what an event did to a standing, as the chain claims it.
     pub fn follow(&mut self, step: &Step, rounds: &BTreeMap<u64, Round>) {
         match *step {
-            Step::Joined { peer } => {
-                self.standings.entry(peer).or_default().uncertainty = PPM;
-            }
-            Step::Missed { witness } => {
-                let held = self.standings.entry(witness).or_default();
-                held.weight -= held.weight / SMOOTHING;
-            }
-            Step::Faulted { witness } => {
-                let (reputation, uncertainty) = self.standing(witness);
-                let held = Held {
-                    reputation: reputation / 2,
-                    uncertainty,
-                    weight: 0,
-                    as_of: self.settled,
-                };
-                self.standings.insert(witness, held);
-            }
+            Step::Joined { peer } => self.standings.join(peer),
+            Step::Missed { witness } => self.standings.miss(witness),
+            Step::Faulted { witness } => self.standings.fault(witness),
             Step::Applied {
                 peer,
                 round,
                 reputation,
                 uncertainty,
             } => {
-                let place = self.places.get(&round).copied().unwrap_or(self.settled);
-                let held = self.standings.entry(peer).or_default();
-                (held.reputation, held.uncertainty) = (reputation, uncertainty);
-                held.as_of = place;
+                let now = self.standings.settled();
+                let place = self.places.get(&round).copied().unwrap_or(now);
+                let standing = Standing {
+                    reputation,
+                    uncertainty,
+                };
+                self.standings.set(peer, standing, place);
             }
             Step::Settled { round } => {
                 if let Some(round) = rounds.get(&round)
@@ -262,60 +237,25 @@ impl Replay {
 
     /// Takes a settled round as the chain claims it.
     fn settle(&mut self, round: &Round, settled: &SettledRound) {
-        self.settled += 1;
+        self.standings.count();
+        let place = self.standings.settled();
         self.root = settled.root.into();
-        self.places.insert(settled.round, self.settled);
+        self.places.insert(settled.round, place);
         for scored in &settled.scores {
-            let held = self.standings.entry(scored.peer).or_default();
-            (held.reputation, held.uncertainty) = (scored.reputation, scored.uncertainty);
-            held.as_of = self.settled;
+            let standing = Standing {
+                reputation: scored.reputation,
+                uncertainty: scored.uncertainty,
+            };
+            self.standings.set(scored.peer, standing, place);
         }
         for (witness, _, weight) in &round.weighed {
-            self.standings.entry(*witness).or_default().weight = *weight;
+            self.standings.set_weight(*witness, *weight);
         }
     }
 
     /// A peer's reputation and uncertainty now, with what its absence has cost.
-    pub fn standing(&self, peer: [u8; 20]) -> (u32, u32) {
-        let held = self.standings.get(&peer).copied().unwrap_or_default();
-        decayed(held, self.settled.saturating_sub(held.as_of))
-    }
-
-    /// What a round's score makes of a standing.
-    fn recorded(&self, peer: [u8; 20], score: Option<u32>) -> Held {
-        let (mut reputation, mut uncertainty) = self.standing(peer);
-        if let Some(score) = score {
-            let surprise = score.abs_diff(reputation);
-            uncertainty = toward(uncertainty, surprise);
-            reputation = toward(reputation, score);
-        }
-        Held {
-            reputation,
-            uncertainty,
-            ..Held::default()
-        }
-    }
-
-    /// What each card's word weighs: earned before this round, clipped at three times
-    /// the median of those above zero.
-    fn weights(&self, cards: &[SignedScorecard]) -> BTreeMap<[u8; 20], u64> {
-        let weight = |witness: &[u8; 20]| {
-            let held = self.standings.get(witness);
-            held.map_or(0, |held| held.weight)
-        };
-        let mut earned: Vec<u64> = cards
-            .iter()
-            .map(|signed| u64::from(weight(&signed.witness)))
-            .filter(|weight| *weight > 0)
-            .collect();
-        earned.sort_unstable();
-        let middle = earned.len().saturating_sub(1) / 2;
-        let limit = earned.get(middle).map_or(0, |median| CLIP * median);
-        let clipped = |signed: &SignedScorecard| {
-            let weight = u64::from(weight(&signed.witness));
-            (signed.witness, weight.min(limit))
-        };
-        cards.iter().map(clipped).collect()
+    pub fn standing(&self, peer: [u8; 20]) -> Standing {
+        self.standings.standing(peer)
     }
 
     fn signatures(
@@ -371,80 +311,6 @@ impl Replay {
         }
         found.dedup();
         found
-    }
-}
-
-/// What each other witness says of a peer.
-fn given(
-    peer: [u8; 20],
-    cards: &[SignedScorecard],
-) -> impl Iterator<Item = ([u8; 20], u32)> + Clone {
-    let others = cards.iter().filter(move |signed| signed.witness != peer);
-    others.filter_map(move |signed| {
-        let (_, score) = signed.card.scores.iter().find(|(of, _)| *of == peer)?;
-        (*score != UNSCORED && *score <= PPM).then_some((signed.witness, *score))
-    })
-}
-
-/// The lower weighted median of what the others say of a peer, and how many do. With
-/// fewer than three whose word has earned weight, all count alike.
-fn median(
-    peer: [u8; 20],
-    cards: &[SignedScorecard],
-    weights: &BTreeMap<[u8; 20], u64>,
-) -> (Option<u32>, u32) {
-    let weight = |witness| weights.get(&witness).copied().unwrap_or(0);
-    let mut sorted: Vec<(u32, u64)> = given(peer, cards)
-        .map(|(witness, score)| (score, weight(witness)))
-        .collect();
-    sorted.sort_unstable();
-    let judges = u32::try_from(sorted.len()).unwrap_or(u32::MAX);
-    let established = sorted.iter().filter(|(_, weight)| *weight > 0).count();
-    if established < ESTABLISHED {
-        let middle = sorted.len().saturating_sub(1) / 2;
-        return (sorted.get(middle).map(|(score, _)| *score), judges);
-    }
-    let total: u64 = sorted.iter().map(|(_, weight)| weight).sum();
-    let mut below = 0;
-    let found = sorted.iter().find(|(_, weight)| {
-        below += weight;
-        2 * below >= total
-    });
-    (found.map(|(score, _)| *score), judges)
-}
-
-/// A sixteenth of the way from one to the other.
-fn toward(from: u32, to: u32) -> u32 {
-    let sum = u64::from(from) * u64::from(SMOOTHING - 1) + u64::from(to);
-    u32::try_from(sum / u64::from(SMOOTHING)).unwrap_or(u32::MAX)
-}
-
-/// What a witness's word weighs after a round in which it was so far off on average.
-fn weighed(weight: u32, deviation: u64) -> u32 {
-    match deviation <= u64::from(TOLERANCE) {
-        true => weight + PPM.saturating_sub(weight) / SMOOTHING,
-        false => weight / 2,
-    }
-}
-
-/// Reputation and uncertainty after so many settled rounds without the peer, as the
-/// contract has it: powers of 63/64 by repeated squaring, at eighteen digits.
-fn decayed(held: Held, absent: u32) -> (u32, u32) {
-    const ONE: u128 = 1_000_000_000_000_000_000;
-    let (mut factor, mut base) = (ONE, ONE * u128::from(DECAY - 1) / u128::from(DECAY));
-    let mut left = absent;
-    while left != 0 {
-        if left & 1 != 0 {
-            factor = factor * base / ONE;
-        }
-        base = base * base / ONE;
-        left >>= 1;
-    }
-    let faded = |value: u32| u32::try_from(u128::from(value) * factor / ONE).unwrap_or(u32::MAX);
-    let known = PPM.saturating_sub(held.uncertainty);
-    match absent {
-        0 => (held.reputation, held.uncertainty),
-        _ => (faded(held.reputation), PPM - faded(known)),
     }
 }
 

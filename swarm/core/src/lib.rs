@@ -11,6 +11,7 @@
 //! | [`refusal`] | what becomes of a peer's message, and why |
 //! | [`roster`] | who is here, and whether it is waited for |
 //! | [`round`] | the round as a state machine |
+//! | [`ledger`] | the ledger's arithmetic, as the contracts have it |
 //! | [`score`] | from a judged round to signed rows |
 //! | [`transcript`] | what a settled round can be checked by |
 //! | [`words`] | what the numbers mean, for every screen and page |
@@ -26,6 +27,7 @@ mod bounded;
 pub mod draw;
 pub mod event;
 pub mod ids;
+pub mod ledger;
 pub mod manifest;
 pub mod message;
 pub mod refusal;

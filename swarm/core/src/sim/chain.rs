@@ -8,13 +8,9 @@ use tasks::Seed;
 
 use crate::draw;
 use crate::ids::{Address, Beacon, Hash, PeerId, TxHash};
+use crate::ledger::{COMMITTEE, Card, MISSES, Standings};
 use crate::message::EvmSignature;
 use crate::round::Settlement;
-use crate::score::UNSCORED;
-
-/// Settled rounds in a row that a witness may miss before it is not drawn.
-const MISSES: u8 = 2;
-const COMMITTEE: usize = 16;
 
 /// A settled round.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +36,7 @@ pub(super) struct Ledger {
     seed: u64,
     members: BTreeMap<PeerId, (Address, u8)>,
     rounds: BTreeMap<u64, OpenedRound>,
+    standings: Standings<Address>,
     pub(super) settled: BTreeMap<u64, Settled>,
 }
 
@@ -49,6 +46,7 @@ impl Ledger {
             seed,
             members: BTreeMap::new(),
             rounds: BTreeMap::new(),
+            standings: Standings::default(),
             settled: BTreeMap::new(),
         }
     }
@@ -56,6 +54,7 @@ impl Ledger {
     /// Joins, or says that it is back.
     pub(super) fn check_in(&mut self, peer: PeerId, address: Address) {
         self.members.insert(peer, (address, 0));
+        self.standings.join(address);
     }
 
     /// The first round that is not open.
@@ -123,7 +122,6 @@ impl Ledger {
         if 3 * cards.len() <= 2 * committee.len() {
             return Err("no quorum");
         }
-        let mut scores: BTreeMap<Address, Vec<u32>> = BTreeMap::new();
         let mut witnesses = Vec::new();
         let named = |index: usize| -> Vec<Address> {
             cards[index]
@@ -146,27 +144,23 @@ impl Ledger {
                 return Err("other addresses");
             }
             witnesses.push(*witness);
-            for (address, score) in &card.scores {
-                let given = scores.entry(*address).or_default();
-                if address != witness && *score != UNSCORED {
-                    given.push(*score);
-                }
-            }
         }
         for (peer, address) in &opened.committee {
             if let Some((_, missed)) = self.members.get_mut(peer) {
-                *missed = if witnesses.contains(address) {
-                    0
+                if witnesses.contains(address) {
+                    *missed = 0;
                 } else {
-                    *missed + 1
-                };
+                    *missed += 1;
+                    self.standings.miss(*address);
+                }
             }
         }
-        let median = |mut given: Vec<u32>| {
-            given.sort_unstable();
-            let middle = given.len().saturating_sub(1) / 2;
-            given.get(middle).copied().unwrap_or(0)
-        };
+        let peers = named(0);
+        let said: Vec<Card<Address>> = cards
+            .iter()
+            .map(|(witness, card)| (*witness, card.scores.iter().copied().collect()))
+            .collect();
+        let outcome = self.standings.settle(peers, &said);
         let tx = Seed::derive(&[b"tx", &round.to_le_bytes(), &included.0]);
         self.settled.insert(
             *round,
@@ -174,9 +168,10 @@ impl Ledger {
                 tx: TxHash(tx.0),
                 included: *included,
                 witnesses,
-                scores: scores
+                scores: outcome
+                    .verdicts
                     .into_iter()
-                    .map(|(a, given)| (a, median(given)))
+                    .map(|(address, verdict)| (address, verdict.score.unwrap_or(0)))
                     .collect(),
             },
         );

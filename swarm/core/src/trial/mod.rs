@@ -12,7 +12,6 @@
 //! | `scenario` | what is tried, as a TOML file says it |
 //! | `behaviour` | the ways to cheat, and what each does differently |
 //! | `round` | one round: bodies from behaviours, then the judge |
-//! | `ledger` | cards, medians and reputation, as the contract has them |
 //! | `report` | what is measured |
 //!
 //! ```
@@ -24,7 +23,6 @@
 //! ```
 
 mod behaviour;
-mod ledger;
 mod report;
 mod round;
 mod scenario;

@@ -6,10 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use tasks::{Registry, Seed};
 
-use super::ledger::Ledger;
 use super::round::{Actor, play};
 use super::{Behaviour, Scenario, ScenarioError};
+use crate::draw;
 use crate::ids::PeerId;
+use crate::ledger::{COMMITTEE, Card, Standings};
+use crate::score::UNSCORED;
 
 /// One round. Shares and scores are of one: a million parts are 1.0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -69,7 +71,7 @@ pub fn run(scenario: &Scenario) -> Result<Report, ScenarioError> {
     scenario.check()?;
     let registry = Registry::builtin();
     let manifest = scenario.manifest();
-    let mut ledger = Ledger::default();
+    let mut ledger = Standings::default();
     let mut members = BTreeSet::new();
     let mut rows = Vec::new();
     for round in 1..=scenario.rounds {
@@ -85,29 +87,40 @@ pub fn run(scenario: &Scenario) -> Result<Report, ScenarioError> {
                 .get(peer)
                 .is_some_and(|behaviour| behaviour.colludes())
         };
-        let included = played
-            .board
-            .peers
-            .iter()
-            .map(|(peer, score)| (*peer, u64::from(score.contribution.0)))
+        for peer in &members {
+            ledger.join(*peer);
+        }
+        let scored = played.board.peers.iter();
+        let scored: BTreeMap<PeerId, u32> = scored
+            .map(|(peer, score)| (*peer, score.contribution.0))
             .collect();
-        let settled = ledger.settle(
-            played.beacon,
-            &members,
-            &included,
-            |witness, peer, score| match (colludes(&witness), colludes(&peer)) {
-                (true, true) => 1_000_000,
-                (true, false) => 0,
-                (false, _) => score,
-            },
-        );
+        let says = |witness: PeerId, peer: PeerId, score| match () {
+            () if witness == peer => UNSCORED,
+            () if !colludes(&witness) => score,
+            () if colludes(&peer) => 1_000_000,
+            () => 0,
+        };
+        let drawn = draw::ranked(b"trial committee", played.beacon, None, members.clone());
+        let cards: Vec<Card<PeerId>> = drawn
+            .into_iter()
+            .take(COMMITTEE)
+            .map(|witness| {
+                let said = scored.iter();
+                let said = said.map(|(peer, score)| (*peer, says(witness, *peer, *score)));
+                (witness, said.collect())
+            })
+            .collect();
+        let settled = ledger.settle(scored.keys().copied(), &cards).verdicts;
         let reward = |peer: &PeerId| {
             let score = played.board.peers.get(peer);
             score.map_or(0, |score| u64::from(score.reward.0))
         };
         let of = |kind: Kind, value: &dyn Fn(&PeerId) -> u64| mean(scenario, &actors, kind, value);
-        let score = |peer: &PeerId| settled.get(peer).copied().unwrap_or(0);
-        let reputation = |peer: &PeerId| ledger.reputation(peer);
+        let score = |peer: &PeerId| {
+            let score = settled.get(peer).and_then(|verdict| verdict.score);
+            u64::from(score.unwrap_or(0))
+        };
+        let reputation = |peer: &PeerId| u64::from(ledger.standing(*peer).reputation);
         let (halves, pairs) = played.pairs;
         rows.push(Row {
             round,
