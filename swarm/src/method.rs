@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use policy::memory::{self, Load, Method};
-use policy::{GrpoSettings, LoraSettings, Policy};
+use policy::{DType, GrpoSettings, LoraSettings, Policy};
 
 /// How much may be trained.
 #[derive(Debug, Clone, Default, Args)]
@@ -32,6 +32,7 @@ const LOAD: Load = Load {
     longest: 512,
     tokens: 4096,
     has_reference: false,
+    kept_in: DType::F32,
 };
 
 impl TrainingArgs {
@@ -78,6 +79,7 @@ impl TrainingArgs {
         let load = Load {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             longest: LOAD.longest.min(config.max_position_embeddings),
+            kept_in: policy.decoder().dtype(),
             ..LOAD
         };
         let budget = share.unwrap_or(u64::MAX);

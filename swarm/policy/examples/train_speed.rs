@@ -90,6 +90,7 @@ fn main() -> anyhow::Result<()> {
         longest: length + 1,
         tokens: batch * (length + 1),
         has_reference: false,
+        kept_in: decoder.dtype(),
     };
     let plan = memory::plan(&config, method, precision, &load, budget)?;
     let sequences: Vec<Sequence> = (0..batch)

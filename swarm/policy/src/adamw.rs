@@ -4,9 +4,11 @@
 use crate::error::Result;
 use crate::slices::vectorized;
 use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Tensor, Var};
+use half::bf16;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
+use std::ops::Range;
 
 /// What AdamW can be told, with PyTorch's defaults except that nothing decays.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -69,18 +71,20 @@ impl Coefficients {
         }
     }
 
-    /// One pass over slices of equal length, shared among threads.
-    fn update_slices<G: Copy + Sync>(
+    /// One pass over slices of equal length, whose weights come in blocks,
+    /// shared among threads.
+    fn update_slices<W, G>(
         &self,
-        weights: &mut [f32],
+        weights: impl IndexedParallelIterator<Item = W>,
         gradient: &[G],
-        first: &mut [f32],
-        second: &mut [f32],
+        moments: &mut Moments<'_>,
         widen: impl Fn(G) -> f32 + Sync + Copy,
-    ) {
-        const BLOCK: usize = 1 << 16;
+    ) where
+        W: IntoIterator<Item: Weight> + Send,
+        G: Copy + Sync,
+    {
+        let (first, second) = moments;
         weights
-            .par_chunks_mut(BLOCK)
             .zip(gradient.par_chunks(BLOCK))
             .zip(first.par_chunks_mut(BLOCK))
             .zip(second.par_chunks_mut(BLOCK))
@@ -95,33 +99,31 @@ impl Coefficients {
     #[inline(always)]
     fn update_block<G: Copy>(
         &self,
-        weights: &mut [f32],
+        weights: impl IntoIterator<Item: Weight>,
         gradient: &[G],
         first: &mut [f32],
         second: &mut [f32],
         widen: impl Fn(G) -> f32,
     ) {
         let (forget1, forget2) = (1.0 - self.beta1, 1.0 - self.beta2);
-        for (((weight, &slope), first), second) in
-            weights.iter_mut().zip(gradient).zip(first).zip(second)
+        for (((mut weight, &slope), first), second) in
+            weights.into_iter().zip(gradient).zip(first).zip(second)
         {
             let slope = widen(slope) * self.gradient_scale;
             *first = self.beta1 * *first + forget1 * slope;
             *second = self.beta2 * *second + forget2 * slope * slope;
             let denominator = second.sqrt() / self.second_root + self.epsilon;
-            *weight = *weight * self.kept - self.step_size * (*first / denominator);
+            weight.write(weight.read() * self.kept - self.step_size * (*first / denominator));
         }
     }
 
     /// The same with tensors, for devices whose memory is not ours to walk.
-    /// A variable that is not f32 follows its `master`, which is.
     pub(crate) fn update_tensors(
         &self,
         variable: &Var,
         gradient: &Tensor,
         first: &mut Tensor,
         second: &mut Tensor,
-        master: Option<&mut Tensor>,
     ) -> Result<()> {
         let slope = (gradient.to_dtype(DType::F32)? * f64::from(self.gradient_scale))?;
         let blend = |old: &Tensor, new: Tensor, beta: f32| -> Result<Tensor> {
@@ -131,43 +133,85 @@ impl Coefficients {
         *first = blend(first, slope, self.beta1)?;
         let denominator =
             ((second.sqrt()? / f64::from(self.second_root))? + f64::from(self.epsilon))?;
-        let weight = match &master {
-            Some(master) => (**master).clone(),
-            None => variable.as_detached_tensor(),
-        };
-        let moved = ((weight * f64::from(self.kept))?
+        let moved = ((variable.as_detached_tensor() * f64::from(self.kept))?
             - ((&*first / denominator)? * f64::from(self.step_size))?)?;
-        variable.set(&moved.to_dtype(variable.dtype())?)?;
-        if let Some(master) = master {
-            *master = moved;
-        }
-        Ok(())
+        Ok(variable.set(&moved)?)
     }
 
-    /// One pass over a variable's own storage, which must be f32 on the CPU.
+    /// One pass over a variable's own storage, which is on the CPU: in f32, or
+    /// in bf16 with the `rest` of each weight beside it.
     pub(crate) fn update_in_place(
         &self,
         variable: &Var,
         gradient: &Tensor,
-        first: &mut [f32],
-        second: &mut [f32],
+        moments: Moments<'_>,
+        rest: &mut [i16],
     ) -> Result<()> {
-        let moments = RefCell::new((first, second));
-        let coefficients = *self;
-        Ok(variable.inplace_op2(
-            gradient,
-            &InPlace {
-                coefficients,
-                moments,
-            },
-        )?)
+        let in_place = InPlace {
+            coefficients: *self,
+            memory: RefCell::new((moments, rest)),
+        };
+        Ok(variable.inplace_op2(gradient, &in_place)?)
     }
+}
+
+/// The first and the second moment of each weight of a variable.
+pub(crate) type Moments<'a> = (&'a mut [f32], &'a mut [f32]);
+
+/// Weights that are updated together by one thread.
+const BLOCK: usize = 1 << 16;
+
+/// A weight as the update reads and writes it.
+trait Weight {
+    fn read(&self) -> f32;
+    fn write(&mut self, exact: f32);
+}
+
+impl Weight for &mut f32 {
+    #[inline(always)]
+    fn read(&self) -> f32 {
+        **self
+    }
+
+    #[inline(always)]
+    fn write(&mut self, exact: f32) {
+        **self = exact;
+    }
+}
+
+impl Weight for (&mut bf16, &mut i16) {
+    #[inline(always)]
+    fn read(&self) -> f32 {
+        join(*self.0, *self.1)
+    }
+
+    #[inline(always)]
+    fn write(&mut self, exact: f32) {
+        (*self.0, *self.1) = split(exact);
+    }
+}
+
+/// A number as the nearest bf16 and what is missing: its lower sixteen bits,
+/// negative where it was rounded up. A weight in bf16 so has its master in f32
+/// for two bytes more, not four (Split-SGD, Kalamkar et al., 2019).
+#[inline(always)]
+pub(crate) fn split(exact: f32) -> (bf16, i16) {
+    let bits = exact.to_bits();
+    let upper = bits.wrapping_add(0x8000) >> 16;
+    (bf16::from_bits(upper as u16), bits as i16)
+}
+
+/// The number that was [`split`].
+#[inline(always)]
+pub(crate) fn join(nearest: bf16, rest: i16) -> f32 {
+    let upper = u32::from(nearest.to_bits()) << 16;
+    f32::from_bits(upper.wrapping_add_signed(rest.into()))
 }
 
 /// Gives the update a variable's own storage to write in.
 struct InPlace<'a> {
     coefficients: Coefficients,
-    moments: RefCell<(&'a mut [f32], &'a mut [f32])>,
+    memory: RefCell<(Moments<'a>, &'a mut [i16])>,
 }
 
 impl InplaceOp2 for InPlace<'_> {
@@ -182,33 +226,49 @@ impl InplaceOp2 for InPlace<'_> {
         gradient: &CpuStorage,
         gradient_layout: &Layout,
     ) -> candle_core::Result<()> {
-        let CpuStorage::F32(weights) = weights else {
-            candle_core::bail!("adamw in place is for f32");
-        };
         let (Some((start, end)), Some((from, to))) = (
             weights_layout.contiguous_offsets(),
             gradient_layout.contiguous_offsets(),
         ) else {
             candle_core::bail!("adamw in place needs contiguous weights and gradients");
         };
-        let weights = &mut weights[start..end];
-        let (first, second) = &mut *self.moments.borrow_mut();
-        if to - from != weights.len() || first.len() != weights.len() {
-            candle_core::bail!(
-                "adamw: {} weights, {} gradients, {} moments",
-                weights.len(),
-                to - from,
-                first.len()
-            );
+        let (moments, rest) = &mut *self.memory.borrow_mut();
+        let (count, gradients, known) = (end - start, to - from, moments.0.len());
+        if gradients != count || known != count {
+            candle_core::bail!("adamw: {count} weights, {gradients} gradients, {known} moments");
         }
+        match weights {
+            CpuStorage::F32(weights) => {
+                let blocks = weights[start..end].par_chunks_mut(BLOCK);
+                self.update(blocks, gradient, from..to, moments)
+            }
+            CpuStorage::BF16(weights) if rest.len() == count => {
+                let blocks = weights[start..end]
+                    .par_chunks_mut(BLOCK)
+                    .zip(rest.par_chunks_mut(BLOCK))
+                    .map(|(nearest, rest)| nearest.iter_mut().zip(rest));
+                self.update(blocks, gradient, from..to, moments)
+            }
+            _ => candle_core::bail!("adamw in place takes weights in f32 or, with a rest, in bf16"),
+        }
+    }
+}
+
+impl InPlace<'_> {
+    fn update<W: IntoIterator<Item: Weight> + Send>(
+        &self,
+        weights: impl IndexedParallelIterator<Item = W>,
+        gradient: &CpuStorage,
+        range: Range<usize>,
+        moments: &mut Moments<'_>,
+    ) -> candle_core::Result<()> {
         let coefficients = &self.coefficients;
         match gradient {
             CpuStorage::F32(gradient) => {
-                coefficients.update_slices(weights, &gradient[from..to], first, second, |x| x);
+                coefficients.update_slices(weights, &gradient[range], moments, |slope| slope);
             }
             CpuStorage::BF16(gradient) => {
-                let widen = half::bf16::to_f32;
-                coefficients.update_slices(weights, &gradient[from..to], first, second, widen);
+                coefficients.update_slices(weights, &gradient[range], moments, bf16::to_f32);
             }
             _ => candle_core::bail!("adamw in place takes gradients in f32 or bf16"),
         }

@@ -10,11 +10,13 @@ use crate::frozen;
 use crate::log_probs;
 use crate::lora::Adapter;
 use crate::rope::Rotary;
+use crate::settings::LARGE;
 use candle_core::{D, DType, Device, Tensor, Var};
 use candle_nn::ops;
 use std::collections::BTreeMap;
 
-/// A decoder: named variables in f32, and the forward pass over them.
+/// A decoder: named variables, and the forward pass over them. They are in f32,
+/// or on a CPU their matrices in bf16.
 ///
 /// The variables are shared, not copied: whoever writes one in place
 /// ([`Var::set`]) changes what this decoder computes next.
@@ -55,9 +57,10 @@ struct Map {
 impl Map {
     /// `rows` is `[rows, inputs]`.
     fn apply(&self, rows: &Tensor) -> Result<Tensor> {
+        let weight = self.weight.to_dtype(rows.dtype())?;
         let mut out = match self.is_trained {
-            true => rows.matmul(&self.weight.t()?)?,
-            false => frozen::project(rows, &self.weight)?,
+            true => rows.matmul(&weight.t()?)?,
+            false => frozen::project(rows, &weight)?,
         };
         if let Some(bias) = &self.bias {
             out = out.broadcast_add(bias)?;
@@ -185,7 +188,32 @@ impl Decoder {
         )
     }
 
-    /// A copy on `device`, adapter and all.
+    /// A copy whose matrices are kept in `dtype`, f32 or bf16; to the latter
+    /// they are rounded, unless they come from it.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub fn kept_in(&self, dtype: DType) -> Result<Self> {
+        let kept = |(name, var): (&String, &Var)| {
+            let tensor = var.as_detached_tensor();
+            let tensor = match var.rank() {
+                2 => tensor.to_dtype(dtype)?,
+                _ => tensor,
+            };
+            Ok((name.clone(), Var::from_tensor(&tensor.copy()?)?))
+        };
+        let vars = self.vars.iter().map(kept).collect::<Result<_>>()?;
+        let (config, adapter) = (self.config.clone(), self.adapter.clone());
+        Self::assemble(config, vars, adapter, &self.device)
+    }
+
+    /// What its matrices are kept in.
+    pub fn dtype(&self) -> DType {
+        self.embedding.dtype()
+    }
+
+    /// A copy on `device`, adapter and all, in f32: what computes there has no
+    /// products of bf16 with f32.
     pub(crate) fn on(&self, device: &Device) -> Result<Self> {
         let adapter = self.adapter.as_ref().map(|adapter| adapter.on(device));
         let vars = moved(&self.vars, device)?;
@@ -207,7 +235,8 @@ impl Decoder {
         let hidden_size = self.config.hidden_size;
         let mask = causal_mask(length, &self.device)?;
         let rotary = rotary_tables(&self.config, length, &self.device)?;
-        let mut stream = self.embedding.index_select(&tokens.flatten_all()?, 0)?; // [batch * tokens, hidden]
+        let stream = self.embedding.index_select(&tokens.flatten_all()?, 0)?; // [batch * tokens, hidden]
+        let mut stream = stream.to_dtype(DType::F32)?;
         for layer in &self.layers {
             let normed = self.norm(&stream, &layer.input_norm)?;
             let mixed = self.attend(layer, &normed, (batch, length), &rotary, &mask)?;
@@ -308,7 +337,7 @@ impl Decoder {
         let is_trained = self.adapter.is_none();
         Ok(log_probs::log_probs(
             hidden,
-            &self.output,
+            &self.output.to_dtype(hidden.dtype())?,
             is_trained,
             targets,
             chunk,
@@ -370,7 +399,7 @@ fn rotary_tables(config: &Config, positions: usize, device: &Device) -> Result<(
     ))
 }
 
-/// Copies of variables on `device`.
+/// Copies of variables on `device`, in f32.
 pub(crate) fn moved(
     vars: &BTreeMap<String, Var>,
     device: &Device,
@@ -378,7 +407,10 @@ pub(crate) fn moved(
     vars.iter()
         .map(|(name, var)| {
             let tensor = var.as_detached_tensor().to_device(device)?;
-            Ok((name.clone(), Var::from_tensor(&tensor)?))
+            Ok((
+                name.clone(),
+                Var::from_tensor(&tensor.to_dtype(DType::F32)?)?,
+            ))
         })
         .collect()
 }
@@ -390,7 +422,6 @@ pub(crate) fn moved(
 /// # Errors
 /// The build is for a GPU, and there is none that works.
 pub fn best_device(parameters: u64) -> Result<Device> {
-    const LARGE: u64 = 10_000_000;
     if parameters < LARGE {
         return Ok(Device::Cpu);
     }

@@ -6,6 +6,7 @@
 //! either; what differs is the time it takes.
 
 use half::bf16;
+use std::sync::OnceLock;
 
 /// How many numbers are taken at a time.
 pub(crate) const LANES: usize = 16;
@@ -43,9 +44,27 @@ pub(crate) enum Level {
     Plain,
 }
 
+/// The variable that makes of this machine a lesser one: `avx2`, or `none` for
+/// no vectors of a known kind. To see what others will.
+const CAP: &str = "MURMUR_VECTORS";
+
 impl Level {
-    /// The best this machine has.
+    /// The best this machine has, and [`CAP`] allows.
     pub(crate) fn best() -> Self {
+        static BEST: OnceLock<Level> = OnceLock::new();
+        *BEST.get_or_init(|| {
+            let cap = std::env::var(CAP).unwrap_or_default();
+            match (Self::found(), cap.as_str()) {
+                (_, "none") => Self::Plain,
+                #[cfg(target_arch = "x86_64")]
+                (Self::Avx512, "avx2") => Self::Avx2,
+                (found, _) => found,
+            }
+        })
+    }
+
+    /// The best this machine has.
+    fn found() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx512f")
@@ -93,8 +112,8 @@ pub(crate) fn dispatch(level: Level, work: impl Work) {
             work.run::<x86::Medium>();
         }
         match level {
-            // SAFETY: a level is only made by `Level::best` and, below it,
-            // `Level::all`, which have found its features on this machine.
+            // SAFETY: a level is only made by `Level::found` and, below it,
+            // `Level::best` and `Level::all`: its features were found here.
             Level::Avx512 => return unsafe { wide(work) },
             // SAFETY: as above.
             Level::Avx2 => return unsafe { medium(work) },

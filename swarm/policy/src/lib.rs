@@ -54,10 +54,28 @@
 //! (`ThreadPool::install`). candle's own operations, used off the CPU and as
 //! the oracle of the tests, obey `RAYON_NUM_THREADS`.
 //!
-//! Sampling gives the same bits for any number of threads, beside any other
-//! rows, whenever a row is admitted and whatever memory it may use; its products
-//! and sums are the same bits with AVX-512, with AVX2 and without either. The
-//! training pass in f32 finds the sampled log-probabilities again within 1e-4.
+//! Matrices are kept in f32, or in bf16 where a model of ten million weights or
+//! more was published so: frozen ones as they are, trained ones as the nearest to
+//! an exact weight whose other half the optimizer keeps. What computes with them
+//! is exact or rounds, and says which:
+//!
+//! | path | weights in bf16 | activations |
+//! | --- | --- | --- |
+//! | sampling | widened, exactly | f32 |
+//! | training, [`kernel::Precision::F32`] | widened, exactly | f32 |
+//! | training, [`kernel::Precision::Bf16`] | taken as they are | rounded to bf16 in products |
+//!
+//! Determinism. Sampling gives the same bits for any number of threads, beside
+//! any other rows, whenever a row is admitted, whatever memory it may use and
+//! whether the same weights are kept in f32 or in bf16; with AVX-512, with AVX2
+//! and without either. Training gives the same bits for any number of threads and
+//! any [`kernel::Plan`] of one precision, on one kind of machine; on another, in
+//! f32, its log-probabilities are within 1e-4. The training pass in f32 finds the sampled
+//! log-probabilities again within 1e-4. What is not bit-exact anywhere: candle's
+//! graph, which trains on other devices than the CPU.
+//!
+//! `MURMUR_VECTORS=avx2` (or `none`) makes this crate's own kernels compute as on
+//! a machine that has no more.
 
 mod adamw;
 mod attention;

@@ -14,6 +14,7 @@
 //! [`Level`].
 
 use crate::lanes::{LANES, Lanes, Level, Work, dispatch};
+use crate::slices::vectorized;
 use half::bf16;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -35,6 +36,38 @@ pub(crate) enum Values<'a> {
     Bf16(&'a [bf16]),
 }
 
+impl<'a> Values<'a> {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::Bf16(values) => values.len(),
+        }
+    }
+
+    /// Some of them.
+    pub(crate) fn part(self, range: Range<usize>) -> Self {
+        match self {
+            Self::F32(values) => Self::F32(&values[range]),
+            Self::Bf16(values) => Self::Bf16(&values[range]),
+        }
+    }
+
+    /// Copies them into `out`, which is as long, in f32.
+    pub(crate) fn widen(self, out: &mut [f32]) {
+        match self {
+            Self::F32(values) => out.copy_from_slice(values),
+            Self::Bf16(values) => vectorized(
+                #[inline(always)]
+                || {
+                    for (out, value) in out.iter_mut().zip(values) {
+                        *out = f32::from_bits(u32::from(value.to_bits()) << 16);
+                    }
+                },
+            ),
+        }
+    }
+}
+
 /// A weight matrix, `[outs, ins]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a> {
@@ -47,11 +80,7 @@ impl<'a> Matrix<'a> {
     /// # Panics
     /// The shape is not that of the values: a bug of the caller.
     pub(crate) fn new(values: Values<'a>, outs: usize, ins: usize) -> Self {
-        let length = match values {
-            Values::F32(values) => values.len(),
-            Values::Bf16(values) => values.len(),
-        };
-        assert_eq!(length, outs * ins, "a matrix of another shape");
+        assert_eq!(values.len(), outs * ins, "a matrix of another shape");
         Self { values, outs, ins }
     }
 
@@ -63,14 +92,7 @@ impl<'a> Matrix<'a> {
     /// One of its rows, widened into `out`.
     pub(crate) fn copy_row(&self, row: usize, out: &mut [f32]) {
         let range = row * self.ins..(row + 1) * self.ins;
-        match self.values {
-            Values::F32(values) => out.copy_from_slice(&values[range]),
-            Values::Bf16(values) => {
-                for (out, value) in out.iter_mut().zip(&values[range]) {
-                    *out = value.to_f32();
-                }
-            }
-        }
+        self.values.part(range).widen(out);
     }
 }
 

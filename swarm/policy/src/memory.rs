@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::kernel::{KEPT_WEIGHTS, PIECE_TOKENS, Plan, Precision, rows_at_once};
 use crate::lora::{LoraSettings, shapes};
+use candle_core::DType;
 
 /// Bytes of an f32.
 const F32: u64 = 4;
@@ -44,6 +45,8 @@ pub struct Load {
     pub tokens: usize,
     /// Whether a frozen reference is held as a second set of weights.
     pub has_reference: bool,
+    /// What the model's matrices are kept in ([`Decoder::dtype`](crate::Decoder::dtype)).
+    pub kept_in: DType,
 }
 
 /// Bytes that training takes at its peak, by what they are for.
@@ -51,7 +54,7 @@ pub struct Load {
 pub struct Usage {
     /// The model, its adapter, and its reference.
     pub weights: u64,
-    /// AdamW's two moments.
+    /// AdamW's two moments, and what makes weights in bf16 exact.
     pub moments: u64,
     /// Gradients.
     pub gradients: u64,
@@ -76,10 +79,16 @@ pub fn usage(config: &Config, method: Method<'_>, plan: &Plan, load: &Load) -> U
             shapes(config, settings).into_values().map(of).sum()
         }
     };
+    let kept = load.kept_in.size_in_bytes() as u64;
     let weights = match method {
-        Method::Full => parameters * (1 + u64::from(load.has_reference)),
+        Method::Full => kept * parameters * (1 + u64::from(load.has_reference)),
         // Without its adapter the model is its own reference.
-        Method::Lora(_) => parameters + trained,
+        Method::Lora(_) => kept * parameters + F32 * trained,
+    };
+    // Beside weights in bf16 AdamW keeps what they lack of f32.
+    let rests = match method {
+        Method::Full => parameters * (F32 - kept),
+        Method::Lora(_) => 0,
     };
     let gradients = trained * if plan.bf16_gradients { 2 } else { F32 };
     // The head comes first and the layers after it; what each needs on top of
@@ -101,8 +110,8 @@ pub fn usage(config: &Config, method: Method<'_>, plan: &Plan, load: &Load) -> U
     }
     let phases = head.saturating_sub(early).max(layers);
     Usage {
-        weights: weights * F32,
-        moments: 2 * trained * F32,
+        weights,
+        moments: 2 * trained * F32 + rests,
         gradients,
         activations: (buffers.desks + buffers.streams) * F32 + phases,
     }
@@ -245,6 +254,7 @@ mod tests {
         longest: 256,
         tokens: 2048,
         has_reference: false,
+        kept_in: DType::F32,
     };
 
     #[test]

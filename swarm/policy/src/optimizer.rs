@@ -3,15 +3,18 @@
 //! An [`Optimizer`] remembers moments for each variable and writes the
 //! variables in place: on a CPU in one loop over the storage, where the weight,
 //! its gradient and both moments are read and written once; on other devices
-//! with tensor operations. Both follow `torch.optim.AdamW`.
+//! with tensor operations. Both follow `torch.optim.AdamW`. A matrix in bf16
+//! follows an exact weight in f32, of which it holds one half and the optimizer
+//! the other.
 //!
 //! Weight decay is for matrices; norms and biases are never decayed.
 
-use crate::adamw::{AdamW, Coefficients};
+use crate::adamw::{AdamW, Coefficients, join, split};
 use crate::error::{Error, Result};
 use crate::gradients::Gradients;
 use crate::muon::{self, Muon};
 use candle_core::{DType, Device, Tensor, Var};
+use half::bf16;
 use std::collections::BTreeMap;
 
 /// The learning rates of one update.
@@ -36,14 +39,15 @@ pub struct Optimizer {
 /// What one variable's rule remembers between updates.
 #[derive(Debug)]
 enum Memory {
-    /// AdamW on the CPU.
-    Slices { first: Vec<f32>, second: Vec<f32> },
-    /// AdamW elsewhere, and the exact weight of a variable that is not f32.
-    Tensors {
-        first: Tensor,
-        second: Tensor,
-        master: Option<Tensor>,
+    /// AdamW on the CPU. The weights of a variable in bf16 are exact with the
+    /// `rest` of each; otherwise there is none.
+    Slices {
+        first: Vec<f32>,
+        second: Vec<f32>,
+        rest: Vec<i16>,
     },
+    /// AdamW elsewhere.
+    Tensors { first: Tensor, second: Tensor },
     /// Muon, anywhere.
     Momentum(Tensor),
 }
@@ -78,19 +82,18 @@ impl Optimizer {
         if self.muon.is_some() && variable.rank() == 2 && name.contains(".layers.") {
             return Ok(Memory::Momentum(zeros()?));
         }
-        if on_cpu_in_f32(variable) {
+        if is_ours_to_walk(variable) {
+            let count = variable.elem_count();
+            let is_half = variable.dtype() == DType::BF16;
             return Ok(Memory::Slices {
-                first: vec![0.0; variable.elem_count()],
-                second: vec![0.0; variable.elem_count()],
+                first: vec![0.0; count],
+                second: vec![0.0; count],
+                rest: vec![0; if is_half { count } else { 0 }],
             });
         }
-        let weight = variable.as_detached_tensor();
         Ok(Memory::Tensors {
             first: zeros()?,
             second: zeros()?,
-            master: (weight.dtype() != DType::F32)
-                .then(|| weight.to_dtype(DType::F32))
-                .transpose()?,
         })
     }
 
@@ -128,16 +131,15 @@ impl Optimizer {
             let coefficients =
                 Coefficients::new(adamw, decay, rates.adamw, gradient_scale, self.updates);
             match memory {
-                Memory::Slices { first, second } => {
-                    coefficients.update_in_place(variable, gradient, first, second)?;
-                }
-                Memory::Tensors {
+                Memory::Slices {
                     first,
                     second,
-                    master,
+                    rest,
                 } => {
-                    let master = master.as_mut();
-                    coefficients.update_tensors(variable, gradient, first, second, master)?;
+                    coefficients.update_in_place(variable, gradient, (first, second), rest)?;
+                }
+                Memory::Tensors { first, second } => {
+                    coefficients.update_tensors(variable, gradient, first, second)?;
                 }
                 Memory::Momentum(momentum) => {
                     let gradient = (gradient * f64::from(gradient_scale))?;
@@ -148,8 +150,8 @@ impl Optimizer {
         Ok(())
     }
 
-    /// The moments by `first.NAME`, `second.NAME` and `momentum.NAME`, and exact
-    /// weights by `master.NAME`, for a checkpoint.
+    /// The moments by `first.NAME`, `second.NAME` and `momentum.NAME`, and the
+    /// exact weights of variables in bf16 by `master.NAME`, for a checkpoint.
     pub fn tensors(&self, variables: &BTreeMap<String, Var>) -> Result<BTreeMap<String, Tensor>> {
         let mut tensors = BTreeMap::new();
         for (name, memory) in &self.memory {
@@ -162,26 +164,26 @@ impl Optimizer {
                 tensors.insert(format!("{kind}.{name}"), tensor);
             };
             match memory {
-                Memory::Slices { first, second } => {
-                    put(
-                        "first",
-                        Tensor::from_slice(first, variable.shape(), &Device::Cpu)?,
-                    );
-                    put(
-                        "second",
-                        Tensor::from_slice(second, variable.shape(), &Device::Cpu)?,
-                    );
-                }
-                Memory::Tensors {
+                Memory::Slices {
                     first,
                     second,
-                    master,
+                    rest,
                 } => {
+                    let tensor =
+                        |values| Tensor::from_slice(values, variable.shape(), &Device::Cpu);
+                    put("first", tensor(first)?);
+                    put("second", tensor(second)?);
+                    if !rest.is_empty() {
+                        let nearest = variable.flatten_all()?.to_vec1::<bf16>()?;
+                        let pairs = nearest.into_iter().zip(rest);
+                        let master: Vec<f32> =
+                            pairs.map(|(near, &rest)| join(near, rest)).collect();
+                        put("master", tensor(&master)?);
+                    }
+                }
+                Memory::Tensors { first, second } => {
                     put("first", first.clone());
                     put("second", second.clone());
-                    if let Some(master) = master {
-                        put("master", master.clone());
-                    }
                 }
                 Memory::Momentum(momentum) => put("momentum", momentum.clone()),
             }
@@ -217,14 +219,17 @@ impl Optimizer {
             };
             let values = |kind| -> Result<Vec<f32>> { Ok(take(kind)?.flatten_all()?.to_vec1()?) };
             let slot = match self.fresh(name, variable)? {
-                Memory::Slices { .. } => Memory::Slices {
+                Memory::Slices { rest, .. } => Memory::Slices {
                     first: values("first")?,
                     second: values("second")?,
+                    rest: match rest.is_empty() {
+                        true => rest,
+                        false => rests(name, variable, &values("master")?)?,
+                    },
                 },
-                Memory::Tensors { master, .. } => Memory::Tensors {
+                Memory::Tensors { .. } => Memory::Tensors {
                     first: take("first")?,
                     second: take("second")?,
-                    master: master.map(|_| take("master")).transpose()?,
                 },
                 Memory::Momentum(_) => Memory::Momentum(take("momentum")?),
             };
@@ -244,15 +249,30 @@ impl Optimizer {
 impl Memory {
     fn tensor_count(&self) -> usize {
         match self {
-            Self::Slices { .. } => 2,
-            Self::Tensors { master, .. } => 2 + usize::from(master.is_some()),
+            Self::Slices { rest, .. } => 2 + usize::from(!rest.is_empty()),
+            Self::Tensors { .. } => 2,
             Self::Momentum(_) => 1,
         }
     }
 }
 
-fn on_cpu_in_f32(variable: &Var) -> bool {
-    variable.device().is_cpu() && variable.dtype() == DType::F32 && variable.is_contiguous()
+fn is_ours_to_walk(variable: &Var) -> bool {
+    variable.device().is_cpu()
+        && matches!(variable.dtype(), DType::F32 | DType::BF16)
+        && variable.is_contiguous()
+}
+
+/// What is missing to the weights of `variable`, which are in bf16.
+fn rests(name: &str, variable: &Var, masters: &[f32]) -> Result<Vec<i16>> {
+    let nearest = variable.flatten_all()?.to_vec1::<bf16>()?;
+    let pairs = masters.iter().zip(nearest);
+    let rests = pairs.map(|(&master, nearest)| {
+        let (expected, rest) = split(master);
+        (expected == nearest).then_some(rest)
+    });
+    rests.collect::<Option<_>>().ok_or_else(|| {
+        Error::Checkpoint(format!("master.{name} is not what {name} was rounded from"))
+    })
 }
 
 #[cfg(test)]
@@ -370,7 +390,6 @@ mod tests {
             let memory = Memory::Tensors {
                 first: zeros(),
                 second: zeros(),
-                master: None,
             };
             optimizer.memory.insert(name.clone(), memory);
         }
@@ -478,7 +497,57 @@ mod tests {
         let found = variables["bias"].to_dtype(DType::F32).unwrap();
         // The rounding of a bf16 between 1 and 2.
         assert_close(&found.to_vec1().unwrap(), &[2.0 - 0.256; 3], 0.004);
-        let master = &optimizer.tensors(&variables).unwrap()["master.bias"];
-        assert_close(&master.to_vec1().unwrap(), &[2.0 - 0.256; 3], 1e-4);
+        let moments = optimizer.tensors(&variables).unwrap();
+        assert_close(
+            &moments["master.bias"].to_vec1().unwrap(),
+            &[2.0 - 0.256; 3],
+            1e-4,
+        );
+        // What was saved continues bit for bit.
+        let resumed = BTreeMap::from([(
+            "bias".to_owned(),
+            Var::from_tensor(&variables["bias"].copy().unwrap()).unwrap(),
+        )]);
+        let mut second = Optimizer::adamw();
+        second
+            .restore(&resumed, &moments, optimizer.updates())
+            .unwrap();
+        for (optimizer, variables) in [(&mut optimizer, &variables), (&mut second, &resumed)] {
+            optimizer
+                .step(variables, &gradients, 1.0, rates, &ADAMW)
+                .unwrap();
+        }
+        let masters = [
+            optimizer.tensors(&variables).unwrap(),
+            second.tensors(&resumed).unwrap(),
+        ]
+        .map(|tensors| tensors["master.bias"].to_vec1::<f32>().unwrap());
+        assert_eq!(masters[0], masters[1]);
+        // Masters of other weights are refused.
+        let foreign = BTreeMap::from([(
+            "bias".to_owned(),
+            Var::from_tensor(&start.to_dtype(DType::BF16).unwrap()).unwrap(),
+        )]);
+        let error = second
+            .restore(&foreign, &moments, 1)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("rounded from"), "{error}");
+    }
+
+    #[test]
+    fn a_number_and_its_halves_are_the_same() {
+        for bits in (0..=u32::MAX).step_by(65_521) {
+            let exact = f32::from_bits(bits);
+            if exact.is_finite() && exact.abs() < f32::MAX / 2.0 {
+                let (nearest, rest) = split(exact);
+                assert_eq!(join(nearest, rest).to_bits(), bits);
+                assert!(
+                    (nearest.to_f32() - exact).abs() <= exact.abs() / 256.0 + f32::MIN_POSITIVE
+                );
+            }
+        }
+        // What has no rest has none.
+        assert_eq!(split(-1.5), (half::bf16::from_f32(-1.5), 0));
     }
 }

@@ -144,7 +144,13 @@ impl Policy {
         }
         let decoder = self.decoder.on(device)?;
         let reference = self.reference.as_ref().map(|decoder| decoder.on(device));
-        let moments = self.optimizer.tensors(self.decoder.trained())?;
+        let mut moments = self.optimizer.tensors(self.decoder.trained())?;
+        // There the weights themselves are exact.
+        for (name, var) in decoder.trained() {
+            if let Some(master) = moments.remove(&format!("master.{name}")) {
+                var.set(&master.to_device(device)?)?;
+            }
+        }
         let mut optimizer = Optimizer::adamw();
         optimizer.restore(decoder.trained(), &moments, self.optimizer.updates())?;
         self.reference = reference.transpose()?;
@@ -213,8 +219,8 @@ impl Policy {
     /// Freezes the weights as they are now, as the reference that
     /// [`GrpoSettings::kl`] stays near. Saved with the policy.
     pub fn freeze_reference(&mut self) -> Result<()> {
-        let weights = self.decoder.to_safetensors(DType::F32)?;
-        self.reference = Some(self.read_decoder(&weights)?);
+        let bare = self.decoder.with_adapter(None)?;
+        self.reference = Some(bare.kept_in(self.decoder.dtype())?);
         Ok(())
     }
 
@@ -260,6 +266,7 @@ impl Policy {
             longest: lengths().max().unwrap_or(0),
             tokens: lengths().sum(),
             has_reference: self.reference.is_some(),
+            kept_in: self.decoder.dtype(),
         };
         let held = || {
             let usage = memory::usage(config, method, &Plan::default(), &load);
@@ -309,12 +316,12 @@ impl Policy {
         checkpoint::write_folder(folder, &files)
     }
 
-    /// BLAKE3 of what is trained as f32 safetensors, be it the weights or the
-    /// adapter: the same numbers have the same hash on every machine.
+    /// BLAKE3 of what is trained as safetensors, be it the weights as they are
+    /// kept or the adapter: the same numbers have the same hash on every machine.
     pub fn weights_hash(&self) -> Result<[u8; 32]> {
         let bytes = match self.decoder.adapter() {
             Some(adapter) => adapter.to_peft(BASE)?.0,
-            None => self.weights(DType::F32)?,
+            None => self.decoder.to_safetensors_as_kept()?,
         };
         Ok(*blake3::hash(&bytes).as_bytes())
     }
@@ -322,7 +329,7 @@ impl Policy {
     /// Writes a checkpoint into `dir`, durably and atomically, with `extra`
     /// beside it, and keeps the one before. Returns [`Policy::weights_hash`].
     pub fn save(&self, dir: &Path, extra: &serde_json::Value) -> Result<[u8; 32]> {
-        let weights = self.weights(DType::F32)?;
+        let weights = self.decoder.to_safetensors_as_kept()?;
         let moments = self.optimizer.tensors(self.decoder.trained())?;
         let moments = ::safetensors::serialize(&moments, None)
             .map_err(|error| Error::Checkpoint(format!("writing the optimizer: {error}")))?;
@@ -355,7 +362,7 @@ impl Policy {
             files.insert(CHAT.to_owned(), chat);
         }
         if let Some(reference) = &self.reference {
-            files.insert(REFERENCE.to_owned(), reference.to_safetensors(DType::F32)?);
+            files.insert(REFERENCE.to_owned(), reference.to_safetensors_as_kept()?);
         }
         checkpoint::save(dir, &files)?;
         Ok(hash)

@@ -6,6 +6,11 @@ use crate::kernel::Precision;
 use crate::schedule::Schedule;
 use serde::{Deserialize, Serialize};
 
+/// Weights from which on a model is slowed by memory and by the arithmetic of
+/// its products: those are then in bf16, where that is faster and nothing is
+/// said.
+pub(crate) const LARGE: u64 = 10_000_000;
+
 /// How to train on a batch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -126,7 +131,6 @@ impl GrpoSettings {
 
     /// What factors are rounded to in a model of so many weights.
     pub fn precision(&self, parameters: u64) -> Precision {
-        const LARGE: u64 = 10_000_000;
         self.precision.unwrap_or(match parameters >= LARGE {
             true => Precision::Bf16,
             false => Precision::F32,

@@ -5,6 +5,8 @@
 //! rows and none depends on the vector width: a row's result is the same bits
 //! in any batch.
 
+use crate::lanes::Level;
+
 /// Runs `work` compiled for the widest vectors this machine has. What `work`
 /// calls must be inlined to profit, and so must `work` itself: write
 /// `vectorized(#[inline(always)] || ..)`.
@@ -20,18 +22,13 @@ pub(crate) fn vectorized<R>(work: impl FnOnce() -> R) -> R {
         fn medium<R>(work: impl FnOnce() -> R) -> R {
             work()
         }
-        if is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl")
-        {
-            // SAFETY: the machine has just been found to have every feature
-            // that `wide` is compiled for.
-            return unsafe { wide(work) };
-        }
-        if is_x86_feature_detected!("avx2") {
+        match Level::best() {
+            // SAFETY: the level says that the machine has every feature that
+            // `wide` is compiled for.
+            Level::Avx512 => return unsafe { wide(work) },
             // SAFETY: as above, for `medium`.
-            return unsafe { medium(work) };
+            Level::Avx2 => return unsafe { medium(work) },
+            Level::Plain => {}
         }
     }
     work()

@@ -94,9 +94,9 @@ impl<'a> Weights<'a> {
 
     /// A vector: a copy, for vectors are short.
     pub(crate) fn vector(&self, name: &str) -> Result<Vec<f32>> {
-        Ok(match self.get(name)?.0 {
-            Values::F32(values) => values.to_vec(),
-            Values::Bf16(values) => values.iter().map(|value| value.to_f32()).collect(),
-        })
+        let values = self.get(name)?.0;
+        let mut vector = vec![0.0; values.len()];
+        values.widen(&mut vector);
+        Ok(vector)
     }
 }

@@ -3,8 +3,9 @@
 use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
-use crate::pretrained::{Safetensors, Tensors, fit};
+use crate::pretrained::{Numbers, Safetensors, Tensors, fit};
 use crate::random::normals;
+use crate::settings::LARGE;
 use candle_core::{DType, Device, Tensor, Var};
 use safetensors::tensor::{Dtype, TensorView};
 use std::collections::BTreeMap;
@@ -42,7 +43,9 @@ impl Decoder {
         Self::from_vars(config, vars, device)
     }
 
-    /// Reads weights in f32, f16 or bf16, and keeps them in f32.
+    /// Reads weights in f32, f16 or bf16, and keeps them in f32; matrices that
+    /// are in bf16 stay so in models of ten million weights or more on a CPU,
+    /// where reading them from memory is what takes the time.
     ///
     /// The file must hold exactly the tensors of the configuration, each in
     /// its shape and finite. A tied model may repeat its embedding as
@@ -59,21 +62,28 @@ impl Decoder {
     ) -> Result<Self> {
         config.check()?;
         fit(&config, tensors)?;
+        let keeps_halves = config.parameters() >= LARGE && device.is_cpu();
         let mut vars = BTreeMap::new();
         for (name, shape) in config.shapes() {
             let values = tensors.read(&name)?;
-            if !values.iter().all(|value| value.is_finite()) {
+            if !values.are_finite() {
                 let place = tensors.place(&name).map(|place| format!("{place}: "));
                 return Err(Error::Weights(format!(
                     "{}tensor {name} holds values that are not finite",
                     place.unwrap_or_default()
                 )));
             }
-            vars.insert(name, Var::from_vec(values, shape, device)?);
+            let var = match values {
+                Numbers::Bf16(values) if keeps_halves && shape.len() == 2 => {
+                    Var::from_vec(values, shape, device)
+                }
+                values => Var::from_vec(values.widened(), shape, device),
+            };
+            vars.insert(name, var?);
         }
         if config.tie_word_embeddings && tensors.shapes().contains_key("lm_head.weight") {
-            let head = tensors.read("lm_head.weight")?;
-            if head != tensors.read("model.embed_tokens.weight")? {
+            let head = tensors.read("lm_head.weight")?.widened();
+            if head != tensors.read("model.embed_tokens.weight")?.widened() {
                 return Err(Error::Weights(
                     "tensor lm_head.weight has no place in the model: the configuration says it \
                      is the embedding (tie_word_embeddings), and it is not"
@@ -87,18 +97,28 @@ impl Decoder {
     /// Writes every variable as `dtype` (f32, f16 or bf16), in an order of
     /// its own: the same weights give the same bytes.
     pub fn to_safetensors(&self, dtype: DType) -> Result<Vec<u8>> {
-        let stored = match dtype {
-            DType::F32 => Dtype::F32,
-            DType::F16 => Dtype::F16,
-            DType::BF16 => Dtype::BF16,
-            other => {
-                return Err(Error::Input(format!(
-                    "weights cannot be written as {other:?}"
-                )));
-            }
-        };
+        self.written(Some(dtype))
+    }
+
+    /// Writes every variable as it is kept.
+    pub(crate) fn to_safetensors_as_kept(&self) -> Result<Vec<u8>> {
+        self.written(None)
+    }
+
+    fn written(&self, dtype: Option<DType>) -> Result<Vec<u8>> {
         let mut buffers = Vec::with_capacity(self.vars().len());
         for (name, var) in self.vars() {
+            let dtype = dtype.unwrap_or(var.dtype());
+            let stored = match dtype {
+                DType::F32 => Dtype::F32,
+                DType::F16 => Dtype::F16,
+                DType::BF16 => Dtype::BF16,
+                other => {
+                    return Err(Error::Input(format!(
+                        "weights cannot be written as {other:?}"
+                    )));
+                }
+            };
             let tensor = var
                 .as_detached_tensor()
                 .to_device(&Device::Cpu)?
@@ -121,15 +141,15 @@ impl Decoder {
                     .flat_map(|value| value.to_le_bytes())
                     .collect(),
             };
-            buffers.push((name, var.dims().to_vec(), bytes));
+            buffers.push((name, stored, var.dims().to_vec(), bytes));
         }
         let unfit = |error: safetensors::SafeTensorError| Error::Weights(error.to_string());
         let views = buffers
             .iter()
-            .map(|(name, shape, bytes)| {
+            .map(|(name, stored, shape, bytes)| {
                 Ok((
                     name.as_str(),
-                    TensorView::new(stored, shape.clone(), bytes).map_err(unfit)?,
+                    TensorView::new(*stored, shape.clone(), bytes).map_err(unfit)?,
                 ))
             })
             .collect::<Result<Vec<_>>>()?;

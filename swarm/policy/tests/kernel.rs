@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use candle_core::{Device, Tensor};
 use common::{decoder, families};
 use policy::kernel::{Plan, Precision, Sequence, differentiate, score};
-use policy::{Config, Decoder};
+use policy::{Adapter, Config, DType, Decoder, LoraSettings};
 
 const PLAN: Plan = Plan {
     precision: Precision::F32,
@@ -219,6 +219,36 @@ fn bf16_is_near_f32() {
     }
     if Precision::bf16_is_fast() {
         assert_ne!(computed.0, exact_scores);
+    }
+}
+
+#[test]
+fn how_weights_are_kept_changes_no_bit() {
+    // Wide enough that a product is widened in several parts.
+    let wide = Config {
+        hidden_size: 64,
+        intermediate_size: 4200,
+        num_hidden_layers: 1,
+        ..config()
+    };
+    for config in [config(), wide].into_iter().chain(families(40)) {
+        let halves = decoder(config.clone(), 3).kept_in(DType::BF16).unwrap();
+        let widened = halves.kept_in(DType::F32).unwrap();
+        assert_eq!((halves.dtype(), widened.dtype()), (DType::BF16, DType::F32));
+        let lora = LoraSettings::with_rank(2);
+        let adapter = || Some(Adapter::new(&config, lora.clone(), 7, &Device::Cpu).unwrap());
+        let adapted = [&halves, &widened].map(|one| one.with_adapter(adapter()).unwrap());
+        let sequences = sequences(20);
+        for precision in [Precision::F32, Precision::Bf16] {
+            let plan = Plan { precision, ..PLAN };
+            let run = |decoder: &Decoder| {
+                let (scores, gradients) =
+                    differentiate(decoder, &sequences, &plan, &by_place).unwrap();
+                (scores, gradients.values().map(flat).collect::<Vec<_>>())
+            };
+            assert_eq!(run(&halves), run(&widened), "{precision:?}");
+            assert_eq!(run(&adapted[0]), run(&adapted[1]), "{precision:?}, LoRA");
+        }
     }
 }
 

@@ -6,8 +6,12 @@ mod common;
 
 use candle_core::{DType, Device};
 use common::{VOCAB, config_with, decoder, tokenizer_json};
-use policy::{ChatMessage, Error, GrpoSettings, Policy, Pretrained, TrainCompletion, TrainGroup};
+use policy::{
+    ChatMessage, Config, Error, GrpoSettings, LoraSettings, Policy, Pretrained, TrainCompletion,
+    TrainGroup,
+};
 use std::fs;
+use std::path::Path;
 use tempfile::TempDir;
 
 fn policy() -> Policy {
@@ -68,6 +72,60 @@ fn a_resumed_policy_continues_bit_for_bit() {
         assert_ne!(policy.weights_hash().unwrap(), hash);
     }
     assert_eq!(policy.step(), 3);
+}
+
+/// Large enough that what is published in bf16 is kept so.
+fn published(dir: &Path) -> Policy {
+    let config = Config {
+        vocab_size: 20_000,
+        hidden_size: 512,
+        num_hidden_layers: 1,
+        ..config_with(VOCAB, true)
+    };
+    let decoder = decoder(config.clone(), 1);
+    fs::write(
+        dir.join("config.json"),
+        serde_json::to_vec(&config).unwrap(),
+    )
+    .unwrap();
+    fs::write(dir.join("tokenizer.json"), tokenizer_json()).unwrap();
+    let weights = decoder.to_safetensors(DType::BF16).unwrap();
+    fs::write(dir.join("model.safetensors"), weights).unwrap();
+    let policy = Pretrained::open(dir).unwrap().load(&Device::Cpu).unwrap();
+    assert_eq!(policy.decoder().dtype(), DType::BF16);
+    policy
+}
+
+#[test]
+fn weights_in_bf16_stay_so_and_continue_bit_for_bit() {
+    for lora in [false, true] {
+        let (source, dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let mut straight = published(source.path());
+        let given = fs::read(source.path().join("model.safetensors")).unwrap();
+        assert_eq!(straight.weights(DType::BF16).unwrap(), given);
+        if lora {
+            straight.add_adapter(LoraSettings::with_rank(4), 1).unwrap();
+        } else {
+            straight.freeze_reference().unwrap();
+        }
+        // Too small a step for most weights to show, and none is lost.
+        train(&mut straight, 1);
+        straight.save(dir.path(), &serde_json::Value::Null).unwrap();
+        let mut resumed = Policy::resume(dir.path(), &Device::Cpu).unwrap().policy;
+        assert_eq!(resumed.decoder().dtype(), DType::BF16);
+        for policy in [&mut straight, &mut resumed] {
+            train(policy, 2);
+        }
+        let hash = straight.weights_hash().unwrap();
+        assert_eq!(resumed.weights_hash().unwrap(), hash);
+        assert_eq!(straight.weights(DType::BF16).unwrap() == given, lora);
+        let masters = |policy: &Policy| {
+            policy.save(dir.path(), &serde_json::Value::Null).unwrap();
+            let path = Policy::resume(dir.path(), &Device::Cpu).unwrap().path;
+            fs::read(path.join("optimizer.safetensors")).unwrap()
+        };
+        assert!(masters(&straight) == masters(&resumed));
+    }
 }
 
 #[test]

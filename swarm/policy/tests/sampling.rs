@@ -10,7 +10,7 @@ use common::{
     VOCAB, base_config, config_with, decoder, families, request, tokenizer, tokenizer_json,
 };
 use policy::{
-    ChatMessage, Completion, Config, Decoder, Request, SampleLimits, Tokenizer, sample,
+    ChatMessage, Completion, Config, DType, Decoder, Request, SampleLimits, Tokenizer, sample,
     sample_as_it_comes,
 };
 use std::sync::Arc;
@@ -132,6 +132,71 @@ fn completions_do_not_depend_on_threads() {
         ..SampleLimits::default()
     };
     assert_eq!(one, sample(&decoder, &tokenizer, &requests, &many).unwrap());
+}
+
+#[test]
+fn completions_do_not_depend_on_how_weights_are_kept() {
+    for config in families(VOCAB) {
+        let tokenizer = tokenizer();
+        let halves = decoder(config, 4).kept_in(DType::BF16).unwrap();
+        let widened = halves.kept_in(DType::F32).unwrap();
+        let requests = requests();
+        let draw = |decoder: &Decoder, rows, threads| {
+            let limits = SampleLimits {
+                threads,
+                ..limits(rows, 33)
+            };
+            sample(decoder, &tokenizer, &requests, &limits).unwrap()
+        };
+        let whole = draw(&widened, 96, 1);
+        for (rows, threads) in [(1, 1), (2, 2), (5, 4), (24, 1), (96, 2)] {
+            assert_eq!(
+                whole,
+                draw(&halves, rows, threads),
+                "{rows} rows, {threads} threads"
+            );
+        }
+    }
+}
+
+/// Draws, in a process of its own, of the test below.
+fn on_this_machine() -> String {
+    let tokenizer = tokenizer();
+    let mut all = String::new();
+    for config in families(VOCAB) {
+        let decoder = decoder(config, 4).kept_in(DType::BF16).unwrap();
+        let groups = sample(&decoder, &tokenizer, &requests(), &limits(24, 64)).unwrap();
+        for one in groups.iter().flatten() {
+            let bits: Vec<u32> = one.log_probs.iter().map(|value| value.to_bits()).collect();
+            all += &format!("{:?} {bits:?}\n", one.tokens);
+        }
+    }
+    all
+}
+
+#[test]
+fn completions_do_not_depend_on_the_machines_vectors() {
+    const OUT: &str = "DRAWN_ON_A_LESSER_MACHINE";
+    if let Some(path) = std::env::var_os(OUT) {
+        return std::fs::write(path, on_this_machine()).unwrap();
+    }
+    let here = on_this_machine();
+    let folder = tempfile::tempdir().unwrap();
+    for vectors in ["avx2", "none"] {
+        let path = folder.path().join(vectors);
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "completions_do_not_depend_on_the_machines_vectors",
+            ])
+            .env("MURMUR_VECTORS", vectors)
+            .env(OUT, &path)
+            .stdout(std::process::Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success(), "{vectors}");
+        assert!(std::fs::read_to_string(path).unwrap() == here, "{vectors}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use anyhow::{Result, bail};
 use policy::kernel::Plan;
 use policy::memory::{Load, Method, usage};
-use policy::{Config, LoraSettings};
+use policy::{Config, DType, LoraSettings};
 
 /// Tokens of a batch that is planned with before there is one.
 const BATCH: usize = 4096;
@@ -45,6 +45,7 @@ impl Needs {
             longest: tokens,
             tokens: tokens.max(BATCH),
             has_reference: false,
+            kept_in: DType::F32,
         };
         let lora = LoraSettings::default();
         let leanest = |method| {

@@ -1,6 +1,7 @@
 //! Matrix products of f32 whose factors are rounded to bf16 on the way and
 //! whose sums are f32, by the AVX512-BF16 instructions: twice as fast as f32,
-//! with no second copy of the weights.
+//! with no second copy of the weights. A factor that is stored in bf16 is packed
+//! as it is.
 //!
 //! One block of the left matrix is packed at a time, small enough for the
 //! second-level cache, and one panel of the right one, small enough for the
@@ -9,6 +10,9 @@
 //! an element's sum: it is the same bits wherever its tile begins.
 
 use super::matrix::{Out, View};
+use crate::lanes::Level;
+use crate::linear::Values;
+use half::bf16;
 use std::arch::x86_64::*;
 use std::cell::RefCell;
 
@@ -24,10 +28,7 @@ const BLOCK_ROWS: usize = 43 * TILE_ROWS;
 
 /// Whether this machine has the instructions.
 pub(super) fn is_available() -> bool {
-    is_x86_feature_detected!("avx512bf16")
-        && is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl")
+    Level::best() == Level::Avx512 && is_x86_feature_detected!("avx512bf16")
 }
 
 thread_local! {
@@ -62,13 +63,18 @@ pub(super) unsafe fn product(
                 let size = TILE_ROWS * terms.div_ceil(2);
                 for (tile, row) in tiles() {
                     let count = TILE_ROWS.min(block_rows - row);
-                    let lines = Lines::of(left, first_row + row, count, first_term, terms);
+                    let lines = left.part(
+                        first_row + row..first_row + row + count,
+                        first_term..first_term + terms,
+                    );
                     // SAFETY: the instructions are there, says the caller.
                     unsafe { pack::<TILE_ROWS>(lines, &mut block[tile * size..][..size]) };
                 }
                 for column in (0..columns).step_by(TILE_COLUMNS) {
                     let count = TILE_COLUMNS.min(columns - column);
-                    let lines = Lines::of(right.t(), column, count, first_term, terms);
+                    let lines = right
+                        .t()
+                        .part(column..column + count, first_term..first_term + terms);
                     let panel = &mut panel[..TILE_COLUMNS * terms.div_ceil(2)];
                     // SAFETY: as above.
                     unsafe { pack::<TILE_COLUMNS>(lines, panel) };
@@ -93,57 +99,93 @@ pub(super) unsafe fn product(
     });
 }
 
-/// Some rows of a left matrix, or columns of a right one.
-#[derive(Clone, Copy)]
-struct Lines<'a> {
-    data: &'a [f32],
-    count: usize,
-    stride: usize,
-    terms: usize,
-    term_stride: usize,
+/// A number as it is stored.
+trait Element: Copy {
+    /// Up to 32 neighbours, as bf16.
+    ///
+    /// # Safety
+    /// `count` can be read; the instructions are there.
+    unsafe fn neighbours(start: *const Self, count: usize) -> __m512i;
+
+    /// Sixteen from each of two places, as bf16, `low` first; those that
+    /// `present` leaves out, and all of a `high` that is not there, are zero.
+    ///
+    /// # Safety
+    /// Those that are present can be read; the instructions are there.
+    unsafe fn two(low: *const Self, high: Option<*const Self>, present: __mmask16) -> __m512i;
 }
 
-impl<'a> Lines<'a> {
-    /// `count` rows of a matrix, and of each some terms.
-    fn of(matrix: View<'a>, first: usize, count: usize, first_term: usize, terms: usize) -> Self {
-        let start = first * matrix.row_stride + first_term * matrix.column_stride;
-        Self {
-            data: &matrix.data[start..],
-            count,
-            stride: matrix.row_stride,
-            terms,
-            term_stride: matrix.column_stride,
+impl Element for f32 {
+    #[inline(always)]
+    unsafe fn neighbours(start: *const Self, count: usize) -> __m512i {
+        let masks = (mask(count), mask(count.saturating_sub(LANES)));
+        // SAFETY: the masks admit only what can be read, says the caller.
+        unsafe {
+            round(
+                _mm512_maskz_loadu_ps(masks.0, start),
+                _mm512_maskz_loadu_ps(masks.1, start.wrapping_add(LANES)),
+            )
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn two(low: *const Self, high: Option<*const Self>, present: __mmask16) -> __m512i {
+        // SAFETY: says the caller.
+        unsafe {
+            let load = |start| _mm512_maskz_loadu_ps(present, start);
+            round(load(low), high.map_or(_mm512_setzero_ps(), load))
         }
     }
 }
 
-/// Rounds and packs `lines` as `[pairs, WIDTH]`, with zeros where there is no
-/// line or no second of a pair.
+impl Element for bf16 {
+    #[inline(always)]
+    unsafe fn neighbours(start: *const Self, count: usize) -> __m512i {
+        let mask = u32::MAX >> (2 * LANES - count.min(2 * LANES));
+        // SAFETY: the mask admits only what can be read, says the caller.
+        unsafe { _mm512_maskz_loadu_epi16(mask, start.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn two(low: *const Self, high: Option<*const Self>, present: __mmask16) -> __m512i {
+        // SAFETY: says the caller.
+        unsafe {
+            let load = |start: *const Self| _mm256_maskz_loadu_epi16(present, start.cast());
+            let high = high.map_or(_mm256_setzero_si256(), load);
+            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(load(low)), high)
+        }
+    }
+}
+
+/// Rounds and packs the rows of `lines` as `[pairs, WIDTH]`, with zeros where
+/// there is no row or no second of a pair.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-fn pack<const WIDTH: usize>(lines: Lines<'_>, out: &mut [u32]) {
-    let pairs = lines.terms.div_ceil(2);
-    assert!(out.len() >= pairs * WIDTH && lines.count <= WIDTH);
-    let last = (lines.count - 1) * lines.stride + (lines.terms - 1) * lines.term_stride;
-    assert!(last < lines.data.len());
+fn pack<const WIDTH: usize>(lines: View<'_>, out: &mut [u32]) {
+    match lines.data {
+        Values::F32(data) => pack_elements::<WIDTH, f32>(data, lines, out),
+        Values::Bf16(data) => pack_elements::<WIDTH, bf16>(data, lines, out),
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+fn pack_elements<const WIDTH: usize, E: Element>(data: &[E], lines: View<'_>, out: &mut [u32]) {
+    let (count, terms) = (lines.rows, lines.columns);
+    let pairs = terms.div_ceil(2);
+    assert!(out.len() >= pairs * WIDTH && count <= WIDTH && lines.extent() <= data.len());
     for first in (0..WIDTH).step_by(LANES) {
-        let count = lines.count.saturating_sub(first).min(LANES);
+        let count = count.saturating_sub(first).min(LANES);
         let width = LANES.min(WIDTH - first);
-        let data = lines.data.as_ptr();
+        let data = data.as_ptr();
         let out = out[first..].as_mut_ptr();
-        if lines.term_stride == 1 {
-            for term in (0..lines.terms).step_by(2 * LANES) {
-                let left = lines.terms - term;
-                let (low, high) = (mask(left), mask(left.saturating_sub(LANES)));
+        if lines.column_stride == 1 {
+            for term in (0..terms).step_by(2 * LANES) {
                 let mut rows = [_mm512_setzero_si512(); LANES];
                 for (index, row) in rows[..count].iter_mut().enumerate() {
-                    // SAFETY: the masks admit only terms of a line that
-                    // exists, the last of which is inside `data`.
+                    // SAFETY: terms of a line that exists, the last of which
+                    // is inside `data`.
                     *row = unsafe {
-                        let line = data.add((first + index) * lines.stride + term);
-                        round(
-                            _mm512_maskz_loadu_ps(low, line),
-                            _mm512_maskz_loadu_ps(high, line.wrapping_add(LANES)),
-                        )
+                        let line = data.add((first + index) * lines.row_stride + term);
+                        E::neighbours(line, terms - term)
                     };
                 }
                 let first_pair = term / 2;
@@ -159,20 +201,15 @@ fn pack<const WIDTH: usize>(lines: Lines<'_>, out: &mut [u32]) {
                 }
             }
         } else {
-            assert_eq!(lines.stride, 1, "one of the strides is one");
+            assert_eq!(lines.row_stride, 1, "one of the strides is one");
             let present = mask(count);
             for pair in 0..pairs {
                 let term = 2 * pair;
                 // SAFETY: as above; the second term is read where there is one.
                 unsafe {
-                    let start = data.wrapping_add(term * lines.term_stride + first);
-                    let low = _mm512_maskz_loadu_ps(present, start);
-                    let high = if term + 1 < lines.terms {
-                        _mm512_maskz_loadu_ps(present, start.wrapping_add(lines.term_stride))
-                    } else {
-                        _mm512_setzero_ps()
-                    };
-                    let row = interleave(round(low, high));
+                    let low = data.wrapping_add(term * lines.column_stride + first);
+                    let high = (term + 1 < terms).then(|| low.wrapping_add(lines.column_stride));
+                    let row = interleave(E::two(low, high, present));
                     _mm512_mask_storeu_epi32(out.add(pair * WIDTH).cast(), mask(width), row);
                 }
             }
@@ -304,7 +341,6 @@ unsafe fn multiply(block: &[u32], panel: &[u32], tile: Tile, keep: bool, scale: 
 mod tests {
     use super::super::matrix::{Maths, Precision, product_into};
     use super::*;
-    use half::bf16;
 
     #[test]
     fn products_are_those_of_the_rounded_factors() {
@@ -321,14 +357,19 @@ mod tests {
         let rounded = |value: f32| f64::from(bf16::from_f32(value).to_f32());
         for (rows, depth, columns) in [(5, 7, 3), (13, 33, 37), (530, 515, 70), (1, 1, 1)] {
             let (a, b) = (wave(rows * depth, 7919), wave(depth * columns, 104_729));
-            for form in 0..4 {
+            let halves: Vec<bf16> = b.iter().map(|&value| bf16::from_f32(value)).collect();
+            for form in 0..8 {
                 let left = match form % 2 {
                     0 => View::new(&a, rows, depth),
                     _ => View::new(&a, depth, rows).t(),
                 };
-                let right = match form / 2 {
-                    0 => View::new(&b, depth, columns),
-                    _ => View::new(&b, columns, depth).t(),
+                let stored = match form / 4 {
+                    0 => Values::F32(&b),
+                    _ => Values::Bf16(&halves),
+                };
+                let right = match form / 2 % 2 {
+                    0 => View::weights(stored, depth, columns),
+                    _ => View::weights(stored, columns, depth).t(),
                 };
                 let mut out = vec![1.0; rows * columns];
                 product_into(maths, &mut out, columns, left, right, true, 0.5);

@@ -6,7 +6,7 @@
 //! and once for the gradient.
 
 use super::layout::Layout;
-use super::linear::{Parameter, Product, accumulate};
+use super::linear::{Matrix, Product, Vector, accumulate};
 use super::matrix::{View, product_into};
 use super::rows::{add, fit, rms_norm, rms_norm_backward, zeros};
 use super::{LossSlopes, Shape, TokenScores};
@@ -26,8 +26,8 @@ pub(crate) fn rows_at_once(vocabulary: usize) -> usize {
 
 /// The final norm and the output projection.
 pub(super) struct Head<'a> {
-    pub(super) norm: Parameter<'a>,
-    pub(super) output: Parameter<'a>, // [vocabulary, hidden]
+    pub(super) norm: Vector<'a>,
+    pub(super) output: Matrix<'a>, // [vocabulary, hidden]
 }
 
 /// A piece after the layers.
@@ -136,7 +136,7 @@ impl Head<'_> {
                     &mut d_normed[part.start * width..part.end * width],
                     width,
                     View::new(logits, part.len(), shape.vocabulary),
-                    View::new(self.output.values, shape.vocabulary, width),
+                    View::weights(self.output.values, shape.vocabulary, width),
                     false,
                     1.0,
                 );
@@ -181,7 +181,7 @@ impl Head<'_> {
             logits,
             shape.vocabulary,
             View::new(normed, targets.len(), shape.hidden),
-            View::new(self.output.values, shape.vocabulary, shape.hidden).t(),
+            View::weights(self.output.values, shape.vocabulary, shape.hidden).t(),
             false,
             1.0,
         );

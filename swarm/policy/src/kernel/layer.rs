@@ -3,20 +3,20 @@
 use super::Shape;
 use super::attention::{self, attend, attend_backward, rotate};
 use super::layout::Layout;
-use super::linear::{Linear, Parameter, Product, Vectors, Weights, norm_gradient};
+use super::linear::{Linear, Product, Vector, Vectors, Weights, norm_gradient};
 use super::rows::{copy, fit, rms_norm, rms_norm_backward, zeros};
 use crate::slices::{exp, vectorized};
 
 /// The weights of a layer.
 pub(super) struct Layer<'a> {
-    input_norm: Parameter<'a>,
+    input_norm: Vector<'a>,
     query: Linear<'a>,
     key: Linear<'a>,
     value: Linear<'a>,
     /// Of each head of queries and of keys.
-    head_norms: Option<(Parameter<'a>, Parameter<'a>)>,
+    head_norms: Option<(Vector<'a>, Vector<'a>)>,
     attention_out: Linear<'a>,
-    inner_norm: Parameter<'a>,
+    inner_norm: Vector<'a>,
     gate: Linear<'a>,
     up: Linear<'a>,
     down: Linear<'a>,
@@ -73,16 +73,16 @@ impl<'a> Layer<'a> {
     pub(super) fn new(weights: &Weights<'a>, index: usize, shape: &Shape) -> Self {
         let named = |part: &str| format!("model.layers.{index}.{part}");
         let linear = |part: &str, inputs: usize| weights.linear(&named(part), inputs);
-        let find = |part: &str| weights.find(&named(part));
+        let find = |part: &str| weights.find_vector(&named(part));
         let up = linear("mlp.up_proj", shape.hidden);
         Self {
-            input_norm: weights.get(&named("input_layernorm.weight")),
+            input_norm: weights.vector(&named("input_layernorm.weight")),
             query: linear("self_attn.q_proj", shape.hidden),
             key: linear("self_attn.k_proj", shape.hidden),
             value: linear("self_attn.v_proj", shape.hidden),
             head_norms: find("self_attn.q_norm.weight").zip(find("self_attn.k_norm.weight")),
             attention_out: linear("self_attn.o_proj", shape.query_width()),
-            inner_norm: weights.get(&named("post_attention_layernorm.weight")),
+            inner_norm: weights.vector(&named("post_attention_layernorm.weight")),
             gate: linear("mlp.gate_proj", shape.hidden),
             down: linear("mlp.down_proj", up.outputs),
             up,

@@ -3,27 +3,33 @@
 
 use super::matrix::{Maths, View, product_into};
 use super::rows::{add_bias, add_column_sums, fit};
+use crate::linear::Values;
 
 /// `y = x Wᵀ + b + s (x Aᵀ) Bᵀ`
 pub(super) struct Linear<'a> {
-    pub(super) weight: Parameter<'a>, // [outputs, inputs]
-    pub(super) bias: Option<Parameter<'a>>,
+    pub(super) weight: Matrix<'a>, // [outputs, inputs]
+    pub(super) bias: Option<Vector<'a>>,
     pub(super) adapter: Option<Adapter<'a>>,
     pub(super) inputs: usize,
     pub(super) outputs: usize,
 }
 
 /// A tensor of the model.
-pub(super) struct Parameter<'a> {
+pub(super) struct Parameter<V> {
     pub(super) name: String,
-    pub(super) values: &'a [f32],
+    pub(super) values: V,
     /// Whether its gradient is asked for.
     pub(super) is_trained: bool,
 }
 
+/// A weight of a linear map, or of an embedding.
+pub(super) type Matrix<'a> = Parameter<Values<'a>>;
+/// A weight of a norm, or a bias.
+pub(super) type Vector<'a> = Parameter<&'a [f32]>;
+
 pub(super) struct Adapter<'a> {
-    pub(super) down: Parameter<'a>, // A, [rank, inputs]
-    pub(super) up: Parameter<'a>,   // B, [outputs, rank]
+    pub(super) down: Matrix<'a>, // A, [rank, inputs]
+    pub(super) up: Matrix<'a>,   // B, [outputs, rank]
     pub(super) rank: usize,
     pub(super) scale: f32,
 }
@@ -54,7 +60,7 @@ impl Linear<'_> {
     ) {
         let tokens = input.len() / self.inputs;
         let input = View::new(input, tokens, self.inputs);
-        let weight = View::new(self.weight.values, self.outputs, self.inputs);
+        let weight = View::weights(self.weight.values, self.outputs, self.inputs);
         product_into(maths, out, self.outputs, input, weight.t(), keep, 1.0);
         if let Some(bias) = &self.bias {
             add_bias(out, bias.values);
@@ -67,9 +73,9 @@ impl Linear<'_> {
         }) = &self.adapter
         {
             let low = fit(low, tokens * rank);
-            let down = View::new(down.values, *rank, self.inputs);
+            let down = View::weights(down.values, *rank, self.inputs);
             product_into(maths, low, *rank, input, down.t(), false, 1.0);
-            let up = View::new(up.values, self.outputs, *rank);
+            let up = View::weights(up.values, self.outputs, *rank);
             let low = View::new(low, tokens, *rank);
             product_into(maths, out, self.outputs, low, up.t(), true, *scale);
         }
@@ -87,7 +93,7 @@ impl Linear<'_> {
     ) {
         let tokens = d_out.len() / self.outputs;
         let d_out = View::new(d_out, tokens, self.outputs);
-        let weight = View::new(self.weight.values, self.outputs, self.inputs);
+        let weight = View::weights(self.weight.values, self.outputs, self.inputs);
         product_into(maths, d_input, self.inputs, d_out, weight, keep, 1.0);
         if let Some(Adapter {
             down,
@@ -97,9 +103,9 @@ impl Linear<'_> {
         }) = &self.adapter
         {
             let d_low = fit(d_low, tokens * rank);
-            let up = View::new(up.values, self.outputs, *rank);
+            let up = View::weights(up.values, self.outputs, *rank);
             product_into(maths, d_low, *rank, d_out, up, false, *scale);
-            let down = View::new(down.values, *rank, self.inputs);
+            let down = View::weights(down.values, *rank, self.inputs);
             let d_low = View::new(d_low, tokens, *rank);
             product_into(maths, d_input, self.inputs, d_low, down, true, 1.0);
         }
@@ -155,7 +161,7 @@ impl Linear<'_> {
 
 /// The gradient of a norm's weight, computed by `backward` and kept if asked for.
 pub(super) fn norm_gradient(
-    norm: &Parameter<'_>,
+    norm: &Vector<'_>,
     vectors: &mut Vectors,
     backward: impl FnOnce(&mut [f32]),
 ) {
@@ -194,24 +200,42 @@ pub(super) fn accumulate(maths: Maths, out: &mut [f32], products: &[&Product<'_>
         });
 }
 
-/// Names and slices of everything the kernel reads.
+/// Names and values of everything the kernel reads.
 pub(super) struct Weights<'a> {
-    pub(super) slices: std::collections::BTreeMap<&'a str, &'a [f32]>,
+    pub(super) values: std::collections::BTreeMap<&'a str, Values<'a>>,
     /// Rank and scale of the adapters, where the model has them; then nothing
     /// else is trained.
     pub(super) adapter: Option<(usize, f32)>,
 }
 
+const COMPLETE: &str = "a decoder has every tensor of its configuration";
+
 impl<'a> Weights<'a> {
-    /// A tensor that every architecture has.
-    pub(super) fn get(&self, name: &str) -> Parameter<'a> {
-        self.find(name)
-            .expect("a decoder has every tensor of its configuration")
+    /// A matrix that every architecture has.
+    pub(super) fn matrix(&self, name: &str) -> Matrix<'a> {
+        self.find(name).expect(COMPLETE)
     }
 
-    /// A tensor that only some have.
-    pub(super) fn find(&self, name: &str) -> Option<Parameter<'a>> {
-        self.slices.get(name).map(|values| Parameter {
+    /// A vector that every architecture has.
+    pub(super) fn vector(&self, name: &str) -> Vector<'a> {
+        self.find_vector(name).expect(COMPLETE)
+    }
+
+    /// A vector that only some have.
+    pub(super) fn find_vector(&self, name: &str) -> Option<Vector<'a>> {
+        let found = self.find(name)?;
+        let Values::F32(values) = found.values else {
+            unreachable!("only matrices are taken in bf16");
+        };
+        Some(Parameter {
+            name: found.name,
+            values,
+            is_trained: found.is_trained,
+        })
+    }
+
+    fn find(&self, name: &str) -> Option<Matrix<'a>> {
+        self.values.get(name).map(|&values| Parameter {
             name: name.to_owned(),
             values,
             is_trained: self.adapter.is_none() || name.contains(".lora_"),
@@ -220,7 +244,7 @@ impl<'a> Weights<'a> {
 
     /// A linear map, with its bias and its adapter if there are any.
     pub(super) fn linear(&self, name: &str, inputs: usize) -> Linear<'a> {
-        let weight = self.get(&format!("{name}.weight"));
+        let weight = self.matrix(&format!("{name}.weight"));
         let adapter = self.adapter.and_then(|(rank, scale)| {
             Some(Adapter {
                 down: self.find(&format!("{name}.lora_A.weight"))?,
@@ -232,7 +256,7 @@ impl<'a> Weights<'a> {
         Linear {
             outputs: weight.values.len() / inputs,
             weight,
-            bias: self.find(&format!("{name}.bias")),
+            bias: self.find_vector(&format!("{name}.bias")),
             adapter,
             inputs,
         }

@@ -1,11 +1,18 @@
 //! Matrix products over slices: in f32, or with factors rounded to bf16 where
 //! the machine multiplies those faster.
+//!
+//! The right factor may be stored in bf16, as frozen and published weights are.
+//! That is not a rounding: products in f32 widen a part of it at a time, and
+//! give the same bits as if it were stored in f32.
 
 #[cfg(target_arch = "x86_64")]
 use super::bf16;
+use crate::linear::Values;
 use gemm::Parallelism;
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// What factors of matrix products are rounded to; sums are f32 in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -52,7 +59,7 @@ const LEAST_COLUMNS: usize = 256;
 /// A read-only matrix inside a slice: `rows x columns`; one of the strides is one.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
-    pub(super) data: &'a [f32],
+    pub(super) data: Values<'a>,
     pub(super) rows: usize,
     pub(super) columns: usize,
     pub(super) row_stride: usize,
@@ -65,11 +72,19 @@ impl<'a> View<'a> {
         Self::strided(data, rows, columns, columns)
     }
 
+    /// A dense row-major matrix of weights.
+    pub(super) fn weights(data: Values<'a>, rows: usize, columns: usize) -> Self {
+        Self {
+            data,
+            ..Self::new(&[], rows, columns)
+        }
+    }
+
     /// `width` columns of a row-major matrix whose rows are `stride` apart;
     /// `data` begins at the first of them.
     pub(super) fn strided(data: &'a [f32], rows: usize, width: usize, stride: usize) -> Self {
         Self {
-            data,
+            data: Values::F32(data),
             rows,
             columns: width,
             row_stride: stride,
@@ -88,17 +103,20 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Columns from `start` on.
-    pub(super) fn columns(self, start: usize, columns: usize) -> Self {
+    /// Some rows and columns of it.
+    pub(super) fn part(self, rows: Range<usize>, columns: Range<usize>) -> Self {
+        let start = rows.start * self.row_stride + columns.start * self.column_stride;
+        let end = self.data.len();
         Self {
-            data: &self.data[(start * self.column_stride).min(self.data.len())..],
-            columns,
+            data: self.data.part(start.min(end)..end),
+            rows: rows.len(),
+            columns: columns.len(),
             ..self
         }
     }
 
     /// One past the last element touched.
-    fn extent(&self) -> usize {
+    pub(super) fn extent(&self) -> usize {
         if self.rows == 0 || self.columns == 0 {
             return 0;
         }
@@ -128,6 +146,17 @@ impl Out<'_> {
         };
         (Self { columns, ..self }, right)
     }
+}
+
+/// Numbers of a right factor that are multiplied at a time: what is widened of
+/// one in bf16, 4 MB, and of one in f32 as many, so that the sums are the same.
+const PART: usize = 1 << 20;
+/// Of those, along the summed dimension.
+const PART_DEPTH: usize = 4096;
+
+thread_local! {
+    /// A part of a matrix, widened; kept, so that no product allocates.
+    static WIDENED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
 /// `out = out + scale * left * right`, or without the first term if not `keep`;
@@ -173,9 +202,12 @@ fn shared(maths: Maths, mut out: Out<'_>, left: View<'_>, right: View<'_>, keep:
     let half = (columns / 2).next_multiple_of(32);
     if 2 * left.rows * left.columns * columns >= 2 * GRAIN && half >= LEAST_COLUMNS {
         let (first, second) = out.split(half);
-        let beside = right.columns(half, columns - half);
+        let beside = right.part(0..right.rows, half..columns);
         rayon::join(
-            || shared(maths, first, left, right.columns(0, half), keep, scale),
+            || {
+                let right = right.part(0..right.rows, 0..half);
+                shared(maths, first, left, right, keep, scale);
+            },
             || shared(maths, second, left, beside, keep, scale),
         );
         return;
@@ -187,21 +219,78 @@ fn shared(maths: Maths, mut out: Out<'_>, left: View<'_>, right: View<'_>, keep:
         unsafe { bf16::product(&mut out, left, right, keep, scale) };
         return;
     }
+    exact(&out, left, right, keep, scale);
+}
+
+/// A product in f32, part by part of the right factor.
+fn exact(out: &Out<'_>, left: View<'_>, right: View<'_>, keep: bool, scale: f32) {
+    let (depth, columns) = (right.rows, right.columns);
+    let height = depth.div_ceil(depth.div_ceil(PART_DEPTH).max(1)).max(1);
+    let width = (PART / height / 32 * 32).max(32);
+    for first in (0..columns).step_by(width) {
+        let some = first..columns.min(first + width);
+        // A sum of nothing is still to be placed.
+        for term in (0..depth.max(1)).step_by(height) {
+            let terms = term..depth.min(term + height);
+            let left = left.part(0..left.rows, terms.clone());
+            let right = right.part(terms, some.clone());
+            let to = out.start.wrapping_add(first);
+            widened(right, |right| {
+                gemm_into(to, out.stride, left, right, keep || term > 0, scale);
+            });
+        }
+    }
+}
+
+/// Calls `work` with `matrix` in f32.
+fn widened(matrix: View<'_>, work: impl FnOnce(View<'_>)) {
+    let Values::Bf16(_) = matrix.data else {
+        return work(matrix);
+    };
+    // Lines whose numbers are neighbours.
+    let by_column = matrix.row_stride == 1 && matrix.column_stride != 1;
+    let (lines, length, stride) = match by_column {
+        true => (matrix.columns, matrix.rows, matrix.column_stride),
+        false => (matrix.rows, matrix.columns, matrix.row_stride),
+    };
+    WIDENED.with_borrow_mut(|wide| {
+        wide.resize(wide.len().max(lines * length), 0.0);
+        for (line, wide) in wide.chunks_exact_mut(length.max(1)).take(lines).enumerate() {
+            let start = line * stride;
+            matrix.data.part(start..start + length).widen(wide);
+        }
+        let wide = View::new(&wide[..lines * length], lines, length);
+        work(if by_column { wide.t() } else { wide });
+    });
+}
+
+/// One call of the library, of factors in f32.
+fn gemm_into(
+    out: *mut f32,
+    stride: usize,
+    left: View<'_>,
+    right: View<'_>,
+    keep: bool,
+    scale: f32,
+) {
+    let (Values::F32(left_data), Values::F32(right_data)) = (left.data, right.data) else {
+        unreachable!("the left is activations, the right was widened");
+    };
     // SAFETY: `product_into` asserted that every index that the strides can
-    // reach is inside its slice, and `out` is a unique borrow.
+    // reach is inside its slice, and `out` is part of a unique borrow.
     unsafe {
         gemm::gemm(
             left.rows,
-            columns,
+            right.columns,
             left.columns,
-            out.start,
+            out,
             1,
-            out.stride as isize,
+            stride as isize,
             keep,
-            left.data.as_ptr(),
+            left_data.as_ptr(),
             left.column_stride as isize,
             left.row_stride as isize,
-            right.data.as_ptr(),
+            right_data.as_ptr(),
             right.column_stride as isize,
             right.row_stride as isize,
             f32::from(u8::from(keep)),

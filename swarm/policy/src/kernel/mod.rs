@@ -17,6 +17,11 @@
 //! | `slopes` | the gradients in the making |
 //! | `matrix`, `bf16` | products, in f32 or with AVX512-BF16 |
 //!
+//! Weights may be stored in f32 or, matrices among them, in bf16. In
+//! [`Precision::F32`] a result is the same bits for the same numbers, however
+//! they are stored; in [`Precision::Bf16`] the products round activations (and
+//! weights in f32) to bf16, and what is in bf16 already is not rounded again.
+//!
 //! Pieces go through the layers in waves, one for each thread, and a wave's
 //! share of a weight's gradient is added in the order of the pieces, so that
 //! results are bit-identical for any number of threads, however many pieces
@@ -44,6 +49,7 @@ use candle_core::{CpuStorage, Storage, Tensor};
 use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
+use crate::linear::Values;
 use linear::Weights;
 use matrix::Maths;
 use slopes::Slopes;
@@ -178,16 +184,26 @@ fn run(
         .iter()
         .map(|(name, tensor)| (*name, tensor.storage_and_layout()))
         .collect();
-    let mut slices = BTreeMap::new();
+    let mut values = BTreeMap::new();
     for (name, (storage, layout)) in &guards {
-        let Storage::Cpu(CpuStorage::F32(values)) = &**storage else {
-            return Err(Error::Input(format!("{name} is not f32 on the CPU")));
-        };
         let start = layout.start_offset();
-        slices.insert(*name, &values[start..start + layout.shape().elem_count()]);
+        let range = start..start + layout.shape().elem_count();
+        let found = match &**storage {
+            Storage::Cpu(CpuStorage::F32(values)) => Values::F32(&values[range]),
+            // Vectors are read as they lie.
+            Storage::Cpu(CpuStorage::BF16(values)) if layout.shape().rank() == 2 => {
+                Values::Bf16(&values[range])
+            }
+            _ => {
+                return Err(Error::Input(format!(
+                    "{name} is neither f32 nor a matrix in bf16 on the CPU"
+                )));
+            }
+        };
+        values.insert(*name, found);
     }
     let weights = Weights {
-        slices,
+        values,
         adapter: adapter.map(|adapter| (adapter.rank(), adapter.scale())),
     };
     let (config, mut result) = (decoder.config(), None);

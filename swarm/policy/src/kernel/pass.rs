@@ -3,8 +3,8 @@
 use super::head::{self, Head};
 use super::layer::{Layer, Tape, Trace};
 use super::layout::{Layout, pieces, rotary_table};
-use super::linear::{Product, Weights, accumulate};
-use super::rows::add;
+use super::linear::{Matrix, Product, Weights, accumulate};
+use super::rows::{add, fit};
 use super::slopes::Slopes;
 use super::{LossSlopes, Plan, Sequence, Shape, TokenScores};
 use crate::config::Config;
@@ -44,7 +44,7 @@ struct Pass<'a> {
     shape: Shape,
     layers: Vec<Layer<'a>>,
     head: Head<'a>,
-    embedding: super::linear::Parameter<'a>,
+    embedding: Matrix<'a>,
     /// Whether there is a way back.
     is_training: bool,
     recompute: bool,
@@ -65,14 +65,14 @@ pub(super) fn run(
             .map(|index| Layer::new(weights, index, &shape))
             .collect(),
         head: Head {
-            norm: weights.get(FINAL_NORM),
-            output: weights.get(if config.tie_word_embeddings {
+            norm: weights.vector(FINAL_NORM),
+            output: weights.matrix(if config.tie_word_embeddings {
                 EMBEDDING
             } else {
                 HEAD
             }),
         },
-        embedding: weights.get(EMBEDDING),
+        embedding: weights.matrix(EMBEDDING),
         recompute: plan.recompute,
         is_training,
         shape,
@@ -180,11 +180,11 @@ impl Pass<'_> {
             2
         };
         streams.resize_with(kept, Vec::new);
-        let first = &mut streams[0];
-        first.clear();
-        for &token in &piece.layout.tokens {
-            let row = token as usize * width;
-            first.extend_from_slice(&self.embedding.values[row..row + width]);
+        let tokens = &piece.layout.tokens;
+        let first = fit(&mut streams[0], tokens.len() * width);
+        for (row, &token) in first.chunks_exact_mut(width).zip(tokens) {
+            let start = token as usize * width;
+            self.embedding.values.part(start..start + width).widen(row);
         }
         for (index, layer) in self.layers.iter().enumerate() {
             let tape_index = index.min(desk.tapes.len() - 1);

@@ -7,13 +7,15 @@
 //! quantum.
 
 use super::vocabulary;
-use super::{Tensors, Texts};
+use super::{Numbers, Tensors, Texts};
 use crate::checkpoint::at;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::rope::{self, RopeScaling};
 use candle_core::Device;
+use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::{Content, Value};
+use half::bf16;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
@@ -363,7 +365,7 @@ impl Tensors for GgufTensors {
         })
     }
 
-    fn read(&mut self, name: &str) -> Result<Vec<f32>> {
+    fn read(&mut self, name: &str) -> Result<Numbers> {
         let Some(theirs) = self.names.get(name) else {
             return Err(Error::Weights(format!("tensor {name} is missing")));
         };
@@ -373,7 +375,7 @@ impl Tensors for GgufTensors {
             &[_, columns] => columns,
             _ => 1,
         };
-        Ok(match self.interleaved {
+        let values = match self.interleaved {
             Some((heads, _)) if name.ends_with("q_proj.weight") => {
                 pairs_apart(&values, heads, columns)
             }
@@ -381,6 +383,11 @@ impl Tensors for GgufTensors {
                 pairs_apart(&values, heads, columns)
             }
             _ => values,
+        };
+        let is_bf16 = self.content.tensor_infos[theirs].ggml_dtype == GgmlDType::BF16;
+        Ok(match is_bf16 {
+            true => Numbers::Bf16(values.into_iter().map(bf16::from_f32).collect()),
+            false => Numbers::F32(values),
         })
     }
 }

@@ -4,7 +4,8 @@
 //! [`Pretrained::open`] reads what is small (configuration, tokenizer, chat
 //! template, the list of tensors) and holds it against each other; only
 //! [`Pretrained::load`] reads weights, one tensor at a time and straight into
-//! f32, so that nothing is in memory twice and nothing is half loaded.
+//! the form they are kept in, so that nothing is in memory twice and nothing is
+//! half loaded.
 //!
 //! | module | story |
 //! | --- | --- |
@@ -25,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::policy::Policy;
 use crate::tokenizer::Tokenizer;
 use candle_core::Device;
+use half::bf16;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -37,13 +39,35 @@ const MOST_JSON: u64 = 16 << 20;
 /// Vocabularies of a quarter million tokens take about 20 MB.
 const MOST_TOKENIZER: u64 = 256 << 20;
 
+/// The values of a tensor: in bf16 if that is how they are stored.
+pub(crate) enum Numbers {
+    F32(Vec<f32>),
+    Bf16(Vec<bf16>),
+}
+
+impl Numbers {
+    pub(crate) fn are_finite(&self) -> bool {
+        match self {
+            Self::F32(values) => values.iter().all(|value| value.is_finite()),
+            Self::Bf16(values) => values.iter().all(|value| value.is_finite()),
+        }
+    }
+
+    pub(crate) fn widened(self) -> Vec<f32> {
+        match self {
+            Self::F32(values) => values,
+            Self::Bf16(values) => values.into_iter().map(bf16::to_f32).collect(),
+        }
+    }
+}
+
 /// Tensors by Hugging Face's names, read one at a time.
 pub(crate) trait Tensors {
     /// Every tensor there is, with its shape.
     fn shapes(&self) -> BTreeMap<String, Vec<usize>>;
 
     /// The values of one that there is.
-    fn read(&mut self, name: &str) -> Result<Vec<f32>>;
+    fn read(&mut self, name: &str) -> Result<Numbers>;
 
     /// Where a tensor is, for messages; `None` if that goes without saying.
     fn place(&self, name: &str) -> Option<String>;

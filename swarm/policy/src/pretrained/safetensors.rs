@@ -6,9 +6,10 @@
 //! model-00001-of-00002.safetensors ...
 //! ```
 
-use super::{MOST_JSON, Tensors, optional};
+use super::{MOST_JSON, Numbers, Tensors, optional};
 use crate::checkpoint::at;
 use crate::error::{Error, Result};
+use half::bf16;
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use serde::Deserialize;
@@ -21,7 +22,7 @@ const WHOLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 /// As in the format's own library.
 const MOST_HEADER: u64 = 100_000_000;
-/// Bytes that are read and widened at a time.
+/// Bytes that are read at a time.
 const CHUNK: usize = 1 << 20;
 
 trait Source: Read + Seek + Send {}
@@ -215,7 +216,7 @@ impl Tensors for Safetensors<'_> {
         Some(part.path.as_ref()?.display().to_string())
     }
 
-    fn read(&mut self, name: &str) -> Result<Vec<f32>> {
+    fn read(&mut self, name: &str) -> Result<Numbers> {
         let place = self
             .places
             .get(name)
@@ -223,41 +224,34 @@ impl Tensors for Safetensors<'_> {
         let part = &mut self.parts[place.part];
         let within = named(part.path.as_deref());
         let count = place.shape.iter().product();
-        let width = place.dtype.bitsize() / 8;
-        let mut values = Vec::with_capacity(count);
-        let mut chunk = vec![0; CHUNK.min(count * width)];
-        let failed =
-            |error: std::io::Error| Error::Weights(format!("{within}tensor {name}: {error}"));
-        part.source
+        let source = part.source.as_mut();
+        let numbers = source
             .seek(SeekFrom::Start(place.offset))
-            .map_err(failed)?;
-        while values.len() < count {
-            let bytes = chunk.len().min((count - values.len()) * width);
-            part.source
-                .read_exact(&mut chunk[..bytes])
-                .map_err(failed)?;
-            let read = &chunk[..bytes];
-            match place.dtype {
-                Dtype::F16 => values.extend(
-                    read.as_chunks()
-                        .0
-                        .iter()
-                        .map(|&bytes| half::f16::from_le_bytes(bytes).to_f32()),
-                ),
-                Dtype::BF16 => values.extend(
-                    read.as_chunks()
-                        .0
-                        .iter()
-                        .map(|&bytes| half::bf16::from_le_bytes(bytes).to_f32()),
-                ),
-                _ => values.extend(
-                    read.as_chunks()
-                        .0
-                        .iter()
-                        .map(|&bytes| f32::from_le_bytes(bytes)),
-                ),
-            }
-        }
-        Ok(values)
+            .and_then(|_| match place.dtype {
+                Dtype::F16 => {
+                    let widen = |bytes| half::f16::from_le_bytes(bytes).to_f32();
+                    read_all(source, count, widen).map(Numbers::F32)
+                }
+                Dtype::BF16 => read_all(source, count, bf16::from_le_bytes).map(Numbers::Bf16),
+                _ => read_all(source, count, f32::from_le_bytes).map(Numbers::F32),
+            });
+        numbers.map_err(|error| Error::Weights(format!("{within}tensor {name}: {error}")))
     }
+}
+
+/// The next `count` numbers of `WIDTH` bytes each.
+fn read_all<T, const WIDTH: usize>(
+    source: &mut dyn Source,
+    count: usize,
+    number: impl Fn([u8; WIDTH]) -> T,
+) -> std::io::Result<Vec<T>> {
+    let mut values = Vec::with_capacity(count);
+    let mut chunk = vec![0; CHUNK.min(count * WIDTH)];
+    while values.len() < count {
+        let bytes = chunk.len().min((count - values.len()) * WIDTH);
+        source.read_exact(&mut chunk[..bytes])?;
+        let numbers = chunk[..bytes].as_chunks().0;
+        values.extend(numbers.iter().map(|&bytes| number(bytes)));
+    }
+    Ok(values)
 }
