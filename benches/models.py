@@ -1,4 +1,5 @@
-"""Writes the models of the benchmarks: real shapes, random weights in f32.
+"""Writes the models of the benchmarks: real shapes, random weights in bf16, as
+models are published. Each side then keeps them in what it computes with.
 
 `models.py SCRATCH`; each is written once. The tokenizer is the base model's:
 only its number of tokens matters here.
@@ -33,14 +34,17 @@ SHAPES = {
 def write(scratch):
     for name, shape in SHAPES.items():
         folder = scratch / name
-        if (folder / "model.safetensors").exists():
+        text = json.dumps(shape | {"dtype": "bfloat16"}, indent=2)
+        # Written last: what is there is whole, and of this shape and type.
+        card = folder / "config.json"
+        if card.exists() and card.read_text() == text:
             continue
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(1)
         config = transformers.Qwen2Config(**shape)
-        transformers.Qwen2ForCausalLM(config).float().save_pretrained(folder, max_shard_size="100GB")
-        (folder / "config.json").write_text(json.dumps(shape, indent=2))
+        transformers.Qwen2ForCausalLM(config).bfloat16().save_pretrained(folder, max_shard_size="100GB")
         shutil.copy(BASE / "tokenizer.json", folder)
+        card.write_text(text)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,12 @@ use half::bf16;
 use rayon::prelude::*;
 use std::ops::Range;
 
-/// How much of `in` is summed in registers; the sums of such pieces are added
-/// in their order. With it a tile's rows stay in the first-level cache.
-const DEPTH: usize = 1024;
+/// The most of `in` that is summed in registers; `in` is cut into pieces of one
+/// length, whose sums are added in their order. With it a tile's rows stay in
+/// the first-level cache.
+const DEPTH: usize = 896;
 
-/// Weight rows in a block: `DEPTH` of each are 256 kB.
+/// Weight rows in a block: `DEPTH` of each are 224 kB.
 const BLOCK: usize = 64;
 
 /// Multiplications that are worth a thread's waking up.
@@ -158,7 +159,7 @@ fn multiply_at(
         onto,
     };
     let part = |&(matrix, column): &(Matrix<'_>, usize), outs: Range<usize>| {
-        let ins = matrix.ins;
+        let (ins, piece) = (matrix.ins, piece(matrix.ins));
         match matrix.values {
             Values::F32(weights) => dispatch(
                 level,
@@ -168,6 +169,7 @@ fn multiply_at(
                     rows,
                     weights,
                     ins,
+                    piece,
                     outs,
                 },
             ),
@@ -179,6 +181,7 @@ fn multiply_at(
                     rows,
                     weights,
                     ins,
+                    piece,
                     outs,
                 },
             ),
@@ -211,6 +214,12 @@ fn multiply_at(
     shares
         .into_par_iter()
         .for_each(|(matrix, outs)| part(matrix, outs));
+}
+
+/// The length of the pieces that `ins` is cut into.
+fn piece(ins: usize) -> usize {
+    let pieces = ins.div_ceil(DEPTH).max(1);
+    ins.div_ceil(pieces).next_multiple_of(LANES).max(LANES)
 }
 
 /// How many of `threads` some multiplications are worth.
@@ -280,6 +289,8 @@ struct Product<'a, W> {
     rows: Rows<'a>,
     weights: &'a [W],
     ins: usize,
+    /// What is summed in registers.
+    piece: usize,
     outs: Range<usize>,
 }
 
@@ -295,22 +306,23 @@ impl<W: Weight> Work for Product<'_, W> {
             (1, true, false) => self.few::<L, 1, 16, true>(),
             (2, true, true) => self.few::<L, 2, 8, false>(),
             (2, true, false) => self.few::<L, 2, 8, true>(),
-            (_, true, true) => self.many::<L, 4, 4, false>(),
+            (3 | 4, true, true) => self.few::<L, 4, 4, false>(),
             (3 | 4, true, false) => self.few::<L, 4, 4, true>(),
-            (_, true, false) => self.many::<L, 4, 4, true>(),
+            (_, true, true) => self.many::<L, 8, 2, 4, 4, false>(),
+            (_, true, false) => self.many::<L, 8, 2, 4, 4, true>(),
             (1, false, _) => self.few::<L, 1, 4, true>(),
             (2, false, _) => self.few::<L, 2, 2, true>(),
-            (_, false, _) => self.many::<L, 2, 2, true>(),
+            (_, false, _) => self.many::<L, 2, 2, 2, 2, true>(),
         }
     }
 }
 
 impl<W: Weight> Product<'_, W> {
     fn pieces(&self) -> impl Iterator<Item = Range<usize>> + use<W> {
-        let ins = self.ins;
+        let (ins, piece) = (self.ins, self.piece);
         (0..ins)
-            .step_by(DEPTH)
-            .map(move |first| first..ins.min(first + DEPTH))
+            .step_by(piece)
+            .map(move |first| first..ins.min(first + piece))
     }
 
     /// All rows in one tile: weights pass by once.
@@ -327,33 +339,62 @@ impl<W: Weight> Product<'_, W> {
         }
     }
 
-    /// Each piece of a block of weights is used by all rows while it is near.
+    /// Each piece of a block of weights is used by all rows while it is near:
+    /// `M` rows at a time, and `REST` if no more are left.
     #[inline(always)]
-    fn many<L: Lanes, const M: usize, const N: usize, const PREFETCH: bool>(&self) {
+    fn many<
+        L: Lanes,
+        const M: usize,
+        const N: usize,
+        const REST: usize,
+        const WIDE: usize,
+        const PREFETCH: bool,
+    >(
+        &self,
+    ) {
+        let count = self.rows.count;
+        let full = match count % M {
+            rest if rest <= REST && count > M => count - rest,
+            _ => count,
+        };
         for first in self.outs.clone().step_by(BLOCK) {
-            let end = self.outs.end.min(first + BLOCK);
+            let outs = first..self.outs.end.min(first + BLOCK);
             for piece in self.pieces() {
-                // The piece after this one, or the first of the next block.
-                let ahead = size_of::<W>()
-                    * match piece.end < self.ins {
-                        true => piece.len(),
-                        false => BLOCK * self.ins - piece.start,
-                    };
-                // Each weight is asked for once: the row tiles take turns.
-                let tiles = (end - first).div_ceil(N);
-                let turn = tiles.div_ceil(self.rows.count.div_ceil(M));
-                let mut asked = first;
-                for row in (0..self.rows.count).step_by(M) {
-                    let left = self.left::<M>(row, &piece);
-                    let ask = asked..asked + turn * N;
-                    asked = ask.end;
-                    for out in (first..end).step_by(N) {
-                        if PREFETCH && ask.contains(&out) {
-                            self.tile::<L, M, N, true>(left, row, out..end, &piece, ahead);
-                        } else {
-                            self.tile::<L, M, N, false>(left, row, out..end, &piece, ahead);
-                        }
-                    }
+                self.sweep::<L, M, N, PREFETCH>(0..full, outs.clone(), &piece);
+                self.sweep::<L, REST, WIDE, false>(full..count, outs.clone(), &piece);
+            }
+        }
+    }
+
+    /// Some rows with one piece of a block of weights.
+    #[inline(always)]
+    fn sweep<L: Lanes, const M: usize, const N: usize, const PREFETCH: bool>(
+        &self,
+        rows: Range<usize>,
+        outs: Range<usize>,
+        piece: &Range<usize>,
+    ) {
+        // The piece after this one, or the first of the next block.
+        let ahead = size_of::<W>()
+            * match piece.end < self.ins {
+                true => piece.len(),
+                false => BLOCK * self.ins - piece.start,
+            };
+        // Each weight is asked for once: the row tiles take turns.
+        let turn = outs
+            .len()
+            .div_ceil(N)
+            .div_ceil(rows.len().div_ceil(M).max(1));
+        let mut asked = outs.start;
+        for row in rows.step_by(M) {
+            let left = self.left::<M>(row, piece);
+            let ask = asked..asked + turn * N;
+            asked = ask.end;
+            for out in outs.clone().step_by(N) {
+                if PREFETCH && ask.contains(&out) {
+                    self.tile::<L, M, N, true>(left, row, out..outs.end, piece, ahead);
+                } else {
+                    self.tile::<L, M, N, false>(left, row, out..outs.end, piece, ahead);
                 }
             }
         }
