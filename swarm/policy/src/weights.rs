@@ -7,7 +7,6 @@ use crate::pretrained::{Numbers, Safetensors, Tensors, fit};
 use crate::random::normals;
 use crate::settings::LARGE;
 use candle_core::{DType, Device, Tensor, Var};
-use safetensors::tensor::{Dtype, TensorView};
 use std::collections::BTreeMap;
 
 impl Decoder {
@@ -106,53 +105,21 @@ impl Decoder {
     }
 
     fn written(&self, dtype: Option<DType>) -> Result<Vec<u8>> {
-        let mut buffers = Vec::with_capacity(self.vars().len());
-        for (name, var) in self.vars() {
-            let dtype = dtype.unwrap_or(var.dtype());
-            let stored = match dtype {
-                DType::F32 => Dtype::F32,
-                DType::F16 => Dtype::F16,
-                DType::BF16 => Dtype::BF16,
-                other => {
-                    return Err(Error::Input(format!(
-                        "weights cannot be written as {other:?}"
-                    )));
-                }
-            };
-            let tensor = var
-                .as_detached_tensor()
-                .to_device(&Device::Cpu)?
-                .flatten_all()?;
-            let tensor = tensor.to_dtype(dtype)?;
-            let bytes: Vec<u8> = match dtype {
-                DType::F32 => tensor
-                    .to_vec1::<f32>()?
-                    .iter()
-                    .flat_map(|value| value.to_le_bytes())
-                    .collect(),
-                DType::F16 => tensor
-                    .to_vec1::<half::f16>()?
-                    .iter()
-                    .flat_map(|value| value.to_le_bytes())
-                    .collect(),
-                _ => tensor
-                    .to_vec1::<half::bf16>()?
-                    .iter()
-                    .flat_map(|value| value.to_le_bytes())
-                    .collect(),
-            };
-            buffers.push((name, stored, var.dims().to_vec(), bytes));
+        if let Some(other) = dtype.filter(|&dtype| !WRITTEN.contains(&dtype)) {
+            return Err(Error::Input(format!(
+                "weights cannot be written as {other:?}"
+            )));
         }
-        let unfit = |error: safetensors::SafeTensorError| Error::Weights(error.to_string());
-        let views = buffers
-            .iter()
-            .map(|(name, stored, shape, bytes)| {
-                Ok((
-                    name.as_str(),
-                    TensorView::new(*stored, shape.clone(), bytes).map_err(unfit)?,
-                ))
-            })
-            .collect::<Result<Vec<_>>>()?;
-        safetensors::serialize(views, None).map_err(unfit)
+        // What needs no conversion is not copied but into the file.
+        let tensors = self.vars().iter().map(|(name, var)| {
+            let tensor = var.as_detached_tensor().to_device(&Device::Cpu)?;
+            let tensor = tensor.to_dtype(dtype.unwrap_or(var.dtype()))?;
+            Ok((name.as_str(), tensor))
+        });
+        let tensors = tensors.collect::<Result<Vec<_>>>()?;
+        safetensors::serialize(tensors, None).map_err(|error| Error::Weights(error.to_string()))
     }
 }
+
+/// What weights can be written as.
+const WRITTEN: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
