@@ -1,20 +1,34 @@
-//! Items and scores a CPU-second of one task in its three forms, and what a
-//! score costs beside sampling the completion it scores. Prints one JSON
-//! object a line; `benches/environments` runs it beside reasoning-gym.
+//! Items and scores a CPU-second of the program's environments, and of one task
+//! in its three forms; and what a score costs beside sampling the completion
+//! it scores. `benches/environments` asks for it and sets reasoning-gym beside.
+//!
+//! A line of the input is a question, a line of the output its answer, in JSON:
+//!
+//! ```text
+//! {"task":"gcd","step":2}     a library task: step 0 as upstream has it, else our level
+//! {"form":"starlark"}         gcd as native code, a wasm module, or a script
+//! {"model":"FOLDER"}          seconds a sampled completion; without a name, the base model
+//! ```
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result};
-use policy::Request;
-use serde_json::json;
+use anyhow::{Context, Result, bail};
+use policy::{Policy, Request};
+use serde_json::{Value, json};
 use swarm::base;
-use swarm::model::Manner;
+use swarm::model::{Manner, Model};
+use tasks::library::Upstream;
 use tasks::package::{Bundle, MODULE, Packaged, SCRIPT, SETTINGS, template};
-use tasks::{Environment, Registry, Seed, Style, dialogue::answer_prompt};
+use tasks::{Environment, Item, Registry, Seed, dialogue::answer_prompt};
 
-const SPAN: Duration = Duration::from_secs(1);
+/// CPU-seconds for each figure.
+const SPENT: f64 = 0.1;
+/// Items whose answers are scored.
+const SCORED: u64 = 50;
+/// Completions of a batch that is sampled, and tokens of each at the most.
+const SAMPLED: (usize, usize) = (8, 64);
 
 const SCRIPT_TEXT: &str = r#"
 def gcd(one, other):
@@ -25,14 +39,79 @@ def gcd(one, other):
     return one
 
 def generate(draw, level):
-    top = 9 if level == 1 else 99
-    divisor = draw.between(2, 9)
-    left, right = draw.between(2, top) * divisor, draw.between(2, top) * divisor
+    left, right = draw.between(1, 1000), draw.between(1, 1000)
     return {"question": "gcd %d %d" % (left, right), "answer": str(gcd(left, right))}
 
 def score(item, answer):
     return answer.isdigit() and int(answer) == int(item["answer"])
 "#;
+
+/// The CPU time of this thread, or the time of day where it is not known.
+fn seconds(start: Instant) -> f64 {
+    std::fs::read_to_string("/proc/thread-self/schedstat")
+        .ok()
+        .and_then(|text| text.split(' ').next()?.parse::<u64>().ok())
+        .map_or_else(|| start.elapsed().as_secs_f64(), |nanos| nanos as f64 / 1e9)
+}
+
+/// How often something can be done a CPU-second.
+fn rate(mut work: impl FnMut(u64)) -> f64 {
+    // What is made once (word lists, templates) is not part of it.
+    work(0);
+    let clock = Instant::now();
+    let start = seconds(clock);
+    let (mut done, mut batch) = (0, 1);
+    loop {
+        for index in done..done + batch {
+            work(index);
+        }
+        done += batch;
+        let spent = seconds(clock) - start;
+        if spent > SPENT {
+            return done as f64 / spent;
+        }
+        batch = batch.saturating_mul(2).min(1_000);
+    }
+}
+
+fn seed(index: u64) -> Seed {
+    Seed::derive(&[b"bench", &index.to_le_bytes()])
+}
+
+/// Right answers, wrong ones and a bare number, in turn.
+fn answer(items: &[Item], index: u64) -> (&Item, &str) {
+    let at = index as usize % items.len();
+    let other = &items[(at + 1) % items.len()];
+    let answers = [items[at].reference.as_str(), &other.reference, "7"];
+    (&items[at], answers[index as usize % 3])
+}
+
+fn measure(environment: &dyn Environment, level: u8) -> Value {
+    let items = rate(|index| drop(black_box(environment.draw(&seed(index), level))));
+    let drawn: Vec<Item> = (0..SCORED)
+        .map(|index| environment.draw(&seed(index), level))
+        .collect();
+    let texts: Vec<(&Item, String)> = (0..3 * SCORED)
+        .map(|index| answer(&drawn, index))
+        .map(|(item, answer)| (item, format!("<answer>{answer}</answer>")))
+        .collect();
+    let scores = rate(|index| {
+        let (item, text) = &texts[index as usize % texts.len()];
+        black_box(environment.score(item, text));
+    });
+    json!({"items": items, "scores": scores})
+}
+
+/// The same items and scores as upstream's, to the letter.
+fn measure_upstream(task: &Upstream) -> Value {
+    let items = rate(|index| drop(black_box(task.item(0, 0, index % 400))));
+    let drawn: Vec<Item> = (0..SCORED).filter_map(|at| task.item(0, 0, at)).collect();
+    let scores = rate(|index| {
+        let (item, answer) = answer(&drawn, index);
+        black_box(task.score_answer(item, answer));
+    });
+    json!({"items": items, "scores": scores})
+}
 
 fn package(name: &str, content: &[u8]) -> Result<Packaged> {
     let settings = template("rust").context("there is a template")?[0]
@@ -47,71 +126,66 @@ fn package(name: &str, content: &[u8]) -> Result<Packaged> {
     Ok(Packaged::open(&Bundle::from_folder(files)?)?)
 }
 
-fn rate(mut work: impl FnMut(u64)) -> f64 {
-    let start = Instant::now();
-    let mut count = 0;
-    while start.elapsed() < SPAN {
-        work(count);
-        count += 1;
-    }
-    count as f64 / start.elapsed().as_secs_f64()
-}
-
-fn measure(form: &str, environment: &dyn Environment) -> f64 {
-    let seed = |index: u64| Seed::derive(&[b"bench", &index.to_le_bytes()]);
-    let items = rate(|index| {
-        black_box(environment.draw(&seed(index), 2));
-    });
-    let item = environment.draw(&seed(0), 2);
-    let completion = environment.demonstrate(&item, Style::Direct);
-    let scores = rate(|_| {
-        black_box(environment.score(&item, &completion));
-    });
-    println!(
-        "{}",
-        json!({"form": form, "items": items, "scores": scores})
-    );
-    scores
+/// CPU-seconds that a sampled completion takes.
+fn sampling(policy: &Policy, item: &Item) -> Result<Value> {
+    let (group, max_tokens) = SAMPLED;
+    let request = Request {
+        messages: Manner::taught().chat(&answer_prompt(item)),
+        group,
+        seed: 1,
+        max_tokens,
+        temperature: 1.0,
+        top_p: 1.0,
+        top_k: None,
+        stop: Vec::new(),
+    };
+    let sampled = policy.sample(std::slice::from_ref(&request));
+    sampled.context("sampling")?;
+    // On one thread: a pool of others would not be counted.
+    let batches = rate(|_| drop(black_box(policy.sample(std::slice::from_ref(&request)))));
+    Ok(json!({"seconds": 1.0 / (batches * group as f64)}))
 }
 
 fn main() -> Result<()> {
-    let registry = Registry::all();
-    measure(
-        "native",
-        registry.by_name("gcd").context("gcd is in the library")?,
-    );
+    let library = Registry::library();
     let wasm = include_bytes!("../../tasks/tests/fixtures/rust.wasm");
-    let module = package(MODULE, wasm)?;
-    let in_wasm = measure("wasm", &module);
-    let in_starlark = measure("starlark", &package(SCRIPT, SCRIPT_TEXT.as_bytes())?);
-    let policy = base::load()?;
-    let item = module.draw(&Seed::derive(&[b"bench"]), 2);
-    let requests: Vec<Request> = (0..8)
-        .map(|seed| Request {
-            messages: Manner::taught().chat(&answer_prompt(&item)),
-            group: 8,
-            seed,
-            max_tokens: 64,
-            temperature: 1.0,
-            top_p: 1.0,
-            top_k: None,
-            stop: Vec::new(),
-        })
-        .collect();
-    let mut completions = 0;
-    let batches = rate(|_| {
-        completions = policy
-            .sample(&requests)
-            .map_or(0, |groups| groups.iter().map(Vec::len).sum());
-    });
-    let sampled = batches * completions as f64;
-    println!(
-        "{}",
-        json!({
-            "sampled completions": sampled,
-            "wasm score / sampling": sampled / in_wasm,
-            "starlark score / sampling": sampled / in_starlark,
-        })
+    let (module, script) = (
+        package(MODULE, wasm)?,
+        package(SCRIPT, SCRIPT_TEXT.as_bytes())?,
     );
+    let gcd = library.by_name("gcd").context("gcd is in the library")?;
+    for line in std::io::stdin().lines() {
+        let asked: Value = serde_json::from_str(&line?).context("a line of the input")?;
+        let text = |key: &str| asked.get(key).and_then(Value::as_str);
+        let answer = if let Some(name) = text("task") {
+            let level = asked.get("step").and_then(Value::as_u64).unwrap_or(0);
+            match level {
+                0 => {
+                    let task = Upstream::all().find(|task| task.name() == name);
+                    measure_upstream(&task.with_context(|| format!("no task {name}"))?)
+                }
+                level => measure(
+                    library.by_name(name).context("no such task")?,
+                    u8::try_from(level).context("a level")?,
+                ),
+            }
+        } else if let Some(form) = text("form") {
+            match form {
+                "native" => measure(gcd, 2),
+                "wasm" => measure(&module, 2),
+                "starlark" => measure(&script, 1),
+                other => bail!("no form {other}"),
+            }
+        } else {
+            let policy = match text("model") {
+                Some(folder) => Model::find(folder, true)?.load()?,
+                None => base::load()?,
+            };
+            let item = module.draw(&seed(0), 2);
+            assert_eq!(item.fault(), None);
+            sampling(&policy, &item)?
+        };
+        println!("{answer}");
+    }
     Ok(())
 }

@@ -93,7 +93,7 @@ pub fn evaluate(policy: &Policy, registry: &Registry, plan: &EvalPlan) -> Result
         let items = distinct(plan, env, environment, *level);
         let tally = measure(policy, environment, &items, plan)?;
         tallies
-            .entry(environment.manifest().name.clone())
+            .entry(environment.manifest().label())
             .or_default()
             .add(tally);
     }

@@ -1,6 +1,8 @@
 //! The interface of an environment, and the line between training and evaluation.
 
-use crate::{Item, Manifest, Score, Seed, builtin::distract, dialogue::Message};
+use crate::{
+    Item, Manifest, Score, Seed, builtin::distract, dialogue::Message, seed::Context,
+};
 
 /// How a reference completion is written. The styles are mixed in pre-training
 /// so that reinforcement has something to find.
@@ -21,7 +23,8 @@ pub const HELD_OUT_SLICES: u8 = 8;
 /// property of the text alone, so it holds over seeds, levels and machines.
 #[must_use]
 pub fn held_out(question: &str) -> bool {
-    let mut hasher = blake3::Hasher::new_derive_key("murmuration held-out questions v1");
+    static CONTEXT: Context = Context::new("murmuration held-out questions v1");
+    let mut hasher = CONTEXT.hasher();
     hasher.update(question.as_bytes());
     // 256 is a multiple of the number of slices: no slice is favoured.
     hasher.finalize().as_bytes()[0].is_multiple_of(HELD_OUT_SLICES)

@@ -31,9 +31,13 @@ pub struct Item {
     /// The steps from question to answer.
     #[serde(skip)]
     pub(crate) working: String,
-    /// Wrong answers that a careless solver would give.
+    /// Wrong answers that a careless solver would give, as they were written:
+    /// the right one may be among them. See [`Item::decoys`].
     #[serde(skip)]
-    pub(crate) decoys: Vec<String>,
+    decoys: Vec<String>,
+    /// Whether numbers near the right one are such answers too.
+    #[serde(skip)]
+    near: Option<i128>,
     /// The characters an answer is made of, from the manifest.
     #[serde(skip)]
     pub(crate) alphabet: String,
@@ -71,6 +75,7 @@ impl Item {
             metadata: BTreeMap::from([("task".to_owned(), manifest.name.clone())]),
             working: String::new(),
             decoys: Vec::new(),
+            near: None,
             alphabet: manifest.alphabet.clone(),
             hidden: Vec::new(),
             fault: None,
@@ -117,12 +122,37 @@ impl Item {
 
     /// The same item with wrong answers that a careless solver would give.
     #[must_use]
-    pub fn with_decoys(mut self, mut decoys: Vec<String>) -> Item {
+    pub fn with_decoys(mut self, decoys: Vec<String>) -> Item {
+        self.decoys = decoys;
+        self
+    }
+
+    /// The same item, whose answer is this number: numbers near it, its double
+    /// and its opposite are what a careless solver would give.
+    pub(crate) fn with_near(mut self, value: Option<i128>) -> Item {
+        self.near = value;
+        self
+    }
+
+    /// Wrong answers that a careless solver would give, in order, each once.
+    /// Most items are never asked for them, so they are made here.
+    pub(crate) fn decoys(&self) -> Vec<String> {
+        let mut decoys = self.decoys.clone();
+        if let Some(value) = self.near {
+            let near = [
+                value + 1,
+                value - 1,
+                value + 10,
+                value - 10,
+                -value,
+                value * 2,
+            ];
+            decoys.extend(near.map(|wrong| wrong.to_string()));
+        }
         decoys.retain(|decoy| *decoy != self.reference);
         decoys.sort_unstable();
         decoys.dedup();
-        self.decoys = decoys;
-        self
+        decoys
     }
 
     /// What the scorer needs beside the answer.

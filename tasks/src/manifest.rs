@@ -93,6 +93,16 @@ impl Manifest {
         EnvId(*hasher.finalize().as_bytes())
     }
 
+    /// What people are shown: the name, and of a package the short form of its
+    /// hash with it, since anybody may take any name.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match &self.package {
+            Some(_) => format!("{} {}", self.name, self.id()),
+            None => self.name.clone(),
+        }
+    }
+
     /// The level nearest to the one asked for. Level 0 is level 1.
     #[must_use]
     pub fn clamp(&self, level: u8) -> u8 {

@@ -3,7 +3,36 @@
 //! A stream of draws is the extendable output of BLAKE3 and the sampling is
 //! written out here, so no item ever changes with the version of a library.
 
+use std::sync::OnceLock;
+
+use blake3::Hasher;
+use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
+
 use crate::bytes::bytes32;
+
+/// The names of hashes that must never be taken for each other.
+pub(crate) struct Context {
+    name: &'static str,
+    key: OnceLock<ContextKey>,
+}
+
+impl Context {
+    pub(crate) const fn new(name: &'static str) -> Context {
+        Context {
+            name,
+            key: OnceLock::new(),
+        }
+    }
+
+    /// `Hasher::new_derive_key(name)`, with the name hashed once.
+    pub(crate) fn hasher(&self) -> Hasher {
+        let key = self.key.get_or_init(|| hash_derive_key_context(self.name));
+        Hasher::new_from_context_key(key)
+    }
+}
+
+static SEED: Context = Context::new("murmuration seed v1");
+static DRAW: Context = Context::new("murmuration draw v1");
 
 /// Where a draw begins: the hash of everything it may depend on.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,7 +45,7 @@ impl Seed {
     /// so `["ab", "c"]` and `["a", "bc"]` are different seeds.
     #[must_use]
     pub fn derive(parts: &[&[u8]]) -> Seed {
-        let mut hasher = blake3::Hasher::new_derive_key("murmuration seed v1");
+        let mut hasher = SEED.hasher();
         hasher.update(&(parts.len() as u64).to_le_bytes());
         for part in parts {
             hasher.update(&(part.len() as u64).to_le_bytes());
@@ -28,7 +57,7 @@ impl Seed {
     /// The stream of draws that begins at this seed.
     #[must_use]
     pub fn draw(&self) -> Draw {
-        let mut hasher = blake3::Hasher::new_derive_key("murmuration draw v1");
+        let mut hasher = DRAW.hasher();
         hasher.update(&self.0);
         Draw {
             reader: hasher.finalize_xof(),

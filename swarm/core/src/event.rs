@@ -146,7 +146,7 @@ pub struct GroupView {
     pub owner: PeerId,
     /// Where in the batch: `own 3`, `common 0`, …
     pub slot: String,
-    /// The environment's name.
+    /// The environment: its name, and of a package its hash in short.
     pub env: String,
     /// Its level.
     pub level: u8,

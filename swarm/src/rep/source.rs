@@ -5,10 +5,12 @@ use anyhow::{Context, Result, bail};
 use rollup::devnet::{Devnet, DevnetConfig};
 use rollup::{ChainProfile, Ledger, Reputation, Swarm};
 use swarm_core::manifest::Manifest;
-use tasks::Registry;
 
 use super::args::Place;
+use tasks::Registry;
+
 use crate::home::Home;
+use crate::packages::Store;
 use crate::process::{DEVNET_CHAIN, terms};
 use crate::transcripts::Transcripts;
 
@@ -33,10 +35,9 @@ impl Source {
     /// # Errors
     /// There is no swarm there, or its chain can't be reached; says which and what to do.
     pub async fn open(place: &Place) -> Result<Self> {
-        let registry = Registry::builtin();
         match (&place.rpc, place.chain_id) {
-            (Some(rpc), Some(chain_id)) => at_rpc(place, rpc, chain_id, registry).await,
-            _ => of_home(place, registry).await,
+            (Some(rpc), Some(chain_id)) => at_rpc(place, rpc, chain_id).await,
+            _ => of_home(place).await,
         }
     }
 
@@ -57,10 +58,11 @@ impl Source {
     }
 }
 
-async fn of_home(place: &Place, registry: Registry) -> Result<Source> {
+async fn of_home(place: &Place) -> Result<Source> {
     let Some(home) = Home::existing(place.home.as_deref())? else {
         bail!("no swarm has run here yet; start one with `murmur`, or name a chain with --rpc");
     };
+    let registry = registry_of(&home)?;
     let Some(manifest) = manifest_of(&home, &registry)? else {
         bail!("this home holds no swarm yet; start one with `murmur`, or name a chain with --rpc");
     };
@@ -110,7 +112,7 @@ async fn of_home(place: &Place, registry: Registry) -> Result<Source> {
     })
 }
 
-async fn at_rpc(place: &Place, rpc: &str, chain_id: u64, registry: Registry) -> Result<Source> {
+async fn at_rpc(place: &Place, rpc: &str, chain_id: u64) -> Result<Source> {
     let mut profile = ChainProfile::new(rpc, chain_id);
     if let Some(ledger) = &place.ledger {
         let parsed = ledger.parse().ok();
@@ -126,6 +128,7 @@ async fn at_rpc(place: &Place, rpc: &str, chain_id: u64, registry: Registry) -> 
         Some(path) => Home::existing(Some(path))?,
         None => None,
     };
+    let registry = home.as_ref().map_or_else(|| Ok(Registry::all()), registry_of)?;
     let manifest = match &home {
         Some(home) => manifest_of(home, &registry)?,
         None => None,
@@ -145,10 +148,32 @@ async fn at_rpc(place: &Place, rpc: &str, chain_id: u64, registry: Registry) -> 
     })
 }
 
+/// Every environment that this home can score with: its swarm's packages too.
+fn registry_of(home: &Home) -> Result<Registry> {
+    let (registry, left_out) = Store::of(home.path()).registry()?;
+    for why in left_out {
+        tracing::warn!("environment left out: {why}");
+    }
+    Ok(registry)
+}
+
 fn manifest_of(home: &Home, registry: &Registry) -> Result<Option<Manifest>> {
-    home.manifest()?
-        .map(|bytes| Manifest::from_canonical(&bytes, registry).context("swarm.bin"))
-        .transpose()
+    let Some(bytes) = home.manifest()? else {
+        return Ok(None);
+    };
+    let (_, named) = Manifest::named_in(&bytes).context("swarm.bin")?;
+    if let Some(lacking) = named.iter().find(|id| registry.get(id).is_none()) {
+        bail!(
+            "nothing can be scored without environment {}, which is not in {}: get it with \
+             `murmur task verify {0} --from ADDRESS --home {}` from who published it, or start \
+             this home's swarm, which fetches it from its peers",
+            lacking.to_hex(),
+            Store::of(home.path()).folder().display(),
+            home.path().display()
+        );
+    }
+    let manifest = Manifest::from_canonical(&bytes, registry).context("swarm.bin")?;
+    Ok(Some(manifest))
 }
 
 /// The one swarm on a ledger whose id or manifest begins like this.

@@ -11,8 +11,9 @@ pub(crate) fn distract(item: &Item, draw: &mut Draw) -> String {
     let right: Vec<char> = item.reference.chars().collect();
     // Of a single digit most others are absurd (a remainder of 6 by 4), so
     // there only the careless ones will do.
-    if !item.decoys.is_empty() && (right.len() == 1 || draw.coin()) {
-        return item.decoys[draw.index(item.decoys.len())].clone();
+    let mut decoys = item.decoys();
+    if !decoys.is_empty() && (right.len() == 1 || draw.coin()) {
+        return decoys.swap_remove(draw.index(decoys.len()));
     }
     if right.is_empty() {
         // Nothing to spoil: anything is wrong, and a blank is no answer at all.

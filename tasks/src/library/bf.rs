@@ -61,17 +61,15 @@ fn bf(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
     } else {
         format!("What does this Brainf*ck program print? Its cells hold 8 bits.\n\n{program}")
     };
-    let decoys = match output.parse() {
-        Ok(number) => read::near(number),
-        Err(_) => (0..3)
-            .map(|_| (*random.choice::<&str>(words::wordle())).to_owned())
-            .collect(),
-    };
-    Some(
-        Puzzle::new(question, output)
-            .fact("bf_program", program)
-            .decoys(decoys),
-    )
+    let number = output.parse().ok();
+    let puzzle = Puzzle::new(question, output).fact("bf_program", program);
+    Some(match number {
+        Some(number) => puzzle.near(number),
+        None => {
+            let word = |_| (*random.choice::<&str>(words::wordle())).to_owned();
+            puzzle.decoys((0..3).map(word).collect())
+        }
+    })
 }
 
 /// Code that takes the cell from one value to another, as short as BF-it makes

@@ -206,14 +206,13 @@ fn calendar_arithmetic(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
 }
 
 fn puzzle(kind: &str, question: String, answer: String) -> Puzzle {
-    let decoys = match answer.parse() {
-        Ok(number) => read::near(number),
-        Err(_) if answer == "Yes" || answer == "No" => vec!["Yes".to_owned(), "No".to_owned()],
-        Err(_) => WEEKDAYS.map(str::to_owned).to_vec(),
-    };
-    Puzzle::new(question, answer)
-        .fact("kind", kind)
-        .decoys(decoys)
+    let (number, yes_or_no) = (answer.parse().ok(), answer == "Yes" || answer == "No");
+    let puzzle = Puzzle::new(question, answer).fact("kind", kind);
+    match number {
+        Some(number) => puzzle.near(number),
+        None if yes_or_no => puzzle.decoys(["Yes", "No"].map(str::to_owned).to_vec()),
+        None => puzzle.decoys(WEEKDAYS.map(str::to_owned).to_vec()),
+    }
 }
 
 /// One of three ways to ask, and one of the ways to ask for a form.

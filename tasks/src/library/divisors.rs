@@ -121,7 +121,7 @@ fn gcd_puzzle(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
     Some(
         Puzzle::new(question, result)
             .fact("numbers", shown)
-            .decoys(read::near(result)),
+            .near(result),
     )
 }
 
@@ -143,7 +143,7 @@ fn lcm_puzzle(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
     Some(
         Puzzle::new(question, result)
             .fact("numbers", shown)
-            .decoys(read::near(result)),
+            .near(result),
     )
 }
 

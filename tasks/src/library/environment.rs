@@ -103,8 +103,11 @@ fn manifest(task: &Task, name: String, levels: Vec<Level>, parts: &[(&str, Ppm)]
 fn item(id: EnvId, manifest: &Manifest, level: u8, puzzle: Puzzle) -> Item {
     let mut item = Item::named(id, manifest, level, puzzle.question, puzzle.answer)
         .with_working(puzzle.working)
-        .with_decoys(puzzle.decoys);
-    item.metadata.extend(puzzle.facts);
+        .with_decoys(puzzle.decoys)
+        .with_near(puzzle.near);
+    for (name, value) in puzzle.facts {
+        item.metadata.insert(name.to_owned(), value);
+    }
     item
 }
 

@@ -224,7 +224,7 @@ fn rotten_oranges(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
     Some(
         Puzzle::new(question, answer)
             .fact("matrix", shown)
-            .decoys(read::near(answer.into())),
+            .near(answer.into()),
     )
 }
 

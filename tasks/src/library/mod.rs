@@ -43,7 +43,7 @@ mod strings;
 mod sums;
 mod text;
 
-use std::{collections::BTreeMap, fmt::Display};
+use std::fmt::Display;
 
 use crate::{Item, Ppm};
 use random::Random;
@@ -120,9 +120,11 @@ struct Puzzle {
     question: String,
     answer: String,
     /// What a scorer needs, all of which the question says too.
-    facts: BTreeMap<String, String>,
+    facts: Vec<(&'static str, String)>,
     working: String,
     decoys: Vec<String>,
+    /// The answer, where a number near it is such an answer too.
+    near: Option<i128>,
     /// What somebody answers who copies from the question. Where that is right,
     /// ours is another item: copying never pays.
     copies: Vec<String>,
@@ -133,15 +135,16 @@ impl Puzzle {
         Puzzle {
             question,
             answer: answer.to_string(),
-            facts: BTreeMap::new(),
+            facts: Vec::new(),
             working: String::new(),
             decoys: Vec::new(),
+            near: None,
             copies: Vec::new(),
         }
     }
 
-    fn fact(mut self, name: &str, value: impl Display) -> Puzzle {
-        self.facts.insert(name.to_owned(), value.to_string());
+    fn fact(mut self, name: &'static str, value: impl Display) -> Puzzle {
+        self.facts.push((name, value.to_string()));
         self
     }
 
@@ -152,6 +155,11 @@ impl Puzzle {
 
     fn decoys(mut self, decoys: Vec<String>) -> Puzzle {
         self.decoys.extend(decoys);
+        self
+    }
+
+    fn near(mut self, answer: i128) -> Puzzle {
+        self.near = Some(answer);
         self
     }
 

@@ -2,6 +2,9 @@
 //! upstream's tasks share. Nothing here evaluates text; every reader is linear
 //! in the size of what it reads, and bounded in depth.
 
+use std::borrow::Cow;
+use std::fmt::{Display, Write as _};
+
 use crate::{Item, Ppm};
 
 /// `part / whole` rounded to the nearest part per million, as a score that
@@ -44,13 +47,21 @@ fn chars(text: &str) -> u64 {
 /// Upstream's scorer of numbers: equal as decimals, commas aside, else by the
 /// share of the answer that the right one makes up.
 pub(crate) fn upstream_number(item: &Item, answer: &str) -> Ppm {
-    let (answer, right) = (answer.replace(',', ""), item.reference.replace(',', ""));
+    let (answer, right) = (without(',', answer), without(',', &item.reference));
     if answer.is_empty() {
         return Ppm::ZERO;
     }
     match (Decimal::python(&answer), Decimal::python(&right)) {
         (Some(answer), Some(right)) if answer == right => Ppm::ONE,
         _ => contained(&right, &answer),
+    }
+}
+
+fn without(mark: char, text: &str) -> Cow<'_, str> {
+    if text.contains(mark) {
+        text.replace(mark, "").into()
+    } else {
+        text.into()
     }
 }
 
@@ -106,10 +117,20 @@ pub(crate) fn comma_words(item: &Item, answer: &str) -> bool {
 pub(crate) struct Decimal {
     negative: bool,
     /// Without zeros at either end; empty for zero.
-    digits: String,
+    digits: Digits,
     /// The power of ten that the digits are multiplied by.
     exponent: i64,
 }
+
+/// Digits without zeros in front, which fit a number more often than not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Digits {
+    Short(u128),
+    Long(String),
+}
+
+/// Digits that every number of so many has room for.
+const SHORT: usize = 38;
 
 impl Decimal {
     /// As people write numbers: a sign, digits, a point. Commas only where
@@ -117,7 +138,6 @@ impl Decimal {
     pub(crate) fn plain(text: &str) -> Option<Decimal> {
         let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
         let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
-        let all_digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
         let grouped = whole.contains(',');
         if grouped {
             let mut groups = whole.split(',');
@@ -126,12 +146,8 @@ impl Decimal {
                 return None;
             }
         }
-        let whole = if grouped {
-            whole.replace(',', "")
-        } else {
-            whole.to_owned()
-        };
-        if whole.is_empty() || !all_digits(&whole) || !all_digits(fraction) {
+        let whole = without(',', whole);
+        if whole.is_empty() {
             return None;
         }
         Decimal::of(text.starts_with('-'), &whole, fraction, 0)
@@ -140,7 +156,7 @@ impl Decimal {
     /// As Python's `decimal.Decimal` reads a text, except for what is no
     /// finite number, digits of other scripts and exponents past 18 digits.
     pub(crate) fn python(text: &str) -> Option<Decimal> {
-        let text = text.trim().replace('_', "");
+        let text = without('_', text.trim());
         let unsigned = text.strip_prefix(['+', '-']).unwrap_or(&text);
         let (digits, exponent) = match unsigned.split_once(['e', 'E']) {
             Some((digits, exponent)) => {
@@ -152,40 +168,48 @@ impl Decimal {
             None => (unsigned, 0),
         };
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-        let all_digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
-        if whole.len() + fraction.len() == 0 || !all_digits(whole) || !all_digits(fraction) {
+        if whole.len() + fraction.len() == 0 {
             return None;
         }
         Decimal::of(text.starts_with('-'), whole, fraction, exponent)
     }
 
+    /// The number of these digits; none where they are something else.
     fn of(negative: bool, whole: &str, fraction: &str, exponent: i64) -> Option<Decimal> {
-        let all = format!("{whole}{fraction}");
-        let short = all.trim_start_matches('0').trim_end_matches('0');
-        if short.is_empty() {
+        let all = || whole.bytes().chain(fraction.bytes());
+        if !all().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let length = whole.len() + fraction.len();
+        let ahead = all().take_while(|byte| *byte == b'0').count();
+        if ahead == length {
             return Some(Decimal {
                 negative: false,
-                digits: String::new(),
+                digits: Digits::Short(0),
                 exponent: 0,
             });
         }
-        let dropped = all.len() - all.trim_end_matches('0').len();
-        let exponent = exponent.checked_add(dropped as i64 - fraction.len() as i64)?;
+        let behind = all().rev().take_while(|byte| *byte == b'0').count();
+        let short = all().skip(ahead).take(length - ahead - behind);
+        let digits = if length - ahead - behind <= SHORT {
+            Digits::Short(short.fold(0, |sum, byte| sum * 10 + u128::from(byte - b'0')))
+        } else {
+            Digits::Long(short.map(char::from).collect())
+        };
+        let exponent = exponent.checked_add(behind as i64 - fraction.len() as i64)?;
         Some(Decimal {
             negative,
-            digits: short.to_owned(),
+            digits,
             exponent,
         })
     }
 
     /// Sign, digits and exponent, where the digits fit.
     pub(crate) fn parts(&self) -> Option<(bool, u128, i64)> {
-        let digits = if self.digits.is_empty() {
-            0
-        } else {
-            self.digits.parse().ok()?
-        };
-        Some((self.negative, digits, self.exponent))
+        match self.digits {
+            Digits::Short(digits) => Some((self.negative, digits, self.exponent)),
+            Digits::Long(_) => None,
+        }
     }
 }
 
@@ -218,7 +242,7 @@ const LITERAL_DEPTH: usize = 8;
 impl Literal {
     /// Reads one literal and nothing after it.
     pub(crate) fn read(text: &str) -> Option<Literal> {
-        let mut rest = text.trim();
+        let mut rest = text;
         let literal = Literal::element(&mut rest, LITERAL_DEPTH)?;
         rest.trim().is_empty().then_some(literal)
     }
@@ -232,12 +256,16 @@ impl Literal {
     }
 
     fn element(rest: &mut &str, depth: usize) -> Option<Literal> {
-        *rest = rest.trim_start();
+        *rest = past_space(rest);
+        if let Some((number, after)) = small_number(rest) {
+            *rest = after;
+            return Some(Literal::Number(number));
+        }
         let first = rest.chars().next()?;
         match first {
             '[' | '(' if depth > 0 => {
                 let close = if first == '[' { ']' } else { ')' };
-                *rest = rest[1..].trim_start();
+                *rest = past_space(&rest[1..]);
                 let mut list = Vec::new();
                 loop {
                     if let Some(after) = rest.strip_prefix(close) {
@@ -245,9 +273,9 @@ impl Literal {
                         return Some(Literal::List(list));
                     }
                     list.push(Literal::element(rest, depth - 1)?);
-                    *rest = rest.trim_start();
+                    *rest = past_space(rest);
                     if let Some(after) = rest.strip_prefix(',') {
-                        *rest = after.trim_start();
+                        *rest = past_space(after);
                     } else if !rest.starts_with(close) {
                         return None;
                     }
@@ -295,30 +323,57 @@ impl Literal {
     }
 }
 
+/// The text from where no white space stands; most often there is none.
+fn past_space(text: &str) -> &str {
+    match text.as_bytes().first() {
+        Some(b'!'..=b'~') => text,
+        _ => text.trim_start(),
+    }
+}
+
+/// A few digits with nothing after them that could belong to a number, as most
+/// elements of lists are.
+fn small_number(text: &str) -> Option<(f64, &str)> {
+    const DIGITS: usize = 9;
+    let bytes = text.as_bytes();
+    let length = bytes.iter().take_while(|b| b.is_ascii_digit()).count();
+    let ends = matches!(bytes.get(length), None | Some(b',' | b']' | b')'));
+    if !(1..=DIGITS).contains(&length) || !ends {
+        return None;
+    }
+    let digits = bytes[..length].iter();
+    let number = digits.fold(0u32, |sum, digit| sum * 10 + u32::from(digit - b'0'));
+    Some((number.into(), &text[length..]))
+}
+
 /// Rows of elements, a space between elements and a line each.
-pub(crate) fn grid<T: std::fmt::Display>(rows: &[Vec<T>]) -> String {
-    let rows: Vec<String> = rows.iter().map(|row| list(row, " ")).collect();
-    rows.join("\n")
+pub(crate) fn grid<T: Display>(rows: &[Vec<T>]) -> String {
+    let mut text = String::new();
+    for (at, row) in rows.iter().enumerate() {
+        if at > 0 {
+            text.push('\n');
+        }
+        write_list(&mut text, row, " ");
+    }
+    text
 }
 
 /// The elements with a separator between them.
-pub(crate) fn list<T: std::fmt::Display>(elements: &[T], separator: &str) -> String {
-    let shown: Vec<String> = elements.iter().map(T::to_string).collect();
-    shown.join(separator)
+pub(crate) fn list<T: Display>(elements: &[T], separator: &str) -> String {
+    let mut text = String::with_capacity(elements.len() * (separator.len() + 4));
+    write_list(&mut text, elements, separator);
+    text
 }
 
-/// Wrong integers that a careless solver would give.
-pub(crate) fn near(value: i128) -> Vec<String> {
-    [
-        value + 1,
-        value - 1,
-        value + 10,
-        value - 10,
-        -value,
-        value * 2,
-    ]
-    .map(|wrong| wrong.to_string())
-    .to_vec()
+/// As [`list`], at the end of a text.
+pub(crate) fn write_list<T: Display>(text: &mut String, elements: &[T], separator: &str) {
+    for (at, element) in elements.iter().enumerate() {
+        if at > 0 {
+            text.push_str(separator);
+        }
+        // Writing to a text cannot fail.
+        let _ = write!(text, "{element}");
+    }
 }
 
 #[cfg(test)]

@@ -115,7 +115,7 @@ fn binary_alternation(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
     Some(
         Puzzle::new(question, answer)
             .fact("string", shown)
-            .decoys(read::near(answer.into())),
+            .near(answer.into()),
     )
 }
 

@@ -77,7 +77,7 @@ fn chain_sum(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
         Puzzle::new(question, sum)
             .fact("expression", shown)
             .working(steps.join("\n"))
-            .decoys(read::near(sum.into())),
+            .near(sum.into()),
     )
 }
 
@@ -98,6 +98,6 @@ fn products(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
     Some(
         Puzzle::new(question, product)
             .fact("expression", shown)
-            .decoys(read::near(product)),
+            .near(product),
     )
 }

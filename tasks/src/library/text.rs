@@ -147,13 +147,10 @@ fn letter_counting(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
     let start = random.size((0, words.len() - length));
     let span = &words[start..start + length];
     let text = span.join(" ");
-    let letters: Vec<char> = span.concat().to_lowercase().chars().collect();
-    let known: Vec<char> = letters
-        .iter()
-        .copied()
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .collect();
+    let mut letters: Vec<char> = span.concat().to_lowercase().chars().collect();
+    letters.sort_unstable();
+    let mut known = letters.clone();
+    known.dedup();
     let letter = *random.choice(&known);
     let count = letters.iter().filter(|other| **other == letter).count();
     if !ask.upstream && count == 1 && random.index(3) != 0 {

@@ -179,7 +179,8 @@ pub fn digest(item: &Item) -> String {
     for message in &item.context {
         parts.extend([message.role.as_str().as_bytes(), message.content.as_bytes()]);
     }
-    for decoy in &item.decoys {
+    let decoys = item.decoys();
+    for decoy in &decoys {
         parts.push(decoy.as_bytes());
     }
     for (key, value) in &item.metadata {

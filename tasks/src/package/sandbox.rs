@@ -5,7 +5,7 @@
 //! fuel on every machine: the engine is pinned to the version, interprets,
 //! compiles everything before anything runs, and makes every NaN the same.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use wasmi::{
     CompilationMode, Config, Engine, Error, Instance, Memory, Module, Store, StoreLimits,
@@ -29,6 +29,16 @@ const MAX_TABLE: usize = 1 << 16;
 
 /// The interpreter of scripts.
 const STARLARK: &[u8] = include_bytes!("../../runtimes/starlark.wasm");
+/// What the interpreter may use before any script is there.
+const PREPARING: Budget = Budget {
+    load_fuel: 1_000_000_000,
+    generate_fuel: 0,
+    score_fuel: 0,
+    memory_bytes: 16 << 20,
+};
+/// Instances of an interpreter that wait for the next call: as many as threads
+/// that score at once, each a few megabytes.
+const MAX_IDLE: usize = 4;
 
 /// Who interprets scripts, to the byte.
 pub(super) fn script_engine() -> &'static str {
@@ -81,13 +91,27 @@ impl From<FieldsError> for SandboxError {
 pub(crate) struct Sandbox {
     module: Module,
     budget: Budget,
-    /// A script's interpreter has loaded it: its memory at that moment.
-    picture: Option<Vec<u8>>,
+    script: Option<Script>,
+}
+
+/// What there is of a script beyond its interpreter.
+struct Script {
+    /// The memory in which every call begins.
+    picture: Vec<u8>,
+    /// Instances that may be used again. See [`Sandbox::call`].
+    idle: Mutex<Vec<Running>>,
+}
+
+/// The interpreter, and its memory with everything that scripts share.
+struct Interpreter {
+    module: Module,
+    picture: Vec<u8>,
 }
 
 /// What is asked of a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
+    Prepare,
     Load,
     Generate,
     Score,
@@ -97,6 +121,7 @@ pub(crate) enum Call {
 impl Call {
     fn name(self) -> &'static str {
         match self {
+            Call::Prepare => "prepare",
             Call::Load => "load",
             Call::Generate => "generate",
             Call::Score => "score",
@@ -106,7 +131,7 @@ impl Call {
 
     fn fuel(self, budget: &Budget) -> u64 {
         match self {
-            Call::Load => budget.load_fuel,
+            Call::Prepare | Call::Load => budget.load_fuel,
             Call::Generate => budget.generate_fuel,
             Call::Score | Call::Step => budget.score_fuel,
         }
@@ -134,9 +159,15 @@ fn engine() -> &'static Engine {
     })
 }
 
-fn interpreter() -> Result<&'static Module, SandboxError> {
-    static SHARED: OnceLock<Result<Module, SandboxError>> = OnceLock::new();
-    let shared = SHARED.get_or_init(|| compile(STARLARK));
+fn interpreter() -> Result<&'static Interpreter, SandboxError> {
+    static SHARED: OnceLock<Result<Interpreter, SandboxError>> = OnceLock::new();
+    let shared = SHARED.get_or_init(|| {
+        let module = compile(STARLARK)?;
+        let mut running = Running::start(&module, &PREPARING)?;
+        running.call(Call::Prepare, &Fields::default(), &PREPARING)?;
+        let picture = running.picture();
+        Ok(Interpreter { module, picture })
+    });
     shared.as_ref().map_err(Clone::clone)
 }
 
@@ -153,73 +184,70 @@ fn compile(wasm: &[u8]) -> Result<Module, SandboxError> {
 impl Sandbox {
     /// A module of the author's own.
     pub(crate) fn module(wasm: &[u8], budget: Budget) -> Result<Sandbox, SandboxError> {
-        let sandbox = Sandbox {
-            module: compile(wasm)?,
-            budget,
-            picture: None,
-        };
+        let module = compile(wasm)?;
         // Starting it shows what it lacks.
-        let mut running = sandbox.start()?;
+        let mut running = Running::start(&module, &budget)?;
         for needed in ["generate", "score"] {
             running.function(needed)?;
         }
-        Ok(sandbox)
+        Ok(Sandbox {
+            module,
+            budget,
+            script: None,
+        })
     }
 
     /// A script, in the interpreter.
     pub(crate) fn script(text: &str, budget: Budget) -> Result<Sandbox, SandboxError> {
-        let mut sandbox = Sandbox {
-            module: interpreter()?.clone(),
-            budget,
-            picture: None,
-        };
-        let mut running = sandbox.start()?;
+        let Interpreter { module, picture } = interpreter()?;
+        let mut running = Running::start(module, &budget)?;
+        running.restore(picture)?;
         let request = Fields::default().with("script", text);
-        running.call(Call::Load, &request, &sandbox.budget)?;
-        sandbox.picture = Some(running.memory.data(&running.store).to_vec());
-        Ok(sandbox)
+        running.call(Call::Load, &request, &budget)?;
+        Ok(Sandbox {
+            module: module.clone(),
+            budget,
+            script: Some(Script {
+                picture: running.picture(),
+                idle: Mutex::default(),
+            }),
+        })
     }
 
-    /// Calls a function on memory that no other call has seen.
+    /// Calls a function on memory that no other call has seen: of a module in
+    /// a new instance. Of the interpreter an instance serves again, since
+    /// making one takes longer than most scores: all that it keeps beside its
+    /// memory is the place of its stack, which is back where it was once a
+    /// call has returned.
     pub(crate) fn call(&self, call: Call, request: &Fields) -> Result<Reply, SandboxError> {
-        self.start()?.call(call, request, &self.budget)
+        let Some(script) = &self.script else {
+            return Running::start(&self.module, &self.budget)?.call(call, request, &self.budget);
+        };
+        let idle = || script.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = idle().pop();
+        let mut running = match kept {
+            Some(running) => running,
+            None => Running::start(&self.module, &self.budget)?,
+        };
+        running.restore(&script.picture)?;
+        let reply = running.call(call, request, &self.budget);
+        let returned = matches!(reply, Ok(_) | Err(SandboxError::Said(_)));
+        if returned && running.size() == script.picture.len() {
+            let mut idle = idle();
+            if idle.len() < MAX_IDLE {
+                idle.push(running);
+            }
+        }
+        reply
     }
 
     /// Whether it can do more than the two calls it must.
     pub(crate) fn has_step(&self) -> bool {
         self.module.exports().any(|export| export.name() == "step")
     }
-
-    fn start(&self) -> Result<Running, SandboxError> {
-        let limits = StoreLimitsBuilder::new()
-            .memory_size(self.budget.memory_bytes as usize)
-            .table_elements(MAX_TABLE)
-            .instances(1)
-            .tables(4)
-            .memories(1)
-            .build();
-        let mut store = Store::new(engine(), limits);
-        store.limiter(|limits| limits);
-        let fuel = self.budget.load_fuel;
-        store.set_fuel(fuel).map_err(trap)?;
-        let instance = Instance::new(&mut store, &self.module, &[])
-            .map_err(|error| explain(&error, "starting", fuel))?;
-        let memory = instance
-            .get_memory(&store, "memory")
-            .ok_or(SandboxError::Missing("memory"))?;
-        let mut running = Running {
-            store,
-            instance,
-            memory,
-        };
-        if let Some(picture) = &self.picture {
-            running.restore(picture)?;
-        }
-        Ok(running)
-    }
 }
 
-/// One instance, for one call.
+/// One instance.
 struct Running {
     store: Store<StoreLimits>,
     instance: Instance,
@@ -227,9 +255,42 @@ struct Running {
 }
 
 impl Running {
+    fn start(module: &Module, budget: &Budget) -> Result<Running, SandboxError> {
+        let limits = StoreLimitsBuilder::new()
+            .memory_size(budget.memory_bytes as usize)
+            .table_elements(MAX_TABLE)
+            .instances(1)
+            .tables(4)
+            .memories(1)
+            .build();
+        let mut store = Store::new(engine(), limits);
+        store.limiter(|limits| limits);
+        let fuel = budget.load_fuel;
+        store.set_fuel(fuel).map_err(trap)?;
+        let instance = Instance::new(&mut store, module, &[])
+            .map_err(|error| explain(&error, "starting", fuel))?;
+        let memory = instance
+            .get_memory(&store, "memory")
+            .ok_or(SandboxError::Missing("memory"))?;
+        Ok(Running {
+            store,
+            instance,
+            memory,
+        })
+    }
+
+    fn size(&self) -> usize {
+        self.memory.data_size(&self.store)
+    }
+
+    /// Its memory as it is.
+    fn picture(&self) -> Vec<u8> {
+        self.memory.data(&self.store).to_vec()
+    }
+
     fn restore(&mut self, picture: &[u8]) -> Result<(), SandboxError> {
         const PAGE: usize = 64 << 10;
-        let here = self.memory.data_size(&self.store);
+        let here = self.size();
         let pages = picture.len().saturating_sub(here).div_ceil(PAGE) as u64;
         self.memory.grow(&mut self.store, pages).map_err(|error| {
             SandboxError::Trap(format!("its memory could not be set up: {error}"))

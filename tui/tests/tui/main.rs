@@ -8,6 +8,7 @@ mod fold;
 mod hostile;
 mod keys;
 mod looping;
+mod play;
 mod player;
 mod screens;
 mod support;

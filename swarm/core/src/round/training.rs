@@ -169,7 +169,7 @@ impl Machine {
             stage: group.kind.stage(),
             owner: group.owner,
             slot: group.label.clone(),
-            env: env.map_or_else(|| group.env.to_string(), |env| env.manifest().name.clone()),
+            env: env.map_or_else(|| group.env.to_string(), |env| env.manifest().label()),
             level: group.level,
             prompt: prompt.collect::<Vec<_>>().join("\n"),
             reference: group.reference.clone(),

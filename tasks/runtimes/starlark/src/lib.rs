@@ -2,13 +2,16 @@
 //! run inside the sandbox, where nothing a script does can hurt its host.
 //!
 //! It speaks the same calls as any module: texts in pairs, each after its
-//! length. `load` takes the script; after it the host keeps a picture of the
-//! memory and starts every other call from there.
+//! length. `prepare` makes what all scripts share and `load` takes a script;
+//! after each the host keeps a picture of the memory and begins there.
 
-use std::cell::RefCell;
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::{Cell, RefCell, UnsafeCell};
+use std::mem::MaybeUninit;
 
 use starlark::environment::{FrozenModule, Globals, GlobalsBuilder, LibraryExtension, Module};
 use starlark::eval::Evaluator;
+use starlark::starlark_module;
 use starlark::syntax::{AstModule, Dialect};
 use starlark::values::list::ListRef;
 use starlark::values::{Heap, Value};
@@ -18,13 +21,60 @@ const PRELUDE: &str = include_str!("../prelude.star");
 /// the sandbox's stack.
 const CALL_DEPTH: usize = 100;
 
-thread_local! {
-    static LOADED: RefCell<Option<Loaded>> = const { RefCell::new(None) };
+/// What Starlark allocates for the stack of every evaluation.
+const STACK: usize = 1_000_000;
+
+/// The system's allocator, but for that stack, which has a place of its own:
+/// else each call would leave a hole of its size and most would grow the memory,
+/// which takes longer than what they are for.
+struct Allocator {
+    stack: UnsafeCell<Stack>,
+    taken: Cell<bool>,
 }
 
-struct Loaded {
+#[repr(align(16))]
+struct Stack(#[allow(dead_code)] [MaybeUninit<u8>; STACK]);
+
+// SAFETY: a module without imports has one thread.
+unsafe impl Sync for Allocator {}
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator {
+    stack: UnsafeCell::new(Stack([MaybeUninit::uninit(); STACK])),
+    taken: Cell::new(false),
+};
+
+// SAFETY: the place is as large and as aligned as is asked for, and is given to
+// one owner at a time; all else is the system's.
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.size() == STACK && layout.align() <= 16 && !self.taken.replace(true) {
+            return self.stack.get().cast();
+        }
+        // SAFETY: as the caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        if std::ptr::eq(place, self.stack.get().cast()) {
+            self.taken.set(false);
+        } else {
+            // SAFETY: as the caller promises.
+            unsafe { System.dealloc(place, layout) }
+        }
+    }
+}
+
+thread_local! {
+    static PREPARED: RefCell<Option<Prepared>> = const { RefCell::new(None) };
+    /// Where the draws of this call are.
+    static DRAWS: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Prepared {
+    globals: Globals,
     prelude: FrozenModule,
-    script: FrozenModule,
+    script: Option<FrozenModule>,
 }
 
 /// Memory for the host to write a request into.
@@ -53,6 +103,7 @@ macro_rules! export {
     };
 }
 
+export!(prepare, do_prepare);
 export!(load, do_load);
 export!(generate, do_generate);
 export!(score, do_score);
@@ -93,17 +144,30 @@ fn get<'a>(fields: &'a Fields, name: &str) -> &'a str {
         .map_or("", |(_, value)| value)
 }
 
-fn globals() -> Globals {
+/// What every script finds.
+fn globals() -> GlobalsBuilder {
     GlobalsBuilder::extended_by(&[
         LibraryExtension::StructType,
         LibraryExtension::Map,
         LibraryExtension::Filter,
         LibraryExtension::Json,
     ])
-    .build()
 }
 
-fn evaluate(name: &str, text: &str) -> Result<FrozenModule, String> {
+/// What only the prelude finds. Integers of 64 bits are slow in Starlark.
+#[starlark_module]
+fn draws(builder: &mut GlobalsBuilder) {
+    /// A draw below a bound that is not 0, by splitmix64.
+    fn draw_below(#[starlark(require = pos)] bound: u64) -> starlark::Result<u64> {
+        let state = DRAWS.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
+        DRAWS.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        Ok((mixed ^ (mixed >> 31)).checked_rem(bound).unwrap_or(0))
+    }
+}
+
+fn evaluate(name: &str, text: &str, globals: &Globals) -> Result<FrozenModule, String> {
     let dialect = Dialect {
         enable_top_level_stmt: true,
         enable_f_strings: true,
@@ -114,20 +178,29 @@ fn evaluate(name: &str, text: &str) -> Result<FrozenModule, String> {
         {
             let mut evaluator = Evaluator::new(&module);
             evaluator.set_max_callstack_size(CALL_DEPTH).map_err(|e| e.to_string())?;
-            evaluator.eval_module(ast, &globals()).map_err(|e| e.to_string())?;
+            evaluator.eval_module(ast, globals).map_err(|e| e.to_string())?;
         }
         module.freeze().map_err(|e| format!("{e:?}"))
     })
 }
 
-fn do_load(fields: &Fields) -> Result<Vec<u8>, String> {
-    let prelude = evaluate("prelude.star", PRELUDE)?;
-    let script = evaluate("task.star", get(fields, "script"))?;
-    if script.get("generate").is_err() {
-        return Err("task.star: there is no generate(draw, level)".to_owned());
-    }
-    LOADED.with(|loaded| loaded.replace(Some(Loaded { prelude, script })));
+fn do_prepare(_: &Fields) -> Result<Vec<u8>, String> {
+    let prelude = evaluate("prelude.star", PRELUDE, &globals().with(draws).build())?;
+    let globals = globals().build();
+    PREPARED.set(Some(Prepared { globals, prelude, script: None }));
     Ok(Vec::new())
+}
+
+fn do_load(fields: &Fields) -> Result<Vec<u8>, String> {
+    PREPARED.with_borrow_mut(|prepared| {
+        let prepared = prepared.as_mut().ok_or("nothing is prepared")?;
+        let script = evaluate("task.star", get(fields, "script"), &prepared.globals)?;
+        if script.get("generate").is_err() {
+            return Err("task.star: there is no generate(draw, level)".to_owned());
+        }
+        prepared.script = Some(script);
+        Ok(Vec::new())
+    })
 }
 
 /// Calls a function of the prelude, which calls the script's.
@@ -136,8 +209,9 @@ fn call(
     functions: &[&str],
     arguments: impl for<'v> Fn(Heap<'v>) -> Vec<Value<'v>>,
 ) -> Result<Vec<u8>, String> {
-    LOADED.with_borrow(|loaded| {
-        let Loaded { prelude, script } = loaded.as_ref().ok_or("nothing is loaded")?;
+    PREPARED.with_borrow(|prepared| {
+        let Prepared { prelude, script, .. } = prepared.as_ref().ok_or("nothing is prepared")?;
+        let script = script.as_ref().ok_or("nothing is loaded")?;
         Module::with_temp_heap(|module| {
             let heap = module.heap();
             let glue = prelude.get(glue).map_err(|e| e.to_string())?;
@@ -176,15 +250,15 @@ fn item<'v>(fields: &Fields, heap: Heap<'v>) -> Value<'v> {
 
 fn do_generate(fields: &Fields) -> Result<Vec<u8>, String> {
     let seed = get(fields, "seed");
-    let mut words = Vec::new();
+    let mut state = 0;
     for index in 0..4 {
         let digits = seed.get(index * 16..index * 16 + 16).ok_or("a short seed")?;
-        words.push(u64::from_str_radix(digits, 16).map_err(|e| e.to_string())?);
+        let word = u64::from_str_radix(digits, 16).map_err(|e| e.to_string())?;
+        state ^= word << index;
     }
+    DRAWS.set(state);
     let level: i32 = get(fields, "level").parse().unwrap_or(1);
-    call("run_generate", &["generate"], |heap| {
-        vec![heap.alloc(words.clone()), heap.alloc(level)]
-    })
+    call("run_generate", &["generate"], |heap| vec![heap.alloc(level)])
 }
 
 fn do_score(fields: &Fields) -> Result<Vec<u8>, String> {

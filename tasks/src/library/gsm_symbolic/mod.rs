@@ -6,7 +6,7 @@
 mod program;
 mod value;
 
-use std::sync::OnceLock;
+use std::{cell::RefCell, sync::OnceLock};
 
 use super::{Ask, Puzzle, Random, Task, read};
 use crate::{Item, Ppm};
@@ -41,13 +41,8 @@ fn templates() -> &'static [Template] {
 fn gsm_symbolic(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
     let templates = templates();
     let chosen = if ask.upstream {
-        // Upstream draws the templates of a whole data set when it begins.
         let (seed, index) = ask.place;
-        let mut order = Random::new(seed);
-        for _ in 0..index {
-            order.unit();
-        }
-        (order.unit() * templates.len() as f64) as usize
+        (in_order(seed, index) * templates.len() as f64) as usize
     } else {
         let lines = ask.pick(&[0..=99, 0..=2, 3..=3, 4..=99]);
         let chosen = random.index(templates.len());
@@ -72,8 +67,32 @@ fn gsm_symbolic(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
         || format!("{question} Answer with a number, without units."),
     );
     let steps = steps.split("\n####").next().unwrap_or("").to_owned();
-    let decoys = answer.parse().map(read::near).unwrap_or_default();
-    Some(Puzzle::new(question, answer).working(steps).decoys(decoys))
+    let number = answer.parse().ok();
+    let puzzle = Puzzle::new(question, answer).working(steps);
+    Some(match number {
+        Some(number) => puzzle.near(number),
+        None => puzzle,
+    })
+}
+
+/// The draw that chooses an item's template: upstream makes those of a whole
+/// data set when it begins, so those of the last one are kept.
+fn in_order(seed: u64, index: u64) -> f64 {
+    thread_local! {
+        static DRAWN: RefCell<Option<(u64, Random, Vec<f64>)>> = const { RefCell::new(None) };
+    }
+    DRAWN.with_borrow_mut(|drawn| {
+        if drawn.as_ref().is_some_and(|(of, ..)| *of != seed) {
+            *drawn = None;
+        }
+        let (_, random, units) =
+            drawn.get_or_insert_with(|| (seed, Random::new(seed), Vec::new()));
+        let index = usize::try_from(index).unwrap_or(usize::MAX);
+        while units.len() <= index {
+            units.push(random.unit());
+        }
+        units[index]
+    })
 }
 
 /// Whether a text has a number of more than two decimals, as some templates

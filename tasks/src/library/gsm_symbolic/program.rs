@@ -16,7 +16,7 @@ const LONGEST: i128 = 100_000;
 
 /// One word problem.
 pub(super) struct Template {
-    functions: Vec<Function>,
+    functions: Vec<Definition>,
     body: Vec<Statement>,
     names: usize,
     difficulty: usize,
@@ -24,7 +24,7 @@ pub(super) struct Template {
     pub(super) lines: usize,
 }
 
-struct Function {
+struct Definition {
     name: usize,
     parameters: Vec<usize>,
     body: Vec<Statement>,
@@ -45,66 +45,95 @@ enum Expression {
     Constant(Value),
     Name(usize),
     /// A function of Python's or upstream's.
-    Apply(&'static str, Vec<Expression>),
+    Apply(Function, Vec<Expression>),
+    /// One of two arguments, as most are.
+    ApplyTwo(Function, Box<[Expression; 2]>),
     /// A function of the template.
     Call(usize, Vec<Expression>),
     If(Box<[Expression; 3]>),
     All(Vec<Expression>),
     Any(Vec<Expression>),
-    Compare(Box<Expression>, Vec<(&'static str, Expression)>),
+    Compare(Box<Expression>, Vec<(Comparison, Expression)>),
     /// Name, what it goes over, condition, element.
     Collect(usize, Box<[Expression; 3]>),
 }
 
-/// Every function that a template may apply.
-const KNOWN: [&str; 40] = [
-    "+",
-    "-",
-    "*",
-    "/",
-    "//",
-    "%",
-    "**",
-    "neg",
-    "not",
-    "text",
-    "format",
-    "list",
-    "dict",
-    "at",
-    "int",
-    "float",
-    "round",
-    "min",
-    "max",
-    "range",
-    "Fraction",
-    "is_integer",
-    "format_number",
-    "eval",
-    "gcd",
-    "draw-randint",
-    "draw-randrange",
-    "draw-choice",
-    "draw-sample",
-    "draw-uniform",
-    "draw-random",
-    ".is_integer",
-    ".copy",
-    ".get",
-    ".lower",
-    ".split",
-    ".values",
-    ".denominator",
-    "str",
-    "len",
-];
+/// The words of a template that stand for something of Python's.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq)]
+        enum $name { $($variant),+ }
 
-const COMPARISONS: [&str; 8] = ["==", "!=", "<", "<=", ">", ">=", "in", "not-in"];
-
-fn known(name: &str, of: &[&'static str]) -> Option<&'static str> {
-    of.iter().find(|known| **known == name).copied()
+        impl $name {
+            fn named(word: &str) -> Option<$name> {
+                match word {
+                    $($word => Some($name::$variant),)+
+                    _ => None,
+                }
+            }
+        }
+    };
 }
+
+words!(
+    /// Every function that a template may apply.
+    Function {
+        Add "+",
+        Subtract "-",
+        Multiply "*",
+        Divide "/",
+        DivideDown "//",
+        Remainder "%",
+        Power "**",
+        Negate "neg",
+        Not "not",
+        Text "text",
+        Format "format",
+        List "list",
+        Dict "dict",
+        At "at",
+        Int "int",
+        Float "float",
+        Round "round",
+        Min "min",
+        Max "max",
+        Range "range",
+        Fraction "Fraction",
+        IsInteger "is_integer",
+        FormatNumber "format_number",
+        Eval "eval",
+        Gcd "gcd",
+        RandInt "draw-randint",
+        RandRange "draw-randrange",
+        Choice "draw-choice",
+        Sample "draw-sample",
+        Uniform "draw-uniform",
+        Random "draw-random",
+        FloatIsInteger ".is_integer",
+        Copy ".copy",
+        Get ".get",
+        Lower ".lower",
+        Split ".split",
+        Values ".values",
+        Denominator ".denominator",
+        Str "str",
+        Len "len",
+    }
+);
+
+words!(
+    Comparison {
+        Equal "==",
+        NotEqual "!=",
+        Less "<",
+        LessOrEqual "<=",
+        Greater ">",
+        GreaterOrEqual ">=",
+        In "in",
+        NotIn "not-in",
+    }
+);
 
 /// Brackets and what stands in them.
 #[derive(Debug)]
@@ -199,7 +228,7 @@ impl<'a> Names<'a> {
 
 struct Compiler<'a> {
     names: Names<'a>,
-    functions: Vec<Function>,
+    functions: Vec<Definition>,
 }
 
 impl<'a> Compiler<'a> {
@@ -209,7 +238,7 @@ impl<'a> Compiler<'a> {
             let group = one.group()?;
             let statement = match (group.first()?.word()?, &group[1..]) {
                 ("def", [name, parameters, body]) => {
-                    let function = Function {
+                    let function = Definition {
                         name: self.names.place(name.word()?),
                         parameters: self.names.places(parameters)?,
                         body: self.block(body)?,
@@ -288,7 +317,7 @@ impl<'a> Compiler<'a> {
                     let [sign, right] = pair else {
                         return None;
                     };
-                    steps.push((known(sign.word()?, &COMPARISONS)?, self.expression(right)?));
+                    steps.push((Comparison::named(sign.word()?)?, self.expression(right)?));
                 }
                 Expression::Compare(Box::new(first), steps)
             }
@@ -296,8 +325,8 @@ impl<'a> Compiler<'a> {
                 let name = self.names.place(rest.first()?.word()?);
                 Expression::Collect(name, three(self.all(&rest[1..])?)?)
             }
-            _ => match known(head, &KNOWN) {
-                Some(name) => fold(name, self.all(rest)?),
+            _ => match Function::named(head) {
+                Some(function) => fold(function, self.all(rest)?),
                 None => Expression::Call(self.names.place(head), self.all(rest)?),
             },
         })
@@ -305,17 +334,21 @@ impl<'a> Compiler<'a> {
 }
 
 /// A list or a dictionary of constants is one itself, made once.
-fn fold(name: &'static str, parts: Vec<Expression>) -> Expression {
+fn fold(function: Function, parts: Vec<Expression>) -> Expression {
     let constant = |part: &Expression| matches!(part, Expression::Constant(_));
-    if !matches!(name, "list" | "dict") || !parts.iter().all(constant) {
-        return Expression::Apply(name, parts);
+    let folds = matches!(function, Function::List | Function::Dict);
+    if !folds || !parts.iter().all(constant) {
+        return match <[Expression; 2]>::try_from(parts) {
+            Ok(two) => Expression::ApplyTwo(function, Box::new(two)),
+            Err(parts) => Expression::Apply(function, parts),
+        };
     }
     let values = parts.into_iter().filter_map(|part| match part {
         Expression::Constant(value) => Some(value),
         _ => None,
     });
     let values: Vec<Value> = values.collect();
-    Expression::Constant(if name == "list" {
+    Expression::Constant(if function == Function::List {
         Value::list(values)
     } else {
         dictionary(&values)
@@ -490,7 +523,7 @@ impl Machine<'_> {
                 let mut left = self.value(first, frame)?;
                 for (sign, right) in steps {
                     let right = self.value(right, frame)?;
-                    if !compare(sign, &left, &right)? {
+                    if !compare(*sign, &left, &right)? {
                         return Some(Value::Bool(false));
                     }
                     left = right;
@@ -531,9 +564,14 @@ impl Machine<'_> {
                     _ => Value::None,
                 }
             }
-            Expression::Apply(name, arguments) => {
+            Expression::Apply(function, arguments) => {
                 let values = self.values(arguments, frame)?;
-                self.apply(name, values)?
+                self.apply(*function, &values)?
+            }
+            Expression::ApplyTwo(function, arguments) => {
+                let [left, right] = arguments.as_ref();
+                let values = [self.value(left, frame)?, self.value(right, frame)?];
+                self.apply(*function, &values)?
             }
         })
     }
@@ -542,21 +580,18 @@ impl Machine<'_> {
         list.iter().map(|one| self.value(one, frame)).collect()
     }
 
-    fn apply(&mut self, name: &str, mut values: Vec<Value>) -> Option<Value> {
-        if let Some(draw) = name.strip_prefix("draw-") {
-            return self.draw(draw, values);
-        }
-        match (name, &values[..]) {
-            ("+", [a, b]) => a.add(b),
-            ("-", [a, b]) => a.subtract(b),
-            ("*", [a, b]) => a.multiply(b),
-            ("/", [a, b]) => a.divide(b),
-            ("//", [a, b]) => Some(a.divide_down(b)?.0),
-            ("%", [a, b]) => Some(a.divide_down(b)?.1),
-            ("**", [a, b]) => a.power(b),
-            ("neg", [a]) => Value::Int(0).subtract(a),
-            ("not", [a]) => Some(Value::Bool(!a.is_true())),
-            ("text", parts) => {
+    fn apply(&mut self, function: Function, values: &[Value]) -> Option<Value> {
+        match (function, values) {
+            (Function::Add, [a, b]) => a.add(b),
+            (Function::Subtract, [a, b]) => a.subtract(b),
+            (Function::Multiply, [a, b]) => a.multiply(b),
+            (Function::Divide, [a, b]) => a.divide(b),
+            (Function::DivideDown, [a, b]) => Some(a.divide_down(b)?.0),
+            (Function::Remainder, [a, b]) => Some(a.divide_down(b)?.1),
+            (Function::Power, [a, b]) => a.power(b),
+            (Function::Negate, [a]) => Value::Int(0).subtract(a),
+            (Function::Not, [a]) => Some(Value::Bool(!a.is_true())),
+            (Function::Text, parts) => {
                 let mut text = String::new();
                 for part in parts {
                     match part {
@@ -566,74 +601,74 @@ impl Machine<'_> {
                 }
                 Some(Value::text(text))
             }
-            ("format", [a, Value::Text(spec)]) => Some(Value::text(a.formatted(spec)?)),
-            ("list", [Value::List(_) | Value::Dict(_)]) if values.len() == 1 => {
+            (Function::Format, [a, Value::Text(spec)]) => Some(Value::text(a.formatted(spec)?)),
+            (Function::List, [one @ (Value::List(_) | Value::Dict(_))]) => {
                 // A list of one list is not written in any template.
-                Some(Value::list(values.pop()?.elements()?))
+                Some(Value::list(one.clone().elements()?))
             }
-            ("list", _) => Some(Value::list(values)),
-            ("dict", pairs) => Some(dictionary(pairs)),
-            ("at", [a, key]) => a.at(key),
-            ("int", [a]) => Some(Value::Int(a.int()?)),
-            ("float", [Value::Text(text)]) => Some(Value::Float(text.trim().parse().ok()?)),
-            ("float", [a]) => Some(Value::Float(a.float()?)),
-            ("round", [Value::Float(a)]) => Value::Float(a.round_ties_even()).int().map(Value::Int),
-            ("round", [a, Value::Int(2)]) => {
+            (Function::List, _) => Some(Value::list(values.to_vec())),
+            (Function::Dict, pairs) => Some(dictionary(pairs)),
+            (Function::At, [a, key]) => a.at(key),
+            (Function::Int, [a]) => Some(Value::Int(a.int()?)),
+            (Function::Float, [Value::Text(text)]) => Some(Value::Float(text.trim().parse().ok()?)),
+            (Function::Float, [a]) => Some(Value::Float(a.float()?)),
+            (Function::Round, [Value::Float(a)]) => Value::Float(a.round_ties_even()).int().map(Value::Int),
+            (Function::Round, [a, Value::Int(2)]) => {
                 Some(Value::Float(format!("{:.2}", a.float()?).parse().ok()?))
             }
-            ("round", [a @ Value::Int(_)]) => Some(a.clone()),
-            ("min" | "max", [Value::List(list)]) => extreme(name, list),
-            ("min" | "max", list) => extreme(name, list),
-            ("range", bounds) => range(bounds),
-            ("Fraction", [Value::Text(text)]) => {
+            (Function::Round, [a @ Value::Int(_)]) => Some(a.clone()),
+            (Function::Min | Function::Max, [Value::List(list)]) => extreme(function, list),
+            (Function::Min | Function::Max, list) => extreme(function, list),
+            (Function::Range, bounds) => range(bounds),
+            (Function::Fraction, [Value::Text(text)]) => {
                 let (top, bottom) = Value::ratio(text)?;
                 Value::fraction(top, bottom)
             }
-            ("Fraction", [a]) => {
+            (Function::Fraction, [a]) => {
                 let (top, bottom) = a.exact()?;
                 Value::fraction(top, bottom)
             }
-            ("Fraction", [a, b]) => {
+            (Function::Fraction, [a, b]) => {
                 let ((a, c), (b, d)) = (a.exact()?, b.exact()?);
                 Value::fraction(a.checked_mul(d)?, b.checked_mul(c)?)
             }
-            ("is_integer" | ".is_integer", [a]) => Some(Value::Bool(a.is_integer()?)),
-            ("format_number", [a]) => Some(Value::text(a.number()?)),
-            ("str", [a]) => Some(Value::text(a.shown()?)),
-            ("eval", [Value::Text(text)]) => {
+            (Function::IsInteger | Function::FloatIsInteger, [a]) => Some(Value::Bool(a.is_integer()?)),
+            (Function::FormatNumber, [a]) => Some(Value::text(a.number()?)),
+            (Function::Str, [a]) => Some(Value::text(a.shown()?)),
+            (Function::Eval, [Value::Text(text)]) => {
                 let (top, bottom) = Value::ratio(text)?;
                 Value::Int(top).divide(&Value::Int(bottom))
             }
-            ("gcd", [Value::Int(a), Value::Int(b)]) => {
+            (Function::Gcd, [Value::Int(a), Value::Int(b)]) => {
                 Some(Value::Int(crate::library::divisors::gcd(*a, *b)))
             }
-            ("len", [Value::List(list)]) => Some(Value::Int(list.len() as i128)),
-            (".copy", [a]) => Some(a.clone()),
-            (".denominator", [a]) => Some(Value::Int(a.exact()?.1)),
-            (".get", [a, key, other]) => Some(a.at(key).unwrap_or_else(|| other.clone())),
-            (".lower", [Value::Text(text)]) => Some(Value::text(text.to_lowercase())),
-            (".split", [Value::Text(text), Value::Text(by)]) => {
+            (Function::Len, [Value::List(list)]) => Some(Value::Int(list.len() as i128)),
+            (Function::Copy, [a]) => Some(a.clone()),
+            (Function::Denominator, [a]) => Some(Value::Int(a.exact()?.1)),
+            (Function::Get, [a, key, other]) => Some(a.at(key).unwrap_or_else(|| other.clone())),
+            (Function::Lower, [Value::Text(text)]) => Some(Value::text(text.to_lowercase())),
+            (Function::Split, [Value::Text(text), Value::Text(by)]) => {
                 let parts = text.split(&**by);
                 Some(Value::list(
                     parts.map(|part| Value::text(part.to_owned())).collect(),
                 ))
             }
-            (".values", [Value::Dict(pairs)]) => Some(Value::list(
+            (Function::Values, [Value::Dict(pairs)]) => Some(Value::list(
                 pairs.iter().map(|(_, value)| value.clone()).collect(),
             )),
-            _ => None,
+            _ => self.draw(function, values),
         }
     }
 
     /// The methods of `random.Random`, failing where they fail.
-    fn draw(&mut self, name: &str, values: Vec<Value>) -> Option<Value> {
+    fn draw(&mut self, function: Function, values: &[Value]) -> Option<Value> {
         let number = |value: &Value| i64::try_from(value.index()?).ok();
-        match (name, &values[..]) {
-            ("randint", [low, high]) => {
+        match (function, values) {
+            (Function::RandInt, [low, high]) => {
                 let (low, high) = (number(low)?, number(high)?);
                 (low <= high).then(|| Value::Int(self.random.int(low, high).into()))
             }
-            ("randrange", [low, high, rest @ ..]) => {
+            (Function::RandRange, [low, high, rest @ ..]) => {
                 let (low, high) = (number(low)?, number(high)?);
                 let step = rest
                     .first()
@@ -644,10 +679,10 @@ impl Machine<'_> {
                 let drawn = i128::from(self.random.below(count));
                 Some(Value::Int(i128::from(low) + i128::from(step) * drawn))
             }
-            ("choice", [Value::List(list)]) if !list.is_empty() => {
+            (Function::Choice, [Value::List(list)]) if !list.is_empty() => {
                 Some(self.random.choice(list).clone())
             }
-            ("sample", [Value::List(list), count]) => {
+            (Function::Sample, [Value::List(list), count]) => {
                 let count = usize::try_from(number(count)?).ok()?;
                 let places =
                     (count <= list.len()).then(|| self.random.sample(list.len(), count))?;
@@ -655,37 +690,37 @@ impl Machine<'_> {
                     places.into_iter().map(|at| list[at].clone()).collect(),
                 ))
             }
-            ("uniform", [low, high]) => {
+            (Function::Uniform, [low, high]) => {
                 let (low, high) = (low.float()?, high.float()?);
                 Some(Value::Float(self.random.uniform(low, high)))
             }
-            ("random", []) => Some(Value::Float(self.random.unit())),
+            (Function::Random, []) => Some(Value::Float(self.random.unit())),
             _ => None,
         }
     }
 }
 
-fn compare(sign: &str, left: &Value, right: &Value) -> Option<bool> {
+fn compare(sign: Comparison, left: &Value, right: &Value) -> Option<bool> {
     Some(match sign {
-        "==" => left.equals(right),
-        "!=" => !left.equals(right),
-        "<" => left.order(right)?.is_lt(),
-        "<=" => left.order(right)?.is_le(),
-        ">" => left.order(right)?.is_gt(),
-        ">=" => left.order(right)?.is_ge(),
-        _ => {
+        Comparison::Equal => left.equals(right),
+        Comparison::NotEqual => !left.equals(right),
+        Comparison::Less => left.order(right)?.is_lt(),
+        Comparison::LessOrEqual => left.order(right)?.is_le(),
+        Comparison::Greater => left.order(right)?.is_gt(),
+        Comparison::GreaterOrEqual => left.order(right)?.is_ge(),
+        Comparison::In | Comparison::NotIn => {
             let list = right.clone().elements()?;
-            list.iter().any(|one| one.equals(left)) == (sign == "in")
+            list.iter().any(|one| one.equals(left)) == (sign == Comparison::In)
         }
     })
 }
 
 /// The first of the smallest or largest.
-fn extreme(name: &str, list: &[Value]) -> Option<Value> {
+fn extreme(which: Function, list: &[Value]) -> Option<Value> {
     let mut best = list.first()?;
     for one in &list[1..] {
         let order = one.order(best)?;
-        if (name == "min" && order.is_lt()) || (name == "max" && order.is_gt()) {
+        if (which == Function::Min && order.is_lt()) || (which == Function::Max && order.is_gt()) {
             best = one;
         }
     }

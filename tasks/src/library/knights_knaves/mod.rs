@@ -3,7 +3,7 @@
 
 mod pcg;
 
-use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use super::{Ask, Puzzle, Random, Task, read};
 use crate::{Item, Ppm};
@@ -307,41 +307,50 @@ fn knights_knaves(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
 }
 
 fn is_role(word: &str) -> bool {
-    let same = |role: &str| role.split_once(' ').is_some_and(|(_, bare)| bare == word);
-    ROLES
-        .iter()
-        .any(|(truthful, liar)| same(truthful) || same(liar))
+    static BARE: LazyLock<Vec<&str>> = LazyLock::new(|| {
+        let both = ROLES.iter().flat_map(|(truthful, liar)| [truthful, liar]);
+        both.filter_map(|role| Some(role.split_once(' ')?.1)).collect()
+    });
+    BARE.contains(&word)
 }
 
-/// The words of an answer but for fillers.
-fn words(answer: &str) -> Vec<String> {
-    let lower = answer.to_lowercase().replace(['.', ',', '(', ')'], " ");
-    let lower = lower.trim().replace(" and ", " ");
+/// An answer in small letters, without what stands between words.
+fn plain(answer: &str) -> String {
+    let lower = answer.to_lowercase();
+    let plain = |c| if ".,()".contains(c) { ' ' } else { c };
+    let mut text: String = lower.chars().map(plain).collect();
+    if text.contains(" and ") {
+        text = text.trim().replace(" and ", " ");
+    }
+    text
+}
+
+/// The words of a plain answer but for fillers.
+fn words(plain: &str) -> Vec<&str> {
     let filler = |word: &&str| !matches!(*word, "is" | "a" | "an");
-    lower
-        .split_whitespace()
-        .filter(filler)
-        .map(str::to_owned)
-        .collect()
+    plain.split_whitespace().filter(filler).collect()
 }
 
-/// Who is said to be what: each role with the word before it.
-fn assignments(words: &[String]) -> BTreeSet<(&str, &str)> {
-    let (mut found, mut name) = (BTreeSet::new(), None);
+/// Who is said to be what: each role with the word before it, in order.
+fn assignments<'a>(words: &[&'a str]) -> Vec<(&'a str, &'a str)> {
+    let (mut found, mut name) = (Vec::new(), None);
     for word in words {
         if is_role(word) {
-            found.extend(name.take().map(|name| (name, word.as_str())));
+            found.extend(name.take().map(|name| (name, *word)));
         } else {
-            name = Some(word.as_str());
+            name = Some(*word);
         }
     }
+    found.sort_unstable();
+    found.dedup();
     found
 }
 
 /// Every word must be a name of the item or a role, each said once.
 fn is_solution(item: &Item, answer: &str) -> bool {
-    let (given, right) = (words(answer), words(&item.reference));
-    let known = |word: &String| is_role(word) || right.contains(word);
+    let (given, right) = (plain(answer), plain(&item.reference));
+    let (given, right) = (words(&given), words(&right));
+    let known = |word: &&str| is_role(word) || right.contains(word);
     given.len() == right.len()
         && given.iter().all(known)
         && assignments(&given) == assignments(&right)
@@ -349,9 +358,9 @@ fn is_solution(item: &Item, answer: &str) -> bool {
 
 /// Upstream pays three tenths and more for some of the names right.
 fn upstream_score(item: &Item, answer: &str) -> Ppm {
-    let (given, right) = (words(answer), words(&item.reference));
-    let (given, right) = (assignments(&given), assignments(&right));
-    let same = given.intersection(&right).count();
+    let (given, right) = (plain(answer), plain(&item.reference));
+    let (given, right) = (assignments(&words(&given)), assignments(&words(&right)));
+    let same = given.iter().filter(|one| right.contains(one)).count();
     if given == right && !answer.is_empty() {
         Ppm::ONE
     } else if given.len() == right.len() && same > 0 {
