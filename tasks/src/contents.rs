@@ -128,21 +128,6 @@ impl Default for Budget {
     }
 }
 
-impl Budget {
-    /// What a kind of package may spend where its author does not say. A
-    /// script is loaded once, by an interpreter that has to start first.
-    #[must_use]
-    pub fn of(kind: &Kind) -> Budget {
-        Budget {
-            load_fuel: match kind {
-                Kind::Script => 4_000_000_000,
-                Kind::Table(_) | Kind::Module => Budget::default().load_fuel,
-            },
-            ..Budget::default()
-        }
-    }
-}
-
 mod hex_or_bytes {
     use serde::{Deserializer, Serializer};
 

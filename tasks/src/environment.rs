@@ -1,8 +1,6 @@
 //! The interface of an environment, and the line between training and evaluation.
 
-use crate::{
-    Item, Manifest, Score, Seed, builtin::distract, dialogue::Message, seed::Context,
-};
+use crate::{Item, Manifest, Score, Seed, builtin::distract, dialogue::Message, seed::Context};
 
 /// How a reference completion is written. The styles are mixed in pre-training
 /// so that reinforcement has something to find.

@@ -7,18 +7,16 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 /// Every file under a folder, by its path within the first.
-fn files(root: &Path, folder: &Path, found: &mut BTreeMap<String, PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+fn files(root: &Path, folder: &Path, found: &mut BTreeMap<String, PathBuf>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
         if path.is_dir() {
-            if path.file_name().is_some_and(|name| name != "target") {
-                files(root, &path, found);
-            }
-        } else {
-            let name = path.strip_prefix(root).unwrap();
-            found.insert(name.to_str().unwrap().to_owned(), path);
+            files(root, &path, found)?;
+        } else if let Ok(name) = path.strip_prefix(root) {
+            found.insert(name.display().to_string(), path.clone());
         }
     }
+    Ok(())
 }
 
 #[test]
@@ -31,7 +29,7 @@ fn no_source_of_a_module_and_no_module_has_changed_alone() {
         .map(|(hash, name)| (name.trim_start_matches("./"), hash))
         .collect();
     let mut found = BTreeMap::new();
-    files(&root, &root, &mut found);
+    files(&root, &root, &mut found).unwrap();
     found.remove("SOURCES");
     let here: BTreeMap<&str, String> = found
         .iter()

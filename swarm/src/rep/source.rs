@@ -5,10 +5,9 @@ use anyhow::{Context, Result, bail};
 use rollup::devnet::{Devnet, DevnetConfig};
 use rollup::{ChainProfile, Ledger, Reputation, Swarm};
 use swarm_core::manifest::Manifest;
-
-use super::args::Place;
 use tasks::Registry;
 
+use super::args::Place;
 use crate::home::Home;
 use crate::packages::Store;
 use crate::process::{DEVNET_CHAIN, terms};
@@ -128,7 +127,9 @@ async fn at_rpc(place: &Place, rpc: &str, chain_id: u64) -> Result<Source> {
         Some(path) => Home::existing(Some(path))?,
         None => None,
     };
-    let registry = home.as_ref().map_or_else(|| Ok(Registry::all()), registry_of)?;
+    let registry = home
+        .as_ref()
+        .map_or_else(|| Ok(Registry::all()), registry_of)?;
     let manifest = match &home {
         Some(home) => manifest_of(home, &registry)?,
         None => None,
@@ -165,8 +166,8 @@ fn manifest_of(home: &Home, registry: &Registry) -> Result<Option<Manifest>> {
     if let Some(lacking) = named.iter().find(|id| registry.get(id).is_none()) {
         bail!(
             "nothing can be scored without environment {}, which is not in {}: get it with \
-             `murmur task verify {0} --from ADDRESS --home {}` from who published it, or start \
-             this home's swarm, which fetches it from its peers",
+             `murmur task verify {0} --from ADDRESS --home {}` from who published it, or join \
+             the swarm again with its ticket, which fetches it from a peer",
             lacking.to_hex(),
             Store::of(home.path()).folder().display(),
             home.path().display()

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -50,10 +51,42 @@ pub(super) fn new(args: &NewArgs) -> Result<String> {
             .with_context(|| format!("writing {}", path.display()))?;
     }
     let next = next.replace("NAME", name);
+    let lacking = lacking(args.kind).unwrap_or_default();
     Ok(format!(
-        "{name}: a {kind} environment. Next:\n\n  cd {name}\n{next}  murmur task test\n  \
+        "{name}: a {kind} environment. Next:\n\n{lacking}  cd {name}\n{next}  murmur task test\n  \
          murmur task play\n"
     ))
+}
+
+/// What has to be installed before this kind can be built, if it is not there.
+fn lacking(kind: Kind) -> Option<&'static str> {
+    let said = |command: &str, args: &[&str]| {
+        let output = Command::new(command).args(args).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_owned())
+    };
+    match kind {
+        Kind::Table | Kind::Starlark => None,
+        Kind::Rust => {
+            const TARGET: [&str; 4] = [
+                "--print",
+                "target-libdir",
+                "--target",
+                "wasm32-unknown-unknown",
+            ];
+            match said("rustc", &TARGET) {
+                None => Some("  install Rust: https://rustup.rs\n"),
+                Some(library) if !Path::new(&library).is_dir() => {
+                    Some("  rustup target add wasm32-unknown-unknown\n")
+                }
+                Some(_) => None,
+            }
+        }
+        Kind::Assemblyscript => match said("npm", &["--version"]) {
+            None => Some("  install Node.js with npm: https://nodejs.org\n"),
+            Some(_) => None,
+        },
+    }
 }
 
 /// Everything that `publish` and every stranger will hold it to.
@@ -187,6 +220,9 @@ pub(super) fn bench(args: &BenchArgs) -> Result<String> {
     let environment = found.environment()?;
     let seed = |index: u64| Seed::derive(&[b"bench", &index.to_le_bytes()]);
     let level = |index: u64| (index % environment.manifest().levels.len() as u64) as u8 + 1;
+    if let Some(why) = environment.draw(&seed(0), 1).fault() {
+        bail!("it makes no item: {why}");
+    }
     let span = Duration::from_secs_f64(args.seconds.clamp(0.01, 60.0));
     let items = rate(span, |index| {
         black_box(environment.draw(&seed(index), level(index)));

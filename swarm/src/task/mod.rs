@@ -187,6 +187,9 @@ pub struct HomeArgs {
     pub home: Option<PathBuf>,
 }
 
+/// How a program of the user's is named.
+const PYTHON: &str = "python:";
+
 /// A line on stdout. A reader that left has what it wanted.
 fn say(line: String) {
     let _ = writeln!(std::io::stdout(), "{line}");
@@ -240,7 +243,7 @@ impl Found {
 }
 
 fn find(which: &Which) -> Result<Found> {
-    if let Some(command) = which.task.strip_prefix("python:") {
+    if let Some(command) = which.task.strip_prefix(PYTHON) {
         return Ok(Found::Bridge(Box::new(bridge::Bridge::start(command)?)));
     }
     let folder = Path::new(&which.task);

@@ -9,7 +9,7 @@ use tasks::package::{GOLDEN, Packaged, floors};
 use tasks::{EnvId, Environment, Registry};
 use tokio_util::sync::CancellationToken;
 
-use super::{HomeArgs, PublishArgs, VerifyArgs, read_folder};
+use super::{HomeArgs, PYTHON, PublishArgs, VerifyArgs, read_folder};
 use crate::home;
 use crate::net::PeerAddr;
 use crate::packages::{Store, fetch, trusted, visitor};
@@ -27,6 +27,9 @@ pub(super) async fn publish(
     mut tell: impl FnMut(String),
     stop: CancellationToken,
 ) -> Result<String> {
+    if args.folder.to_string_lossy().starts_with(PYTHON) {
+        bail!("nobody else can recompute what a program of yours says: it cannot be published");
+    }
     let bundle = read_folder(&args.folder)?;
     if !bundle.files.contains_key(GOLDEN) {
         bail!("there are no golden vectors yet: run `murmur task test` first");

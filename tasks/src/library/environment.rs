@@ -274,15 +274,14 @@ impl Environment for Upstream {
 
     fn score(&self, item: &Item, completion: &str) -> Score {
         let limit = self.manifest.limits.completion_bytes as usize;
-        let answer = (completion.len() <= limit)
-            .then(|| extract(completion))
-            .flatten();
+        let read = completion.len() <= limit;
+        let answer = read.then(|| extract(completion)).flatten();
         let reward = answer.map_or(Ppm::ZERO, |answer| self.score_answer(item, answer));
         Score {
-            status: if answer.is_some() {
-                Status::Ok
-            } else {
-                Status::NoAnswer
+            status: match answer {
+                Some(_) => Status::Ok,
+                None if read => Status::NoAnswer,
+                None => Status::Invalid,
             },
             reward,
             parts: vec![Part {
@@ -290,9 +289,11 @@ impl Environment for Upstream {
                 value: reward,
             }],
             answer: answer.map(format::printable),
-            why: answer
-                .map_or("no answer in tags", |_| "as upstream scores it")
-                .to_owned(),
+            why: match answer {
+                Some(_) => "as upstream scores it".to_owned(),
+                None if read => "no answer in tags".to_owned(),
+                None => format!("{} bytes, at most {limit} are read", completion.len()),
+            },
         }
     }
 

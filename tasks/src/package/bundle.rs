@@ -23,24 +23,19 @@ pub const MAX_MANIFEST: u32 = 64 << 10;
 /// The most bytes of a file that travels.
 pub const MAX_FILE: u32 = 8 << 20;
 /// The most a package may ask for.
-const MAX_BUDGET: Budget = Budget {
+pub(super) const MAX_BUDGET: Budget = Budget {
     load_fuel: 1_000_000_000,
     generate_fuel: 500_000_000,
     score_fuel: 100_000_000,
     memory_bytes: 64 << 20,
 };
 
-/// The most a package of a kind may ask for, if it asks for more.
-pub(super) fn over_budget(budget: &Budget, kind: &Kind) -> Option<Budget> {
-    let most = Budget {
-        load_fuel: MAX_BUDGET.load_fuel.max(Budget::of(kind).load_fuel),
-        ..MAX_BUDGET
-    };
-    let over = budget.load_fuel > most.load_fuel
-        || budget.generate_fuel > most.generate_fuel
-        || budget.score_fuel > most.score_fuel
-        || budget.memory_bytes > most.memory_bytes;
-    over.then_some(most)
+/// Whether a package asks for more than any may.
+pub(super) fn over_budget(budget: &Budget) -> bool {
+    budget.load_fuel > MAX_BUDGET.load_fuel
+        || budget.generate_fuel > MAX_BUDGET.generate_fuel
+        || budget.score_fuel > MAX_BUDGET.score_fuel
+        || budget.memory_bytes > MAX_BUDGET.memory_bytes
 }
 
 /// Why something is not a package.
@@ -157,7 +152,7 @@ impl Bundle {
         if package.files.iter().any(|file| file.bytes > MAX_FILE) {
             return refuse("a file larger than any package's");
         }
-        if over_budget(&package.budget, &package.kind).is_some()
+        if over_budget(&package.budget)
             || manifest.limits.completion_bytes > 65_536
             || manifest.limits.answer_chars > 4_096
             || !(1..=32).contains(&manifest.levels.len())

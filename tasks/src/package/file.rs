@@ -6,7 +6,9 @@ use std::ops::Range;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::bundle::{GOLDEN, ITEMS, MAX_FILE, MODULE, PackageError, SCRIPT, SETTINGS, over_budget};
+use super::bundle::{
+    GOLDEN, ITEMS, MAX_BUDGET, MAX_FILE, MODULE, PackageError, SCRIPT, SETTINGS, over_budget,
+};
 use super::sandbox;
 use crate::contents::{Budget, FileRef, Form, Judge, Kind, Package, Scorer};
 use crate::{Level, Limits, Manifest, PartWeight, Ppm, Reading};
@@ -147,23 +149,24 @@ pub(super) fn read(text: &str, files: &BTreeMap<String, Vec<u8>>) -> Result<Read
     };
     if !files.contains_key(needed) {
         let why = format!(
-            "a {} needs a file {needed} beside this one",
-            file.kind.get_ref()
+            "a {} needs a file {needed} beside this one{}",
+            file.kind.get_ref(),
+            if kind == Kind::Module {
+                ": build it first, in any language that compiles to WebAssembly"
+            } else {
+                ""
+            }
         );
         return Err(at(file.kind.span(), why));
     }
     let budget = match &file.budget {
         Some(budget) => {
-            if let Some(most) = over_budget(budget.get_ref(), &kind) {
-                return Err(at(budget.span(), format!("at most {most:?}")));
+            if over_budget(budget.get_ref()) {
+                return Err(at(budget.span(), format!("at most {MAX_BUDGET:?}")));
             }
-            let mut budget = *budget.get_ref();
-            if budget.load_fuel == Budget::default().load_fuel {
-                budget.load_fuel = Budget::of(&kind).load_fuel;
-            }
-            budget
+            *budget.get_ref()
         }
-        None => Budget::of(&kind),
+        None => Budget::default(),
     };
     let alphabet = match &file.alphabet {
         Some(alphabet) => {

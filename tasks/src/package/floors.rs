@@ -39,7 +39,7 @@ impl Finding {
 type Strategy = fn(&dyn Environment, &Item, &Seed) -> String;
 
 /// Ways of answering that solve nothing.
-const STRATEGIES: [(&str, Strategy); 12] = [
+const STRATEGIES: [(&str, Strategy); 13] = [
     ("empty", |_, _, _| String::new()),
     ("nothing in the tags", |_, _, _| {
         "<answer></answer>".to_owned()
@@ -50,6 +50,11 @@ const STRATEGIES: [(&str, Strategy); 12] = [
     }),
     ("the last thing in the question", |_, item, _| {
         tagged(words(item).last().copied().unwrap_or_default())
+    }),
+    ("a line of the question", |_, item, seed| {
+        let lines: Vec<&str> = item.question.lines().collect();
+        let line = lines.get(seed.draw().index(lines.len()));
+        tagged(line.copied().unwrap_or_default())
     }),
     ("every answer at once", |environment, item, seed| {
         let mut all = vec![item.reference.clone()];

@@ -85,8 +85,7 @@ fn in_order(seed: u64, index: u64) -> f64 {
         if drawn.as_ref().is_some_and(|(of, ..)| *of != seed) {
             *drawn = None;
         }
-        let (_, random, units) =
-            drawn.get_or_insert_with(|| (seed, Random::new(seed), Vec::new()));
+        let (_, random, units) = drawn.get_or_insert_with(|| (seed, Random::new(seed), Vec::new()));
         let index = usize::try_from(index).unwrap_or(usize::MAX);
         while units.len() <= index {
             units.push(random.unit());

@@ -612,7 +612,9 @@ impl Machine<'_> {
             (Function::Int, [a]) => Some(Value::Int(a.int()?)),
             (Function::Float, [Value::Text(text)]) => Some(Value::Float(text.trim().parse().ok()?)),
             (Function::Float, [a]) => Some(Value::Float(a.float()?)),
-            (Function::Round, [Value::Float(a)]) => Value::Float(a.round_ties_even()).int().map(Value::Int),
+            (Function::Round, [Value::Float(a)]) => {
+                Value::Float(a.round_ties_even()).int().map(Value::Int)
+            }
             (Function::Round, [a, Value::Int(2)]) => {
                 Some(Value::Float(format!("{:.2}", a.float()?).parse().ok()?))
             }
@@ -632,7 +634,9 @@ impl Machine<'_> {
                 let ((a, c), (b, d)) = (a.exact()?, b.exact()?);
                 Value::fraction(a.checked_mul(d)?, b.checked_mul(c)?)
             }
-            (Function::IsInteger | Function::FloatIsInteger, [a]) => Some(Value::Bool(a.is_integer()?)),
+            (Function::IsInteger | Function::FloatIsInteger, [a]) => {
+                Some(Value::Bool(a.is_integer()?))
+            }
             (Function::FormatNumber, [a]) => Some(Value::text(a.number()?)),
             (Function::Str, [a]) => Some(Value::text(a.shown()?)),
             (Function::Eval, [Value::Text(text)]) => {

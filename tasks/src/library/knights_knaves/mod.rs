@@ -309,7 +309,8 @@ fn knights_knaves(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
 fn is_role(word: &str) -> bool {
     static BARE: LazyLock<Vec<&str>> = LazyLock::new(|| {
         let both = ROLES.iter().flat_map(|(truthful, liar)| [truthful, liar]);
-        both.filter_map(|role| Some(role.split_once(' ')?.1)).collect()
+        both.filter_map(|role| Some(role.split_once(' ')?.1))
+            .collect()
     });
     BARE.contains(&word)
 }
