@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::create::CreateArgs;
 use crate::explore::ExploreArgs;
 use crate::method::TrainingArgs;
 use crate::model::command::ModelCommand;
+use crate::reach::NetArgs;
 use crate::rep::args::RepCommand;
 use crate::sim::SimArgs;
 use crate::task::TaskCommand;
@@ -31,6 +33,10 @@ pub struct Cli {
 pub enum Command {
     /// Run peers on this machine: a swarm of their own, or joined to one
     Run(RunArgs),
+    /// Make a swarm that others can join: its manifest, a ticket and a QR code
+    Create(CreateArgs),
+    /// Join a swarm by a ticket, a manifest, a URL or its id on a chain
+    Join(JoinArgs),
     /// Show a recorded run on the same screens, with pause, speed and seek
     Replay(ReplayArgs),
     /// Measure accuracy on held-out items, whose questions training never draws
@@ -59,8 +65,9 @@ pub struct RunArgs {
     #[arg(long)]
     pub headless: bool,
     /// Peers to run in this process, each with its own key, model and endpoint
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=16))]
-    pub peers: u16,
+    /// [default: 4 in a swarm of its own, 1 in one that was joined]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=16))]
+    pub peers: Option<u16>,
     /// Stop after this many rounds [default: go on until stopped]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub rounds: Option<u64>,
@@ -85,9 +92,12 @@ pub struct RunArgs {
     /// Write a JSON report here at the end, with held-out accuracy before and after
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// Join the swarm this ticket names, instead of one's own
-    #[arg(long, value_name = "TICKET")]
+    /// Join the swarm that this names, as `murmur join` does
+    #[arg(long, value_name = "SOURCE")]
     pub join: Option<String>,
+    /// How peers are reached and found.
+    #[command(flatten)]
+    pub net: NetArgs,
     /// Settle on the chain behind this JSON-RPC URL instead of the embedded
     /// devnet; MURMUR_PAYER_KEY in the environment holds the key that pays. Who
     /// joins without one is registered by a peer that can pay
@@ -105,6 +115,19 @@ pub struct RunArgs {
     /// Held-out items per environment and level for the evaluation
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub eval_items: u32,
+}
+
+/// `murmur join`.
+#[derive(Debug, Args)]
+pub struct JoinArgs {
+    /// A ticket or invite, a file or an http(s) URL that holds one or a manifest,
+    /// or chain:SWARM-ID with --rpc and --chain-id [default: the swarm that this
+    /// home joined before]
+    #[arg(value_name = "SOURCE")]
+    pub source: Option<String>,
+    /// How to take part.
+    #[command(flatten)]
+    pub run: RunArgs,
 }
 
 impl Default for RunArgs {
@@ -165,7 +188,10 @@ mod tests {
             panic!("not run")
         };
         assert!(
-            args.headless && args.peers == 4 && args.rounds == Some(12) && args.seed == Some(7)
+            args.headless
+                && args.peers == Some(4)
+                && args.rounds == Some(12)
+                && args.seed == Some(7)
         );
     }
 

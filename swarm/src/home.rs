@@ -6,6 +6,8 @@
 //!   identity.json   the account that deploys and funds (0600; see [`crate::identity`])
 //!   model.json      the model its peers began with, unless it is the embedded one
 //!   swarm.bin       the canonical manifest of the swarm this home belongs to
+//!   network.json    how its peers are reached and found, unless it is the local profile
+//!   joined.txt      the ticket it was joined by, if the swarm is somebody else's
 //!   ticket.txt      what others need to join, as of the last start
 //!   rpc.txt         where the chain's JSON-RPC was at the last start
 //!   events.jsonl    everything that happened, one JSON object a line

@@ -185,9 +185,7 @@ pub fn line(record: &Record) -> Option<String> {
                 },
             );
             let how = if *resumed { "resumed" } else { "started" };
-            format!(
-                "{how} swarm {name} ({swarm}), {chain}\njoin with: murmur run --peers 1 --join {ticket}"
-            )
+            format!("{how} swarm {name} ({swarm}), {chain}\njoin with: murmur join {ticket}")
         }
         Event::PeerSeen {
             who: seen,

@@ -4,6 +4,7 @@
 //! | module | what it holds |
 //! | --- | --- |
 //! | [`cli`] | the command line |
+//! | [`create`], [`join`], [`reach`] | a swarm for others; finding one; how peers are reached |
 //! | [`process`] | `murmur run`: a process's peers, their chain and home |
 //! | [`peer`] | one peer: the shell around the round machine |
 //! | [`net`] | iroh: gossip for announcements, bodies by hash |
@@ -28,12 +29,14 @@
 pub mod base;
 pub mod chain;
 pub mod cli;
+pub mod create;
 pub mod evaluate;
 pub mod explore;
 pub mod home;
 pub mod hub;
 pub mod identity;
 pub mod inspect;
+pub mod join;
 pub mod journal;
 pub mod method;
 pub mod model;
@@ -41,6 +44,7 @@ pub mod net;
 pub mod packages;
 pub mod peer;
 pub mod process;
+pub mod reach;
 pub mod rep;
 pub mod report;
 pub mod sim;

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use swarm::cli::{Cli, Command, ReplayArgs, RunArgs};
+use swarm::cli::{Cli, Command, JoinArgs, ReplayArgs, RunArgs};
 use swarm::explore::ExploreArgs;
 use swarm::model::{self, Model};
 use swarm::rep::args::RepCommand;
-use swarm::{explore, inspect, process, rep, sim, task, wallet};
+use swarm::{create, explore, inspect, join, process, rep, sim, task, wallet};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
@@ -19,6 +19,10 @@ fn main() -> ExitCode {
         .unwrap_or_else(|| Command::Run(RunArgs::default()));
     let result = match command {
         Command::Run(args) => run(args).map(|()| ExitCode::SUCCESS),
+        Command::Create(args) => runtime()
+            .and_then(|runtime| runtime.block_on(create::run(&args)))
+            .map(|text| print(&text)),
+        Command::Join(args) => join(args).map(|()| ExitCode::SUCCESS),
         Command::Replay(args) => replay(&args).map(|()| ExitCode::SUCCESS),
         Command::Eval(args) => inspect::eval(&args).map(|text| print(&text)),
         Command::Task(command) => runtime()
@@ -65,13 +69,28 @@ fn explore(args: &ExploreArgs) -> Result<()> {
     runtime.block_on(explore::run(args, stop))
 }
 
+fn join(
+    JoinArgs {
+        source,
+        run: mut args,
+    }: JoinArgs,
+) -> Result<()> {
+    args.join = source.or(args.join);
+    if args.join.is_none() && !join::has_joined(args.home.as_deref())? {
+        anyhow::bail!(
+            "join what? A ticket, a file, a URL or chain:SWARM-ID; this home has joined no swarm yet"
+        );
+    }
+    run(args)
+}
+
 fn run(args: RunArgs) -> Result<()> {
     // Before there is a screen: a download shows its progress.
     let model = Model::for_run(
         args.model.as_deref(),
         args.home.as_deref(),
         args.offline,
-        args.peers,
+        process::peers(&args)?,
     )?;
     let runtime = runtime()?;
     let stop = CancellationToken::new();

@@ -20,6 +20,7 @@ use tasks::{EnvId, Environment, Registry};
 
 use crate::home::write_atomic;
 use crate::net::{Net, NetConfig, PeerAddr};
+use crate::reach::Network;
 
 const MANIFEST: &str = "manifest.bin";
 
@@ -221,6 +222,7 @@ pub async fn obtain(
 pub async fn fetch_missing(
     store: &Store,
     wanted: &BTreeSet<EnvId>,
+    network: &Network,
     topic: [u8; 32],
     from: &[PeerAddr],
 ) -> Result<Vec<EnvId>> {
@@ -234,7 +236,7 @@ pub async fn fetch_missing(
     if missing.is_empty() {
         return Ok(missing);
     }
-    let net = visitor(topic, from).await?;
+    let net = start(network.guest(topic), from).await?;
     let result = async {
         for id in &missing {
             obtain(&net, store, *id, from).await?;
@@ -251,7 +253,10 @@ pub async fn fetch_missing(
 /// # Errors
 /// The network can't be opened.
 pub async fn visitor(topic: [u8; 32], peers: &[PeerAddr]) -> Result<Net> {
-    let mut config = NetConfig::local(rand::random(), topic);
+    start(NetConfig::local(rand::random(), topic), peers).await
+}
+
+async fn start(mut config: NetConfig, peers: &[PeerAddr]) -> Result<Net> {
     config.bootstrap = peers.to_vec();
     // What is said on the topic is for others: nobody listens here.
     let (net, _) = Net::start(config).await.context("opening the network")?;

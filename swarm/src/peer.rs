@@ -31,7 +31,8 @@ use crate::chain::{Chain, POLL, SettledTx};
 use crate::evaluate::EvalPlan;
 use crate::home;
 use crate::hub::{Hub, now_ms};
-use crate::net::{Net, NetConfig, NetEvents, PeerAddr};
+use crate::net::{Finder, Net, NetEvents, PeerAddr};
+use crate::reach::Network;
 use crate::transcripts::Transcripts;
 use crate::worker::{Done, Worker};
 
@@ -41,6 +42,8 @@ const WATCHED_ROUNDS: usize = 16;
 /// The ledger opens no round further ahead than this: rounds that went on
 /// without it for longer are not resumed.
 const REACH: u64 = 4096;
+/// Peers to join through after a restart: one that answers is enough.
+const REMEMBERED: usize = 32;
 /// How often links are reported to the Peers screen.
 const LINKS_EVERY: Duration = Duration::from_secs(3);
 
@@ -74,8 +77,12 @@ pub struct Setup {
     pub policy: Policy,
     /// How it is trained.
     pub grpo: GrpoSettings,
+    /// How it is reached and finds others.
+    pub network: Network,
     /// Peers to join through.
     pub bootstrap: Vec<PeerAddr>,
+    /// Where the devnet of this process listens, for peers elsewhere.
+    pub devnet: Option<std::net::SocketAddr>,
     /// How many others to hear from before the first round.
     pub expect: u16,
     /// How many rounds to take part in; `None`: until stopped.
@@ -204,6 +211,11 @@ impl Ready {
     pub fn address(&self) -> PeerAddr {
         self.peer.net.address()
     }
+
+    /// Gives this ticket to whoever asks for it by the swarm's id.
+    pub fn offer_ticket(&self, ticket: String) {
+        self.peer.net.offer_ticket(ticket);
+    }
 }
 
 /// Bring a peer up: network, policy thread, machine. It takes part once [`run`].
@@ -214,10 +226,16 @@ pub async fn start(setup: Setup) -> Result<Ready> {
     let key = SigningKey::from_bytes(&setup.iroh_secret);
     let id = PeerId(key.verifying_key().to_bytes());
     let progress = read_progress(&setup)?;
-    let mut config = NetConfig::local(setup.iroh_secret, setup.manifest.id().0);
+    let topic = setup.manifest.id().0;
+    let mut config = setup.network.config(setup.iroh_secret, topic, setup.index);
     config.bootstrap = setup.bootstrap.clone();
-    config.bootstrap.extend(progress.peers.clone());
+    if setup.network.finds_by(Finder::Remembered) {
+        config.remembered = progress.peers.clone();
+    }
     let (net, events) = Net::start(config).await.context("opening the network")?;
+    if let Some(devnet) = setup.devnet {
+        net.open_chain(devnet);
+    }
     for body in setup.packages.iter() {
         net.serve(body.clone()).await.context("serving a package")?;
     }
@@ -420,7 +438,8 @@ impl Peer {
         *self.outcome.time_s.entry(on.to_owned()).or_default() += took.as_secs_f64();
     }
 
-    fn save_progress(&self) -> Result<()> {
+    fn save_progress(&mut self) -> Result<()> {
+        self.progress.peers = self.net.known().into_iter().take(REMEMBERED).collect();
         let path = self.setup.folder.join("progress.json");
         let json = serde_json::to_vec(&self.progress).context("encoding progress")?;
         home::write_atomic(&path, &json).with_context(|| format!("writing {}", path.display()))
@@ -447,7 +466,6 @@ impl Peer {
             }
         }
         self.tasks.shutdown().await;
-        self.progress.peers = self.net.known().into_iter().take(32).collect();
         self.save_progress()?;
         let round = self.progress.round;
         self.checkpoint(round)?;

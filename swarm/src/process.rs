@@ -2,6 +2,7 @@
 //! key to the report.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,11 +25,13 @@ use crate::evaluate::EvalPlan;
 use crate::home::Home;
 use crate::hub::{Hub, Listeners, now_ms};
 use crate::identity::{Access, Identity};
+use crate::join;
 use crate::journal::Journal;
 use crate::model::{self, Model};
-use crate::net::PeerAddr;
+use crate::net::{Guest, PeerAddr, Reach, Tunnel};
 use crate::packages::{self, Store};
 use crate::peer::{self, Outcome, Setup};
+use crate::reach::Network;
 use crate::report::{BeforeAfter, Report, ReputationRow, mean};
 use crate::ticket::Ticket;
 use crate::transcripts::Transcripts;
@@ -53,8 +56,25 @@ struct Place {
     /// The devnet, if this process runs it.
     devnet: Option<Devnet>,
     profile: Option<ChainProfile>,
+    /// The way to somebody else's devnet, if the swarm settles on one.
+    tunnel: Option<(Guest, Tunnel)>,
+    network: Network,
     bootstrap: Vec<PeerAddr>,
+    /// Whether the swarm is somebody else's.
+    joined: bool,
     resumed: bool,
+}
+
+/// How many peers a process is to run.
+///
+/// # Errors
+/// The home can't be read.
+pub fn peers(args: &RunArgs) -> Result<u16> {
+    match args.peers {
+        Some(peers) => Ok(peers),
+        None if args.join.is_some() || join::has_joined(args.home.as_deref())? => Ok(1),
+        None => Ok(4),
+    }
 }
 
 /// Run peers until their rounds are done or `stop` is cancelled.
@@ -133,13 +153,14 @@ async fn bring_up(
     started: Instant,
 ) -> Result<Up> {
     model.keep(home)?;
+    let peers = peers(args)?;
     let place = place(args, home, hub).await?;
     let registry = Arc::clone(&place.registry);
     let swarm = match &place.profile {
         Some(profile) => Some(swarm_on_chain(args, home, &place, profile).await?),
         None => None,
     };
-    let identities = identities(args, home, &place).await?;
+    let identities = identities(args, peers, home, &place).await?;
     let local: BTreeSet<PeerId> = identities
         .iter()
         .map(|(_, identity)| identity.peer_id())
@@ -158,8 +179,9 @@ async fn bring_up(
 
     let mut shared = Shared {
         args,
+        peers,
         model,
-        memory: args.training.share(args.peers),
+        memory: args.training.share(peers),
         place: &place,
         payer: std::env::var_os(PAYER_VARIABLE).and(swarm.as_ref().map(Swarm::ledger)),
         registry: &registry,
@@ -183,10 +205,15 @@ async fn bring_up(
         rpc: place
             .profile
             .as_ref()
+            // A devnet elsewhere is reached through its peers, not by its address.
+            .filter(|profile| place.is_local() || profile.chain_id != DEVNET_CHAIN)
             .map(|profile| profile.rpc.clone())
             .filter(|rpc| holds_no_secret(rpc)),
     };
     home.write("ticket.txt", ticket.to_string().as_bytes())?;
+    for peer in &ready {
+        peer.offer_ticket(ticket.to_string());
+    }
     if let Some(profile) = &place.profile {
         home.write("rpc.txt", profile.rpc.as_bytes())?;
     }
@@ -237,7 +264,23 @@ async fn take_part(args: &RunArgs, up: Up, stop: CancellationToken) -> Result<()
     if let Some(devnet) = place.devnet {
         devnet.shutdown().await;
     }
+    if let Some((guest, tunnel)) = place.tunnel {
+        drop(tunnel);
+        guest.close().await;
+    }
     Ok(())
+}
+
+impl Place {
+    fn is_local(&self) -> bool {
+        self.network.listen == Reach::Loopback
+    }
+
+    /// Where this process's devnet listens, if peers elsewhere are to reach it.
+    fn devnet_for_others(&self) -> Option<SocketAddr> {
+        let devnet = self.devnet.as_ref().filter(|_| !self.is_local())?;
+        Some((Ipv4Addr::LOCALHOST, devnet.port()).into())
+    }
 }
 
 /// All peers side by side; they go on serving each other until the last one
@@ -312,11 +355,24 @@ fn served(manifest: &Manifest, store: &Store) -> Result<Arc<Vec<Vec<u8>>>> {
 
 async fn place(args: &RunArgs, home: &Home, hub: &Hub) -> Result<Place> {
     let store = Store::of(home.path());
-    if let Some(text) = &args.join {
-        let ticket: Ticket = text.parse().context("reading the ticket")?;
+    let kept = Network::kept(home)?;
+    let ticket = match &args.join {
+        Some(source) => {
+            let tell = |text: String| hub.log(LogLevel::Info, "join", text);
+            let registry = environments(&store, hub)?;
+            Some(join::find(source, args, &registry, &tell).await?)
+        }
+        None => join::kept(home)?,
+    };
+    if let Some(ticket) = ticket {
+        let network = match kept {
+            Some(kept) if args.join.is_none() => kept,
+            _ => Network::for_peers(&ticket.peers),
+        };
+        let network = network.with(&args.net);
         let (swarm, named) =
             Manifest::named_in(&ticket.manifest).context("the ticket's manifest")?;
-        let fetched = packages::fetch_missing(&store, &named, swarm.0, &ticket.peers)
+        let fetched = packages::fetch_missing(&store, &named, &network, swarm.0, &ticket.peers)
             .await
             .context("getting the swarm's environments from its peers")?;
         for id in fetched {
@@ -327,31 +383,48 @@ async fn place(args: &RunArgs, home: &Home, hub: &Hub) -> Result<Place> {
         let registry = environments(&store, hub)?;
         let manifest = Manifest::from_canonical(&ticket.manifest, &registry)
             .context("the ticket's manifest")?;
-        let profile = match (&manifest.chain, &args.rpc, &ticket.rpc) {
-            (Some(chain), Some(rpc), _) | (Some(chain), None, Some(rpc)) => Some(ChainProfile {
-                rpc: rpc.clone(),
-                chain_id: args.chain_id.unwrap_or(chain.chain_id),
-                registry: Some(chain.registry.0.into()),
-                swarms: None,
-                ledger: Some(chain.ledger.0.into()),
-            }),
-            (Some(_), None, None) => {
+        let mut tunnel = None;
+        let rpc = args.rpc.as_ref().or(ticket.rpc.as_ref());
+        let profile = match (&manifest.chain, rpc) {
+            (Some(chain), Some(rpc)) => Some(profile_of(chain, rpc.clone(), args.chain_id)),
+            (Some(chain), None) if chain.chain_id == DEVNET_CHAIN => {
+                let guest = Guest::bind(&network.guest(swarm.0)).await;
+                let guest = guest.context("opening the network")?;
+                let way = guest.tunnel(&ticket.peers).await;
+                let way = way.context("opening the way to the swarm's devnet")?;
+                let profile = profile_of(chain, way.url(), args.chain_id);
+                hub.log(
+                    LogLevel::Info,
+                    "join",
+                    "the swarm settles on a peer's devnet, reached through it",
+                );
+                tunnel = Some((guest, way));
+                Some(profile)
+            }
+            (Some(_), None) => {
                 bail!("this swarm settles on a chain; name its JSON-RPC with --rpc and --chain-id")
             }
-            (None, ..) => None,
+            (None, _) => None,
         };
         let resumed = bind(home, &manifest, &registry)?;
         let packages = served(&manifest, &store)?;
+        join::keep(home, &ticket)?;
+        network.keep(home)?;
         return Ok(Place {
             manifest,
             registry,
             packages,
             devnet: None,
             profile,
+            tunnel,
+            network,
             bootstrap: ticket.peers,
+            joined: true,
             resumed,
         });
     }
+    let network = kept.unwrap_or_else(|| Network::of(Reach::Loopback));
+    let network = network.with(&args.net);
 
     let log = home.path().join("devnet/devnet.log");
     let devnet_is_new = args.rpc.is_none() && !log.metadata().is_ok_and(|log| log.len() > 0);
@@ -383,13 +456,16 @@ async fn place(args: &RunArgs, home: &Home, hub: &Hub) -> Result<Place> {
         }
     };
     let registry = environments(&store, hub)?;
-    let mut manifest = match &args.manifest {
-        Some(path) => {
+    let mut manifest = match (&args.manifest, kept_manifest(home, &registry)?) {
+        (Some(path), _) => {
             let text = std::fs::read_to_string(path)
                 .with_context(|| format!("reading {}", path.display()))?;
             Manifest::from_toml(&text, &registry).with_context(|| format!("{}", path.display()))?
         }
-        None => Manifest::from_toml(LOCAL_PROFILE, &registry).context("the local profile")?,
+        (None, Some(kept)) => kept,
+        (None, None) => {
+            Manifest::from_toml(LOCAL_PROFILE, &registry).context("the local profile")?
+        }
     };
     let addresses = rollup::Addresses::deterministic();
     manifest.chain = Some(swarm_core::manifest::Chain {
@@ -412,23 +488,47 @@ async fn place(args: &RunArgs, home: &Home, hub: &Hub) -> Result<Place> {
         packages,
         devnet,
         profile: Some(profile),
+        tunnel: None,
+        network,
         bootstrap: Vec::new(),
+        joined: false,
         resumed,
     })
 }
 
 /// Binds the home to the swarm; true if it was bound to it before.
 fn bind(home: &Home, manifest: &Manifest, registry: &Registry) -> Result<bool> {
-    if let Some(kept) = home.manifest()? {
-        Manifest::from_canonical(&kept, registry).with_context(|| {
-            format!(
-                "{} is damaged, or of another version; restore it, or remove it to have it \
-                 written anew",
-                home.path().join("swarm.bin").display()
-            )
-        })?;
-    }
+    kept_manifest(home, registry)?;
     home.keep_manifest(&manifest.canonical())
+}
+
+/// The manifest of the swarm that the home belongs to, if it does to one.
+fn kept_manifest(home: &Home, registry: &Registry) -> Result<Option<Manifest>> {
+    let Some(kept) = home.manifest()? else {
+        return Ok(None);
+    };
+    let manifest = Manifest::from_canonical(&kept, registry);
+    manifest.map(Some).with_context(|| {
+        format!(
+            "{} is damaged, or of another version; restore it, or remove it to have it written \
+             anew",
+            home.path().join("swarm.bin").display()
+        )
+    })
+}
+
+fn profile_of(
+    chain: &swarm_core::manifest::Chain,
+    rpc: String,
+    chain_id: Option<u64>,
+) -> ChainProfile {
+    ChainProfile {
+        rpc,
+        chain_id: chain_id.unwrap_or(chain.chain_id),
+        registry: Some(chain.registry.0.into()),
+        swarms: None,
+        ledger: Some(chain.ledger.0.into()),
+    }
 }
 
 /// The terms on chain: an eager swarm's rounds are counted, not clocked.
@@ -459,21 +559,22 @@ pub(crate) fn without_secrets(url: &str) -> String {
 }
 
 /// Whether a URL may go into a ticket; whoever joins names another with `--rpc`.
-fn holds_no_secret(url: &str) -> bool {
+pub(crate) fn holds_no_secret(url: &str) -> bool {
     url.trim_end_matches('/') == without_secrets(url)
 }
 
 /// The keys of this process's peers. With a passphrase each takes most of a second.
 async fn identities(
     args: &RunArgs,
+    peers: u16,
     home: &Home,
     place: &Place,
 ) -> Result<Vec<(PathBuf, Identity)>> {
     let chain = place.profile.as_ref().map(|profile| profile.chain_id);
     let fees = chain.is_some_and(|chain| chain != DEVNET_CHAIN);
     let mut folders = Vec::new();
-    for index in 0..args.peers {
-        let access = wallet::access(index, args.peers)?;
+    for index in 0..peers {
+        let access = wallet::access(index, peers)?;
         if fees && matches!(access, Access::Plain) {
             bail!(
                 "on a chain with fees no key may lie on the disk in the clear: put a passphrase \
@@ -504,7 +605,7 @@ fn payer(args: &RunArgs, home: &Home, place: &Place) -> Result<PrivateKeySigner>
             .ok()
             .with_context(|| format!("{PAYER_VARIABLE} must hold a private key of 64 hex digits"));
     }
-    if args.join.is_some() {
+    if place.joined {
         // The ledger is there, and only read.
         return Ok(PrivateKeySigner::random());
     }
@@ -532,7 +633,7 @@ async fn swarm_on_chain(
     let payer = payer(args, home, place)?;
     let unreachable = || format!("reaching the ledger at {}", without_secrets(&profile.rpc));
     let id = place.manifest.id().0;
-    if args.join.is_some() {
+    if place.joined {
         let ledger = Ledger::connect(profile, payer).await;
         return ledger
             .with_context(unreachable)?
@@ -562,6 +663,8 @@ async fn fund_on_devnet(profile: &ChainProfile, account: [u8; 20]) -> Result<()>
 /// What the peers of a process have in common.
 struct Shared<'a> {
     args: &'a RunArgs,
+    /// How many there are.
+    peers: u16,
     model: &'a Model,
     /// Bytes for each peer, if the machine says how many there are.
     memory: Option<u64>,
@@ -614,7 +717,7 @@ async fn setup(
         }
         None => (None, None),
     };
-    let mut policy = policy_of(folder, shared.model, args.peers, hub)?;
+    let mut policy = policy_of(folder, shared.model, shared.peers, hub)?;
     let device = policy::best_device(policy.decoder().config().parameters())
         .and_then(|device| policy.move_to(&device));
     device.context("this build trains on a GPU; one without --features cuda or metal does not")?;
@@ -641,9 +744,11 @@ async fn setup(
             ..Default::default()
         },
         policy,
+        network: place.network.clone(),
         bootstrap: shared.bootstrap.clone(),
+        devnet: place.devnet_for_others(),
         // With a ticket at least one stranger, who was there first.
-        expect: (args.peers - 1).max(u16::from(args.join.is_some())),
+        expect: (shared.peers - 1).max(u16::from(place.joined)),
         rounds: args.rounds,
         eval: EvalPlan::of(&place.manifest, args.eval_items, shared.model),
         eval_every: if shared.has_screen {

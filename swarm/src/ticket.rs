@@ -4,6 +4,10 @@
 //! through, and where the chain is. It holds no secret. It is short-lived in
 //! so far as its addresses are; the manifest in it stays true.
 //!
+//! A ticket has a page of manifest in it, some two thousand letters. The short
+//! form, an [`Invite`] (`murmur2`), names the swarm and a few peers instead, fits
+//! a QR code, and costs one question: the peers are asked for the ticket.
+//!
 //! Layout: `murmur1` ‖ base32(version-1 body ‖ first four bytes of BLAKE3(body)),
 //! the body in postcard. Lower case, no padding; upper case and white space are
 //! forgiven, because people copy tickets out of terminals.
@@ -18,6 +22,9 @@ use crate::net::PeerAddr;
 
 /// What every ticket of this version begins with.
 pub const PREFIX: &str = "murmur1";
+
+/// What every invite of this version begins with.
+pub const SHORT_PREFIX: &str = "murmur2";
 
 /// Largest manifest a ticket carries: a manifest is a page of text.
 pub const MAX_MANIFEST: usize = 8 * 1024;
@@ -51,6 +58,31 @@ pub struct Ticket {
     pub peers: Vec<PeerAddr>,
     /// The chain's JSON-RPC address, where the swarm settles.
     pub rpc: Option<String>,
+}
+
+/// A swarm's id and where to ask for its ticket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invite {
+    /// The hash of the manifest.
+    pub swarm: [u8; 32],
+    /// Peers to ask.
+    pub peers: Vec<PeerAddr>,
+}
+
+impl Invite {
+    /// The invite's text. Peers and sockets beyond the limits are left out.
+    pub fn encode(&self) -> Result<String, TicketError> {
+        let mut invite = self.clone();
+        cut(&mut invite.peers);
+        seal(SHORT_PREFIX, &invite)
+    }
+
+    /// Reads an invite's text.
+    pub fn decode(text: &str) -> Result<Self, TicketError> {
+        let invite: Self = open(SHORT_PREFIX, text)?;
+        check_peers(&invite.peers)?;
+        Ok(invite)
+    }
 }
 
 /// Why a text is no ticket.
@@ -100,66 +132,90 @@ impl Ticket {
     }
 
     fn text(&self) -> Result<String, TicketError> {
-        let mut bytes =
-            postcard::to_stdvec(self).map_err(|error| TicketError::Content(error.to_string()))?;
-        bytes.extend_from_slice(&checksum(&bytes));
-        let letters = BASE32_NOPAD.encode(&bytes).to_ascii_lowercase();
-        Ok(format!("{PREFIX}{letters}"))
+        seal(PREFIX, self)
     }
 
     /// Reads a ticket's text.
     pub fn decode(text: &str) -> Result<Self, TicketError> {
-        if text.len() > MAX_TEXT {
-            return Err(TicketError::TooLong(text.len()));
-        }
-        let text: String = text
-            .chars()
-            .filter(|c| !c.is_whitespace())
-            .map(|c| c.to_ascii_lowercase())
-            .collect();
-        let Some(letters) = text.strip_prefix(PREFIX) else {
-            return Err(wrong_prefix(&text));
-        };
-        let bytes = BASE32_NOPAD
-            .decode(letters.to_ascii_uppercase().as_bytes())
-            .map_err(|error| not_base32(letters, error))?;
-        let (body, sum) = bytes
-            .split_last_chunk::<CHECKSUM>()
-            .ok_or(TicketError::Checksum)?;
-        if *sum != checksum(body) {
-            return Err(TicketError::Checksum);
-        }
-        let (ticket, rest): (Ticket, _) = postcard::take_from_bytes(body)
-            .map_err(|error| TicketError::Content(error.to_string()))?;
-        if !rest.is_empty() {
-            let more = format!("{} bytes too many", rest.len());
-            return Err(TicketError::Content(more));
-        }
+        let ticket: Self = open(PREFIX, text)?;
         ticket.check()?;
         Ok(ticket)
     }
 
     fn check(&self) -> Result<(), TicketError> {
-        let at_most = |part, size, limit| {
-            if size > limit {
-                return Err(TicketError::Limit { part, size, limit });
-            }
-            Ok(())
-        };
         at_most("manifest", self.manifest.len(), MAX_MANIFEST)?;
-        at_most("list of peers", self.peers.len(), MAX_PEERS)?;
         at_most(
             "chain address",
             self.rpc.as_ref().map_or(0, String::len),
             MAX_RPC,
         )?;
-        for peer in &self.peers {
-            at_most("list of sockets", peer.sockets.len(), MAX_SOCKETS)?;
-            let relay = peer.relay.as_ref().map_or(0, String::len);
-            at_most("relay address", relay, MAX_RELAY)?;
-        }
-        Ok(())
+        check_peers(&self.peers)
     }
+}
+
+fn at_most(part: &'static str, size: usize, limit: usize) -> Result<(), TicketError> {
+    if size > limit {
+        return Err(TicketError::Limit { part, size, limit });
+    }
+    Ok(())
+}
+
+fn check_peers(peers: &[PeerAddr]) -> Result<(), TicketError> {
+    at_most("list of peers", peers.len(), MAX_PEERS)?;
+    for peer in peers {
+        at_most("list of sockets", peer.sockets.len(), MAX_SOCKETS)?;
+        let relay = peer.relay.as_ref().map_or(0, String::len);
+        at_most("relay address", relay, MAX_RELAY)?;
+    }
+    Ok(())
+}
+
+/// Leaves out what is over the limits.
+fn cut(peers: &mut Vec<PeerAddr>) {
+    peers.truncate(MAX_PEERS);
+    for peer in peers {
+        peer.sockets.truncate(MAX_SOCKETS);
+    }
+}
+
+/// The text of something: prefix, letters, checksum.
+fn seal(prefix: &str, content: &impl Serialize) -> Result<String, TicketError> {
+    let mut bytes =
+        postcard::to_stdvec(content).map_err(|error| TicketError::Content(error.to_string()))?;
+    bytes.extend_from_slice(&checksum(&bytes));
+    let letters = BASE32_NOPAD.encode(&bytes).to_ascii_lowercase();
+    Ok(format!("{prefix}{letters}"))
+}
+
+/// What a text of [`seal`]'s says.
+fn open<T: serde::de::DeserializeOwned>(prefix: &str, text: &str) -> Result<T, TicketError> {
+    if text.len() > MAX_TEXT {
+        return Err(TicketError::TooLong(text.len()));
+    }
+    let text: String = text
+        .chars()
+        .filter(|c| !c.is_whitespace())
+        .map(|c| c.to_ascii_lowercase())
+        .collect();
+    let Some(letters) = text.strip_prefix(prefix) else {
+        return Err(wrong_prefix(&text));
+    };
+    let bytes = BASE32_NOPAD
+        .decode(letters.to_ascii_uppercase().as_bytes())
+        .map_err(|error| not_base32(letters, error))?;
+    let (body, sum) = bytes
+        .split_last_chunk::<CHECKSUM>()
+        .ok_or(TicketError::Checksum)?;
+    if *sum != checksum(body) {
+        return Err(TicketError::Checksum);
+    }
+    let (content, rest) =
+        postcard::take_from_bytes(body).map_err(|error| TicketError::Content(error.to_string()))?;
+    if !rest.is_empty() {
+        let more = format!("{} bytes too many", rest.len());
+        return Err(TicketError::Content(more));
+    }
+    Ok(content)
 }
 
 impl FromStr for Ticket {
@@ -175,10 +231,7 @@ impl FromStr for Ticket {
 impl fmt::Display for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut ticket = self.clone();
-        ticket.peers.truncate(MAX_PEERS);
-        for peer in &mut ticket.peers {
-            peer.sockets.truncate(MAX_SOCKETS);
-        }
+        cut(&mut ticket.peers);
         f.write_str(&ticket.text().map_err(|_| fmt::Error)?)
     }
 }
@@ -248,6 +301,25 @@ mod tests {
     }
 
     #[test]
+    fn an_invite_reads_back_and_is_short_enough_for_a_qr_code() {
+        let mut invite = Invite {
+            swarm: [3; 32],
+            peers: vec![PeerAddr {
+                id: [7; 32],
+                sockets: vec!["192.168.1.20:4242".parse().unwrap(); 3],
+                relay: Some("https://euc1-1.relay.n0.iroh.link./".into()),
+            }],
+        };
+        let text = invite.encode().unwrap();
+        assert!(text.len() < 256, "{}", text.len());
+        assert_eq!(Invite::decode(&text.to_uppercase()).unwrap(), invite);
+        assert!(Ticket::decode(&text).is_err() && Invite::decode(&text[..40]).is_err());
+        invite.peers = vec![PeerAddr::of([1; 32]); MAX_PEERS + 1];
+        let cut = Invite::decode(&invite.encode().unwrap()).unwrap();
+        assert_eq!(cut.peers.len(), MAX_PEERS);
+    }
+
+    #[test]
     fn line_breaks_and_upper_case_are_forgiven() {
         let text = ticket().encode().unwrap();
         let (first, second) = text.split_at(40);
@@ -278,8 +350,8 @@ mod tests {
         assert_eq!(Ticket::decode("hello"), Err(TicketError::Prefix));
         assert_eq!(Ticket::decode(""), Err(TicketError::Prefix));
         assert_eq!(
-            Ticket::decode("murmur2abc"),
-            Err(TicketError::Version("murmur2".into()))
+            Ticket::decode("murmur3abc"),
+            Err(TicketError::Version("murmur3".into()))
         );
         assert_eq!(
             Ticket::decode("murmur1ab-c"),

@@ -289,6 +289,14 @@ pub enum Event {
         /// The stage it missed.
         stage: Stage,
     },
+    /// A way to find peers has found one: `ticket`, `mdns`, `dns`, `dht`,
+    /// `remembered`, or `swarm` (it told the swarm where it is).
+    PeerFound {
+        /// Who.
+        who: PeerId,
+        /// By what.
+        by: String,
+    },
     /// How a peer is reached and what passed.
     PeerLink {
         /// Who.

@@ -246,6 +246,14 @@ struct FileCourse {
 impl Manifest {
     /// Reads `swarm.toml`, looking environments up by name or hash.
     pub fn from_toml(text: &str, registry: &Registry) -> Result<Self, ManifestError> {
+        let manifest = Self::draft(text, registry)?;
+        manifest.validate(registry)?;
+        Ok(manifest)
+    }
+
+    /// As [`from_toml`](Self::from_toml), unchecked: environments named by hash
+    /// need not be here yet.
+    pub fn draft(text: &str, registry: &Registry) -> Result<Self, ManifestError> {
         let file: File =
             toml::from_str(text).map_err(|error| ManifestError::Toml(error.to_string()))?;
         let mut curriculum = Vec::with_capacity(file.curriculum.len());
@@ -269,7 +277,7 @@ impl Manifest {
                 weight: course.weight,
             });
         }
-        let manifest = Self {
+        Ok(Self {
             rules: file.rules,
             name: file.name,
             pace: file.pace,
@@ -281,14 +289,12 @@ impl Manifest {
             training: file.training,
             limits: file.limits,
             chain: file.chain,
-        };
-        manifest.validate(registry)?;
-        Ok(manifest)
+        })
     }
 
     /// Reads what [`canonical`](Self::canonical) wrote, as a joining node gets it.
     pub fn from_canonical(bytes: &[u8], registry: &Registry) -> Result<Self, ManifestError> {
-        let manifest = Self::unchecked(bytes)?;
+        let manifest = Self::outline(bytes)?;
         manifest.validate(registry)?;
         Ok(manifest)
     }
@@ -296,13 +302,15 @@ impl Manifest {
     /// The environments that canonical bytes name, for whoever has to get them
     /// before the manifest can be checked; and the swarm's id.
     pub fn named_in(bytes: &[u8]) -> Result<(SwarmId, BTreeSet<EnvId>), ManifestError> {
-        let manifest = Self::unchecked(bytes)?;
+        let manifest = Self::outline(bytes)?;
         // As many as a valid manifest may have.
         let courses = manifest.curriculum.iter().take(MAX_COURSES);
         Ok((manifest.id(), courses.map(|course| course.env).collect()))
     }
 
-    fn unchecked(bytes: &[u8]) -> Result<Self, ManifestError> {
+    /// Reads canonical bytes without checking the values: for what can be said of
+    /// a swarm before its environments are here.
+    pub fn outline(bytes: &[u8]) -> Result<Self, ManifestError> {
         let manifest: Self = postcard::from_bytes(bytes).map_err(|_| ManifestError::Canonical)?;
         if manifest.canonical() != bytes {
             return Err(ManifestError::Canonical);

@@ -2,11 +2,14 @@
 
 use super::bodies::BodyStore;
 use super::budget::Budget;
+use super::find::Finder;
 use super::watchdog::Watch;
 use super::{PeerAddr, limits};
+use serde::{Deserialize, Serialize};
 
 /// Which relays help peers that cannot reach each other.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum RelayChoice {
     /// None: peers must reach each other directly.
     Disabled,
@@ -17,7 +20,8 @@ pub enum RelayChoice {
 }
 
 /// Which network the endpoint is bound to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Reach {
     /// This machine only.
     Loopback,
@@ -35,8 +39,8 @@ pub struct NetConfig {
     pub topic: [u8; 32],
     /// Which relays to use.
     pub relays: RelayChoice,
-    /// Whether to publish and look up addresses through public DNS.
-    pub discovery: bool,
+    /// How to find peers besides being told where they are.
+    pub finders: Vec<Finder>,
     /// Which network to bind to.
     pub reach: Reach,
     /// The UDP port; any free one if `None`.
@@ -49,6 +53,8 @@ pub struct NetConfig {
     pub max_body: u64,
     /// Peers to join through.
     pub bootstrap: Vec<PeerAddr>,
+    /// Peers of an earlier run, to join through as well.
+    pub remembered: Vec<PeerAddr>,
     /// Intervals of the watchdog.
     pub watch: Watch,
     /// What one neighbour may send.
@@ -56,20 +62,21 @@ pub struct NetConfig {
 }
 
 impl NetConfig {
-    /// The local profile: loopback, no relay, no public discovery, bodies in
+    /// The local profile: loopback, no relay, nobody looked for, bodies in
     /// memory, nobody to join yet.
     pub fn local(secret_key: [u8; 32], topic: [u8; 32]) -> Self {
         Self {
             secret_key,
             topic,
             relays: RelayChoice::Disabled,
-            discovery: false,
+            finders: Vec::new(),
             reach: Reach::Loopback,
             port: None,
             bodies: BodyStore::Memory,
             max_message: limits::MAX_MESSAGE,
             max_body: limits::MAX_BODY,
             bootstrap: Vec::new(),
+            remembered: Vec::new(),
             watch: Watch::default(),
             budget: Budget::default(),
         }

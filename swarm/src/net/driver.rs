@@ -18,7 +18,8 @@ use super::address::{AddressBook, PeerAddr};
 use super::bodies::Bodies;
 use super::budget::{Account, Budget};
 use super::endpoint::own_address;
-use super::limits::{MAX_BUDGETS, REJOIN_FANOUT, TICK};
+use super::find::{Finder, Finds, Nearby};
+use super::limits::{MAX_BUDGETS, MAX_NEARBY_DIALS, NEARBY_NEIGHBOURS, REJOIN_FANOUT, TICK};
 use super::links::{Registry, Watched};
 use super::presence::{self, Schedule};
 use super::watchdog::{Action, Watchdog};
@@ -91,6 +92,11 @@ impl EventSink {
         Self { sender, missed: 0 }
     }
 
+    pub(super) fn finder_failed(&mut self, finder: Finder, why: String) {
+        let finder = finder.name();
+        self.send(NetEvent::FinderFailed { finder, why });
+    }
+
     fn send(&mut self, event: NetEvent) {
         if self.missed > 0 {
             let lagged = NetEvent::Lagged {
@@ -126,6 +132,11 @@ pub(super) struct Driver {
     pub(super) neighbours: Neighbours,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) events: EventSink,
+    pub(super) finds: Arc<Finds>,
+    pub(super) found: mpsc::Receiver<(EndpointId, &'static str)>,
+    pub(super) nearby: Nearby,
+    /// Peers that showed up on the LAN and were dialled.
+    pub(super) dialled_nearby: usize,
     pub(super) watchdog: Watchdog,
     pub(super) presence: Schedule,
     pub(super) topic: [u8; 32],
@@ -168,6 +179,11 @@ impl Driver {
                         self.fell_silent(peer);
                     }
                 }
+                Some((peer, by)) = self.found.recv() => {
+                    let peer = *peer.as_bytes();
+                    self.events.send(NetEvent::Found { peer, by });
+                }
+                peer = self.nearby.next() => self.showed_up(peer).await,
                 _ = tick.tick() => self.tick().await,
             }
         }
@@ -193,6 +209,20 @@ impl Driver {
             }
             Event::Received(message) => self.receive(message),
             Event::Lagged => self.events.send(NetEvent::Lagged { missed: 1 }),
+        }
+    }
+
+    /// A peer of this swarm on the LAN, it says. Anyone there can say so, so only
+    /// some are dialled; the rest are remembered, and tried when we are alone.
+    async fn showed_up(&mut self, addr: EndpointAddr) {
+        let id = addr.id;
+        self.finds.note(id, Finder::Mdns.name());
+        self.book.learn(addr);
+        let neighbours: Vec<EndpointId> = self.receiver.neighbors().collect();
+        let wanted = neighbours.len() < NEARBY_NEIGHBOURS && !neighbours.contains(&id);
+        if wanted && self.dialled_nearby < MAX_NEARBY_DIALS {
+            self.dialled_nearby += 1;
+            self.join(vec![id]).await;
         }
     }
 
@@ -249,6 +279,7 @@ impl Driver {
         let Ok(known) = addr.to_iroh() else {
             return;
         };
+        self.finds.note(known.id, "swarm");
         if self.book.learn(known) {
             self.presence.newcomer(rand::random(), now);
             self.events.send(NetEvent::Met(addr.id));

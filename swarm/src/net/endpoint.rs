@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use iroh::address_lookup::memory::MemoryLookup;
-use iroh::address_lookup::{DnsAddressLookup, PkarrPublisher, PkarrResolver};
 use iroh::endpoint::{
     BindError, BindOpts, Builder, PortmapperConfig, QuicTransportConfig, presets,
 };
 use iroh::{Endpoint, RelayMode, RelayUrl, SecretKey, Watcher};
 
+use super::find::{self, Finds};
 use super::links::{Hook, Registry};
 use super::{NetConfig, NetError, PeerAddr, Reach, RelayChoice};
 
@@ -23,11 +23,14 @@ pub(super) fn own_address(endpoint: &Endpoint, reach: Reach) -> PeerAddr {
     addr
 }
 
-/// Binds the endpoint that `config` describes.
+/// Binds the endpoint that `config` describes; with `tell`, others are told
+/// where it is.
 pub(super) async fn bind(
     config: &NetConfig,
     lookup: MemoryLookup,
     registry: Arc<Registry>,
+    finds: &Arc<Finds>,
+    tell: bool,
 ) -> Result<Endpoint, NetError> {
     let relays = match &config.relays {
         RelayChoice::Disabled => RelayMode::Disabled,
@@ -39,17 +42,13 @@ pub(super) async fn bind(
             RelayMode::custom(urls.iter().map(parse).collect::<Result<Vec<_>, _>>()?)
         }
     };
-    let mut builder = Endpoint::builder(presets::Minimal)
+    let has_relay = config.relays != RelayChoice::Disabled;
+    let builder = Endpoint::builder(presets::Minimal)
         .secret_key(SecretKey::from_bytes(&config.secret_key))
         .relay_mode(relays)
         .address_lookup(lookup)
         .hooks(Hook(registry));
-    if config.discovery {
-        builder = builder
-            .address_lookup(PkarrPublisher::n0_dns())
-            .address_lookup(PkarrResolver::n0_dns())
-            .address_lookup(DnsAddressLookup::n0_dns());
-    }
+    let builder = find::by_key(builder, &config.finders, has_relay, tell, finds);
     let builder = sockets(builder, config.reach, config.port.unwrap_or(0))?;
     let endpoint = builder.bind().await.map_err(|error| match &error {
         BindError::Sockets { source, .. } if source.kind() == std::io::ErrorKind::AddrInUse => {

@@ -67,6 +67,20 @@ pub enum NetEvent {
     /// A peer that we did not know told the swarm, signed, where it is. It can
     /// be fetched from by its id alone.
     Met([u8; 32]),
+    /// A peer was found, by a way that is named: a finder's, `ticket` or `swarm`.
+    Found {
+        /// Who.
+        peer: [u8; 32],
+        /// By what.
+        by: &'static str,
+    },
+    /// A way to find peers can't be used here; the others are not affected.
+    FinderFailed {
+        /// Which.
+        finder: &'static str,
+        /// What the machine said.
+        why: String,
+    },
     /// Events were lost because the node was too slow.
     Lagged {
         /// At least this many.

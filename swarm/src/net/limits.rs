@@ -42,6 +42,13 @@ pub const MAX_ADDRESSES: usize = 8;
 /// Remembered peers asked at once when joining again.
 pub(super) const REJOIN_FANOUT: usize = 4;
 
+/// With this many neighbours, whoever shows up on the LAN is only remembered.
+pub(super) const NEARBY_NEIGHBOURS: usize = 5;
+
+/// Peers dialled because they showed up on the LAN, in all: anyone there can
+/// invent them.
+pub(super) const MAX_NEARBY_DIALS: usize = 256;
+
 /// Connections from or to one peer: gossip and bodies, each way, and the
 /// leftovers of a restart. More is a mistake or an attack.
 pub(super) const MAX_CONNECTIONS_PER_PEER: usize = 16;

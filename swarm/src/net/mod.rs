@@ -16,6 +16,10 @@
 //! | `driver` | the task that owns the gossip topic |
 //! | `watchdog` | noticing that we hear nothing, and joining again |
 //! | `budget` | what one neighbour may send |
+//! | `find` | LAN, DNS and DHT: finding peers besides being told |
+//! | `meet` | a ticket for whoever knows a peer's key |
+//! | `tunnel` | a peer's devnet, from elsewhere |
+//! | `guest` | an endpoint that only asks, before a node joins |
 //! | `presence` | telling the swarm, signed, where we are |
 //! | `links` | every connection: limits and numbers |
 //! | [`limits`] | every constant, with its reason |
@@ -37,10 +41,14 @@ mod config;
 mod driver;
 mod endpoint;
 mod event;
+mod find;
 mod gate;
+mod guest;
 pub mod limits;
 mod links;
+mod meet;
 mod presence;
+mod tunnel;
 mod watchdog;
 
 #[cfg(test)]
@@ -65,16 +73,23 @@ pub use bodies::{BodyStore, FetchError, ProviderFailure};
 pub use budget::Budget;
 pub use config::{NetConfig, Reach, RelayChoice};
 pub use event::{NetError, NetEvent, NetEvents};
+pub use find::Finder;
+pub use guest::Guest;
 pub use links::{Link, LinkPath};
+pub use meet::MeetError;
+pub use tunnel::Tunnel;
 pub use watchdog::Watch;
 
 use address::AddressBook;
 use bodies::{Bodies, Size};
 use driver::{Command, Driver, EventSink, FRAME_HEADER, Neighbours};
 use endpoint::{bind, own_address};
+use find::{Finds, Nearby};
 use limits::{COMMAND_CAPACITY, EVENT_CAPACITY, GOSSIP_OVERHEAD, MIN_GOSSIP_SIZE};
 use links::Registry;
+use meet::{Desk, MEET_ALPN};
 use presence::Schedule;
+use tunnel::{CHAIN_ALPN, Door};
 use watchdog::Watchdog;
 
 /// The gossip protocol with our frames in it. The number is the frame's version.
@@ -93,6 +108,8 @@ struct Inner {
     book: Arc<AddressBook>,
     registry: Arc<Registry>,
     bodies: Arc<Bodies>,
+    desk: Desk,
+    door: Door,
     commands: mpsc::Sender<Command>,
     neighbours: Neighbours,
     cancel: CancellationToken,
@@ -115,18 +132,22 @@ impl Net {
     /// Binds an endpoint, joins the topic and begins to serve. Returns at once,
     /// whether or not anyone can be reached; [`NetEvent::NeighbourUp`] says when.
     pub async fn start(config: NetConfig) -> Result<(Net, NetEvents), NetError> {
-        let bootstrap = config
-            .bootstrap
-            .iter()
-            .map(PeerAddr::to_iroh)
-            .collect::<Result<Vec<_>, _>>()?;
+        let told = config.bootstrap.iter().map(|peer| (peer, "ticket"));
+        let remembered = config.remembered.iter();
+        let remembered = remembered.map(|peer| (peer, Finder::Remembered.name()));
+        let bootstrap = told
+            .chain(remembered)
+            .map(|(peer, by)| Ok((peer.to_iroh()?, by)))
+            .collect::<Result<Vec<_>, NetError>>()?;
         let (registry, connections) = Registry::new();
         let registry = Arc::new(registry);
         let lookup = MemoryLookup::new();
-        let endpoint = bind(&config, lookup.clone(), registry.clone()).await?;
+        let (finds, found) = Finds::new();
+        let endpoint = bind(&config, lookup.clone(), registry.clone(), &finds, true).await?;
         let book = Arc::new(AddressBook::new(endpoint.id(), lookup));
-        let bootstrap_ids = bootstrap.iter().map(|addr| addr.id).collect();
-        for addr in bootstrap {
+        let bootstrap_ids = bootstrap.iter().map(|(addr, _)| addr.id).collect();
+        for (addr, by) in bootstrap {
+            finds.note(addr.id, by);
             book.learn(addr);
         }
 
@@ -151,12 +172,15 @@ impl Net {
             .alpn(GOSSIP_ALPN)
             .max_message_size(gossip_size(config.max_message))
             .spawn(endpoint.clone());
+        let (desk, door) = (Desk::of(config.topic), Door::closed());
         let router = Router::builder(endpoint.clone())
             .accept(GOSSIP_ALPN, gossip.clone())
             .accept(
                 iroh_blobs::ALPN,
                 BlobsProtocol::new(&bodies.store, Some(gate)),
             )
+            .accept(MEET_ALPN, desk.clone())
+            .accept(CHAIN_ALPN, door.clone())
             .spawn();
         let topic = gossip
             .subscribe(TopicId::from_bytes(config.topic), bootstrap_ids)
@@ -165,6 +189,14 @@ impl Net {
         let (sender, receiver) = topic.split();
 
         let (event_sender, events) = mpsc::channel(EVENT_CAPACITY);
+        let mut events_in = EventSink::new(event_sender);
+        let mut nearby = Nearby::off();
+        if config.finders.contains(&Finder::Mdns) {
+            match Nearby::look(&endpoint, &config.topic, true, &finds).await {
+                Ok(looking) => nearby = looking,
+                Err(why) => events_in.finder_failed(Finder::Mdns, why),
+            }
+        }
         let (commands, command_receiver) = mpsc::channel(COMMAND_CAPACITY);
         let neighbours = Neighbours::default();
         let driver = Driver {
@@ -178,7 +210,11 @@ impl Net {
             bodies: bodies.clone(),
             neighbours: neighbours.clone(),
             commands: command_receiver,
-            events: EventSink::new(event_sender),
+            events: events_in,
+            finds,
+            found,
+            nearby,
+            dialled_nearby: 0,
             watchdog: Watchdog::new(config.watch, Instant::now()),
             presence: Schedule::new(),
             topic: config.topic,
@@ -198,6 +234,8 @@ impl Net {
             book,
             registry,
             bodies,
+            desk,
+            door,
             commands,
             neighbours,
             cancel,
@@ -215,6 +253,17 @@ impl Net {
     /// Where this peer can be reached, for tickets and greetings.
     pub fn address(&self) -> PeerAddr {
         own_address(&self.inner.endpoint, self.inner.reach)
+    }
+
+    /// Gives this ticket to whoever knows this peer's key and the swarm's id.
+    pub fn offer_ticket(&self, ticket: String) {
+        self.inner.desk.offer(ticket);
+    }
+
+    /// Lets peers reach the devnet that listens here. Nothing but a devnet: they
+    /// may send it whatever they like.
+    pub fn open_chain(&self, devnet: std::net::SocketAddr) {
+        self.inner.door.open(devnet);
     }
 
     /// Announces `bytes` to the swarm. Oversize is refused here; nobody is told

@@ -28,6 +28,18 @@ impl Peer {
                 from: Some(PeerId(from_neighbour)),
                 reason: RejectReason::Frame(reason),
             }),
+            NetEvent::Found { peer, by } => {
+                hub.emit(Event::PeerFound {
+                    who: PeerId(peer),
+                    by: by.to_owned(),
+                });
+                None
+            }
+            NetEvent::FinderFailed { finder, why } => {
+                let text = format!("peers can't be found by {finder} here: {why}");
+                hub.log(LogLevel::Warn, "network", text);
+                None
+            }
             NetEvent::Lost(peer) => Some(Input::Lost { peer: PeerId(peer) }),
             NetEvent::Rejoining { peers } => {
                 let text = format!("heard nothing for too long; joining again through {peers}");

@@ -1,6 +1,6 @@
 //! Who is there, how they are reached, what was refused, and their reputation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use swarm_core::event::{Event, Record, ScoreRow, Stage};
 use swarm_core::ids::{Address, PeerId};
@@ -19,6 +19,9 @@ pub const REASONS_KEPT: usize = 16;
 pub const OTHER_REASON: &str = "other reasons";
 /// Local peers whose links to one peer are kept: more than run in a process.
 const LINKS_KEPT: usize = 16;
+
+/// Ways to find a peer that are kept: more than there are.
+const WAYS_KEPT: usize = 16;
 
 /// How a peer is reached.
 #[derive(Debug, Clone)]
@@ -91,6 +94,8 @@ pub struct Peer {
     pub absences: u64,
     /// The last of them.
     pub last_absence: Option<(u64, Stage)>,
+    /// The ways in which it was found, over local peers.
+    pub found_by: BTreeSet<String>,
     /// How each local peer reaches it.
     pub links: BTreeMap<Option<PeerId>, Link>,
     /// What of its messages was refused.
@@ -117,6 +122,7 @@ impl Peer {
             batches: 0,
             absences: 0,
             last_absence: None,
+            found_by: BTreeSet::new(),
             links: BTreeMap::new(),
             rejects: Rejects::default(),
             standing: None,
@@ -194,6 +200,12 @@ impl Peers {
                     peer.absences += 1;
                 }
                 peer.last_absence = Some((*round, *stage));
+            }
+            Event::PeerFound { who, by } => {
+                let found_by = &mut self.row(*who, at_ms).found_by;
+                if found_by.len() < WAYS_KEPT {
+                    found_by.insert(text::clip(by, LABEL_BYTES));
+                }
             }
             Event::PeerLink {
                 who,

@@ -137,6 +137,10 @@ fn draw_detail(theme: Theme, scene: &Scene<'_>, peer: &Peer, area: Rect, buffer:
         ));
     }
     lines.push(field(theme, "heard", &heard));
+    if !peer.found_by.is_empty() {
+        let ways: Vec<&str> = peer.found_by.iter().map(String::as_str).collect();
+        lines.push(field(theme, "found by", &ways.join(", ")));
+    }
     for (observer, link) in &peer.links {
         let rtt = link
             .rtt_us
