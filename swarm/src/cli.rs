@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::create::CreateArgs;
+use crate::doctor::DoctorArgs;
 use crate::explore::ExploreArgs;
 use crate::method::TrainingArgs;
 use crate::model::command::ModelCommand;
@@ -37,6 +38,9 @@ pub enum Command {
     Create(CreateArgs),
     /// Join a swarm by a ticket, a manifest, a URL or its id on a chain
     Join(JoinArgs),
+    /// What works from here: disk, memory, network, peers, clock, chain; exit code 1 if
+    /// something a node needs does not
+    Doctor(DoctorArgs),
     /// Show a recorded run on the same screens, with pause, speed and seek
     Replay(ReplayArgs),
     /// Measure accuracy on held-out items, whose questions training never draws
@@ -92,6 +96,9 @@ pub struct RunArgs {
     /// Write a JSON report here at the end, with held-out accuracy before and after
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// Serve numbers for Prometheus here, at /metrics (METRICS.md lists them)
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub metrics: Option<std::net::SocketAddr>,
     /// Join the swarm that this names, as `murmur join` does
     #[arg(long, value_name = "SOURCE")]
     pub join: Option<String>,

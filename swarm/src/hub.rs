@@ -15,6 +15,7 @@ use swarm_core::ids::PeerId;
 use tokio_util::sync::CancellationToken;
 
 use crate::journal::Journal;
+use crate::metrics;
 
 /// Milliseconds since the Unix epoch. The only clock of the node: everything
 /// below is told the time. It follows the machine's clock forward and never goes
@@ -62,6 +63,8 @@ pub struct Listeners {
     pub screen: Option<tui::Feed>,
     /// Plain lines to stderr.
     pub stderr: bool,
+    /// Numbers for machines, and for the report.
+    pub metrics: metrics::Shared,
 }
 
 /// The thread behind the hub; joined to be sure that the file is complete.
@@ -135,6 +138,7 @@ fn write_all(queue: &Receiver<Record>, mut journal: Journal, listeners: &Listene
         // Everything that is waiting goes out in one flush.
         while let Some(record) = next {
             journal.write(&record)?;
+            metrics::fold(&listeners.metrics, &record);
             if listeners.stderr
                 && let Some(line) = line(&record)
             {
@@ -211,6 +215,14 @@ pub fn line(record: &Record) -> Option<String> {
         } => {
             let from = from.map_or_else(|| "unknown".to_owned(), |peer| peer.nickname());
             format!("refused from {from}: {reason} ({detail})")
+        }
+        Event::RefusedMore {
+            from,
+            reason,
+            count,
+        } => {
+            let from = from.map_or_else(|| "unknown".to_owned(), |peer| peer.nickname());
+            format!("refused {count} more from {from}: {reason}")
         }
         Event::Trained {
             round,

@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::cli::RunArgs;
 use crate::home::{self, Home};
-use crate::net::{Finder, Guest, PeerAddr};
+use crate::net::{Finder, Guest, MAX_SKEW, PeerAddr};
 use crate::process::{DEVNET_CHAIN, terms};
 use crate::reach::Network;
 use crate::ticket::{Invite, PREFIX, SHORT_PREFIX, Ticket};
@@ -226,18 +226,29 @@ fn document(bytes: &[u8], registry: &Registry) -> Result<Named> {
 
 /// At most a page or two, from a server that may be anybody's.
 async fn download(url: &str) -> Result<Vec<u8>> {
+    let client = http_client(url, DOWNLOAD_PATIENCE)?;
+    // An error's own text repeats the URL, and a URL may hold a key.
+    let response = client.get(url).send().await;
+    let response = response.and_then(reqwest::Response::error_for_status);
+    at_most(response.map_err(|error| error.without_url())?).await
+}
+
+/// A client for one URL, with this much patience.
+pub(crate) fn http_client(url: &str, patience: Duration) -> Result<reqwest::Client> {
     // Without one, reqwest panics. Fails only if there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut client = reqwest::Client::builder()
-        .timeout(DOWNLOAD_PATIENCE)
+        .timeout(patience)
         .redirect(reqwest::redirect::Policy::limited(4));
     if url.starts_with("http://") {
         // A bare machine has no certificates, and needs none for this.
         client = client.tls_certs_only([]);
     }
-    let client = client.build().context("no http client")?;
-    let response = client.get(url).send().await?.error_for_status()?;
-    let mut response = response;
+    client.build().context("no http client")
+}
+
+/// The body, which is a page or two, or an error.
+pub(crate) async fn at_most(mut response: reqwest::Response) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await? {
         bytes.extend_from_slice(&chunk);
@@ -306,9 +317,17 @@ async fn ask_all(
             Err(_) => break,
             Ok(Some(Ok((peer, answer)))) => {
                 let who = hex::encode(&peer[..4]);
-                let ticket = answer
-                    .map_err(anyhow::Error::from)
-                    .and_then(|text| believed(&text, swarm));
+                let ticket = answer.map_err(anyhow::Error::from).and_then(|answer| {
+                    let skew = Duration::from_millis(answer.clock_offset_ms.unsigned_abs());
+                    if skew > MAX_SKEW {
+                        let offset = answer.clock_offset_ms;
+                        tell(format!(
+                            "this machine's clock is {offset:+} ms from {who}…'s: set it, or \
+                                 rounds that follow the clock will be missed"
+                        ));
+                    }
+                    believed(&answer.ticket, swarm)
+                });
                 match ticket {
                     Ok(ticket) => {
                         tell(format!("{who}… gave a ticket"));

@@ -6,6 +6,7 @@
 //! | [`cli`] | the command line |
 //! | [`create`], [`join`], [`reach`] | a swarm for others; finding one; how peers are reached |
 //! | [`process`] | `murmur run`: a process's peers, their chain and home |
+//! | [`doctor`], [`metrics`] | what works from here; numbers for machines |
 //! | [`peer`] | one peer: the shell around the round machine |
 //! | [`net`] | iroh: gossip for announcements, bodies by hash |
 //! | [`packages`], [`task`] | environments of strangers; `murmur task` |
@@ -30,6 +31,7 @@ pub mod base;
 pub mod chain;
 pub mod cli;
 pub mod create;
+pub mod doctor;
 pub mod evaluate;
 pub mod explore;
 pub mod home;
@@ -39,6 +41,7 @@ pub mod inspect;
 pub mod join;
 pub mod journal;
 pub mod method;
+pub mod metrics;
 pub mod model;
 pub mod net;
 pub mod packages;

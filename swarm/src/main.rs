@@ -9,7 +9,7 @@ use swarm::cli::{Cli, Command, JoinArgs, ReplayArgs, RunArgs};
 use swarm::explore::ExploreArgs;
 use swarm::model::{self, Model};
 use swarm::rep::args::RepCommand;
-use swarm::{create, explore, inspect, join, process, rep, sim, task, wallet};
+use swarm::{create, doctor, explore, inspect, join, process, rep, sim, task, wallet};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
@@ -23,6 +23,12 @@ fn main() -> ExitCode {
             .and_then(|runtime| runtime.block_on(create::run(&args)))
             .map(|text| print(&text)),
         Command::Join(args) => join(args).map(|()| ExitCode::SUCCESS),
+        Command::Doctor(args) => runtime()
+            .and_then(|runtime| runtime.block_on(doctor::run(&args)))
+            .map(|(text, code)| {
+                print(&text);
+                code
+            }),
         Command::Replay(args) => replay(&args).map(|()| ExitCode::SUCCESS),
         Command::Eval(args) => inspect::eval(&args).map(|text| print(&text)),
         Command::Task(command) => runtime()

@@ -27,6 +27,7 @@ use crate::hub::{Hub, Listeners, now_ms};
 use crate::identity::{Access, Identity};
 use crate::join;
 use crate::journal::Journal;
+use crate::metrics;
 use crate::model::{self, Model};
 use crate::net::{Guest, PeerAddr, Reach, Tunnel};
 use crate::packages::{self, Store};
@@ -92,13 +93,22 @@ pub async fn run(
     let home = Home::open(args.home.as_deref())?;
     let (journal, notice) = Journal::open(&home.events())?;
     let has_screen = screen.is_some();
+    let metrics = metrics::Shared::default();
     let listeners = Listeners {
         screen,
         stderr: !has_screen,
+        metrics: metrics.clone(),
     };
     let (hub, writer) = Hub::start(journal, listeners, stop.clone());
     if let Some(notice) = notice {
         hub.log(LogLevel::Warn, "home", notice);
+    }
+    let page = match args.metrics {
+        Some(at) => Some(metrics::serve(at, metrics.clone(), stop.clone()).await?),
+        None => None,
+    };
+    if let Some((at, _)) = &page {
+        hub.log(LogLevel::Info, "metrics", format!("http://{at}/metrics"));
     }
     // What starts can be stopped: a chain may take its time to answer.
     let started = tokio::select! {
@@ -106,7 +116,7 @@ pub async fn run(
         () = stop.cancelled() => Ok(None),
     };
     let result = match started {
-        Ok(Some(up)) => take_part(&args, up, stop).await,
+        Ok(Some(up)) => take_part(&args, up, &metrics, stop).await,
         Ok(None) => Ok(()),
         Err(error) => Err(error),
     };
@@ -234,7 +244,12 @@ async fn bring_up(
     })
 }
 
-async fn take_part(args: &RunArgs, up: Up, stop: CancellationToken) -> Result<()> {
+async fn take_part(
+    args: &RunArgs,
+    up: Up,
+    metrics: &metrics::Shared,
+    stop: CancellationToken,
+) -> Result<()> {
     let Up {
         place,
         swarm,
@@ -256,8 +271,12 @@ async fn take_part(args: &RunArgs, up: Up, stop: CancellationToken) -> Result<()
                 rounds: row.rounds,
             })
             .collect();
-        let json = serde_json::to_vec_pretty(&report(&outcomes, reputation, started))
-            .context("encoding the report")?;
+        let mut report = report(&outcomes, reputation, started);
+        metrics::read(metrics, |metrics| {
+            report.network = metrics.links();
+            report.refused_of_unknown = metrics.refused_of_unknown();
+        });
+        let json = serde_json::to_vec_pretty(&report).context("encoding the report")?;
         crate::home::write_atomic(path, &json)
             .with_context(|| format!("writing the report to {}", path.display()))?;
     }
@@ -843,6 +862,8 @@ fn report(outcomes: &[Outcome], reputation: Vec<ReputationRow>, started: Instant
         },
         eval_by_peer: by_peer,
         time_s,
+        network: Vec::new(),
+        refused_of_unknown: BTreeMap::new(),
         first_round_s: opened.map_or(0.0, |at| (at - started).as_secs_f64()),
     }
 }

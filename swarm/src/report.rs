@@ -6,6 +6,8 @@ use serde::Serialize;
 use swarm_core::event::{EvalReport, RoundSummary, TaskEval};
 use swarm_core::ids::PeerId;
 
+use crate::metrics::LinkRow;
+
 /// The whole report.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
@@ -20,6 +22,10 @@ pub struct Report {
     pub eval_by_peer: BTreeMap<String, BeforeAfter<Option<EvalReport>>>,
     /// Where the time went, in seconds, summed over this process's peers.
     pub time_s: BTreeMap<String, f64>,
+    /// Every local peer's way to every other: path, bytes, what was refused.
+    pub network: Vec<LinkRow>,
+    /// What was refused of senders that are not known, by reason.
+    pub refused_of_unknown: BTreeMap<String, u64>,
     /// Seconds from the start of the process to the first round's opening.
     pub first_round_s: f64,
 }

@@ -367,6 +367,15 @@ pub enum Event {
         /// What exactly.
         detail: String,
     },
+    /// Refusals of the last round that were counted and not shown one by one.
+    RefusedMore {
+        /// Whose, where known.
+        from: Option<PeerId>,
+        /// The reason, as in [`Event::Rejected`].
+        reason: String,
+        /// How many more.
+        count: u64,
+    },
     /// A group and its rewards.
     GroupJudged(GroupView),
     /// The scoreboard that follows from what was included.

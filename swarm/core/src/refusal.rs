@@ -46,6 +46,12 @@ pub enum RejectReason {
     /// More messages at once than a neighbour may pass on.
     #[error("{0} messages dropped, more than a neighbour may send")]
     Flood(u64),
+    /// A body that came, or was to come, too slowly: again and again.
+    #[error("a body came too slowly")]
+    Slow,
+    /// Turned away at the door.
+    #[error("{0} connections were turned away: too many from one peer or address, or cut off")]
+    Crowd(u64),
     /// Not an announcement at all.
     #[error("not a message: {0}")]
     Frame(&'static str),
@@ -66,6 +72,8 @@ impl RejectReason {
             Self::Manifest(_) => "against manifest",
             Self::NotEntitled(_) => "not entitled",
             Self::Budget(_) | Self::Flood(_) => "over budget",
+            Self::Slow => "too slow",
+            Self::Crowd(_) => "turned away",
             Self::Frame(_) => "not a message",
         }
     }

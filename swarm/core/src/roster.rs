@@ -44,6 +44,8 @@ pub struct Peer {
     pub refused: BTreeMap<&'static str, u64>,
     messages: u32,
     shown: u32,
+    /// Refusals of this round that were not shown one by one.
+    hidden: BTreeMap<&'static str, u64>,
 }
 
 impl Peer {
@@ -66,7 +68,12 @@ pub struct Roster {
     limit: usize,
     /// Refusals of nobody in particular that were shown this round.
     shown: u32,
+    /// Those that were not.
+    hidden: BTreeMap<&'static str, u64>,
 }
+
+/// Refusals that were counted and not shown: whose, why, how many.
+pub(crate) type Hidden = (Option<PeerId>, &'static str, u64);
 
 /// What hearing from a peer changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +94,7 @@ impl Roster {
             peers: BTreeMap::new(),
             limit: limit.into(),
             shown: 0,
+            hidden: BTreeMap::new(),
         }
     }
 
@@ -143,6 +151,7 @@ impl Roster {
             refused: BTreeMap::new(),
             messages: 0,
             shown: 0,
+            hidden: BTreeMap::new(),
         });
         peer.messages = peer.messages.saturating_add(1);
         if peer.messages > budget {
@@ -170,28 +179,47 @@ impl Roster {
         }
     }
 
-    /// Gives every peer its budget for a new round, and forgives a little.
-    pub(crate) fn renew_budgets(&mut self) {
+    /// Gives every peer its budget for a new round, and forgives a little. What
+    /// was refused in the last and not shown is told now.
+    pub(crate) fn renew_budgets(&mut self) -> Vec<Hidden> {
+        let mut hidden: Vec<Hidden> = Vec::new();
+        let nobodys = std::mem::take(&mut self.hidden).into_iter();
+        hidden.extend(nobodys.map(|(key, count)| (None, key, count)));
+        for (id, peer) in &mut self.peers {
+            let theirs = std::mem::take(&mut peer.hidden).into_iter();
+            hidden.extend(theirs.map(|(key, count)| (Some(*id), key, count)));
+        }
         self.shown = 0;
         for peer in self.peers.values_mut() {
             peer.messages = 0;
             peer.shown = 0;
             peer.debt = peer.debt.saturating_sub(1);
         }
+        hidden
     }
 
-    /// Counts a refusal, and says whether to show it.
-    pub(crate) fn refuse(&mut self, id: Option<&PeerId>, key: &'static str) -> bool {
+    /// Counts a refusal of so many messages, and says whether to show it.
+    pub(crate) fn refuse(&mut self, id: Option<&PeerId>, key: &'static str, count: u64) -> bool {
         // Nothing is kept of a key that never said anything of use.
-        let shown = match id.and_then(|id| self.peers.get_mut(id)) {
+        let (shown, hidden) = match id.and_then(|id| self.peers.get_mut(id)) {
             Some(peer) => {
-                *peer.refused.entry(key).or_default() += 1;
-                &mut peer.shown
+                *peer.refused.entry(key).or_default() += count;
+                (&mut peer.shown, &mut peer.hidden)
             }
-            None => &mut self.shown,
+            None => (&mut self.shown, &mut self.hidden),
         };
         *shown = shown.saturating_add(1);
-        *shown <= SHOWN_REFUSALS
+        let is_shown = *shown <= SHOWN_REFUSALS;
+        // The event that shows it stands for one.
+        let rest = if is_shown {
+            count.saturating_sub(1)
+        } else {
+            count
+        };
+        if rest > 0 {
+            *hidden.entry(key).or_default() += rest;
+        }
+        is_shown
     }
 
     /// Where the swarm is: the furthest position that more than half of the

@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::NetError;
 use super::address::AddressBook;
+use super::conduct::Fault;
 use super::limits::{
     BODY_TIMEOUT, COLLECT_INTERVAL, CONNECT_TIMEOUT, KEEP_CONNECTION, MAX_FETCHES,
     MAX_KEPT_CONNECTIONS, MIN_BODY_RATE, SIZE_TIMEOUT,
@@ -270,6 +271,11 @@ impl Bodies {
                 Err(Attempt::Final(error)) => return Err(error),
                 Err(Attempt::Provider(failure)) => {
                     tracing::debug!(provider = %provider.fmt_short(), %failure, "body not delivered");
+                    match failure {
+                        ProviderFailure::Corrupt => self.registry.fault(provider, Fault::Corrupt),
+                        ProviderFailure::TooSlow => self.registry.fault(provider, Fault::Slow),
+                        _ => {}
+                    }
                     failures.push((*provider.as_bytes(), failure));
                 }
             }
@@ -316,8 +322,9 @@ impl Bodies {
             .map_err(|error| FetchError::Store(error.to_string()))
     }
 
-    /// Providers we are connected to first, each kind in random order, so that
-    /// the first announced is not everyone's first choice.
+    /// Providers with a clean record first, among them those we are connected to,
+    /// each kind in random order, so that the first announced is not everyone's
+    /// first choice. One that is cut off is not asked.
     fn in_order(&self, providers: Vec<EndpointAddr>) -> Vec<EndpointId> {
         let me = self.endpoint.id();
         let mut ids: Vec<EndpointId> = Vec::new();
@@ -330,7 +337,8 @@ impl Bodies {
             }
         }
         ids.shuffle(&mut rand::rng());
-        ids.sort_by_key(|id| !self.registry.connected(id));
+        ids.retain(|id| !self.registry.is_out(id));
+        ids.sort_by_key(|id| (self.registry.points(id), !self.registry.connected(id)));
         ids
     }
 

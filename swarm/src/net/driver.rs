@@ -297,6 +297,10 @@ impl Driver {
         let now = Instant::now();
         self.registry.refresh();
         self.bodies.sweep();
+        for (peer, count) in self.registry.take_turned_away() {
+            let peer = *peer.as_bytes();
+            self.events.send(NetEvent::TurnedAway { peer, count });
+        }
         for (peer, account) in &mut self.accounts {
             let dropped = account.take_dropped();
             if dropped > 0 {

@@ -93,6 +93,14 @@ pub enum NetEvent {
         /// How many messages.
         dropped: u64,
     },
+    /// Connections of a peer were not let in: too many, too many keys behind its
+    /// address, or it is cut off.
+    TurnedAway {
+        /// Who.
+        peer: [u8; 32],
+        /// How many.
+        count: u64,
+    },
     /// A neighbour sent something that is no message of ours.
     Refused {
         /// Who.

@@ -11,7 +11,7 @@ use super::address::{AddressBook, PeerAddr};
 use super::endpoint::{bind, own_address};
 use super::find::{Finder, Finds, Nearby};
 use super::links::Registry;
-use super::meet::{self, MeetError};
+use super::meet::{self, Answer, MeetError};
 use super::tunnel::Tunnel;
 use super::{NetConfig, NetError, Reach};
 
@@ -106,7 +106,7 @@ impl Asker {
     ///
     /// # Errors
     /// It can't be reached, or gives none.
-    pub async fn ticket(&self, peer: &PeerAddr, swarm: &[u8; 32]) -> Result<String, MeetError> {
+    pub async fn ticket(&self, peer: &PeerAddr, swarm: &[u8; 32]) -> Result<Answer, MeetError> {
         let peer = self.learn(peer);
         let peer = peer.map_err(|error| MeetError::Unreachable(error.to_string()))?;
         meet::ask(&self.endpoint, peer, swarm).await
@@ -117,5 +117,15 @@ impl Asker {
         let id = addr.id;
         self.book.learn(addr);
         Ok(id)
+    }
+
+    /// Opens a connection and keeps it, saying nothing: what a crowd does.
+    #[cfg(test)]
+    pub(super) async fn hold(&self, peer: &PeerAddr) {
+        let peer = self.learn(peer).expect("a peer that is there");
+        let open = self.endpoint.connect(peer, meet::MEET_ALPN).await;
+        if let Ok(connection) = open {
+            connection.closed().await;
+        }
     }
 }

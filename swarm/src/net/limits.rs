@@ -53,6 +53,12 @@ pub(super) const MAX_NEARBY_DIALS: usize = 256;
 /// leftovers of a restart. More is a mistake or an attack.
 pub(super) const MAX_CONNECTIONS_PER_PEER: usize = 16;
 
+/// Different keys with connections from one address of a network: a household, a
+/// laboratory. Whoever has more keys than that behind one address is trying to
+/// be everybody's neighbour. On loopback there is no limit but the others: what
+/// runs on this machine could take all of it anyway.
+pub(super) const MAX_KEYS_PER_ADDRESS: usize = 32;
+
 /// All connections. Gossip needs five or so, bodies one for each provider.
 pub(super) const MAX_CONNECTIONS: usize = 1024;
 

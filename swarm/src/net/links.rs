@@ -2,6 +2,7 @@
 //! limits on how many, numbers for the Peers screen, and a way to close them.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,8 +12,12 @@ use iroh::endpoint::{
     AfterHandshakeOutcome, Connection, ConnectionError, EndpointHooks, VarInt, WeakConnectionHandle,
 };
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-use super::limits::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PEER, MAX_KNOWN_PEERS};
+use super::conduct::{Conduct, Fault};
+use super::limits::{
+    MAX_CONNECTIONS, MAX_CONNECTIONS_PER_PEER, MAX_KEYS_PER_ADDRESS, MAX_KNOWN_PEERS,
+};
 
 /// Close code for a connection over the limits.
 const CLOSE_TOO_MANY: VarInt = VarInt::from_u32(0x4d01);
@@ -61,6 +66,8 @@ pub struct Link {
 
 #[derive(Debug)]
 struct Open {
+    /// The network it came from or goes to, if not by a relay.
+    from: Option<IpAddr>,
     alpn: Vec<u8>,
     connection_id: u64,
     handle: WeakConnectionHandle,
@@ -83,6 +90,9 @@ pub(super) type Watched = (EndpointId, Pin<Box<dyn Future<Output = bool> + Send>
 #[derive(Debug)]
 pub(super) struct Registry {
     peers: Mutex<BTreeMap<EndpointId, Peer>>,
+    conduct: Mutex<Conduct>,
+    /// Connections that were not let in since the last look.
+    turned_away: Mutex<BTreeMap<EndpointId, u64>>,
     watched: mpsc::Sender<Watched>,
 }
 
@@ -91,8 +101,13 @@ impl Registry {
     pub(super) fn new() -> (Self, mpsc::Receiver<Watched>) {
         // Never more than there may be connections.
         let (watched, connections) = mpsc::channel(MAX_CONNECTIONS);
-        let peers = Mutex::default();
-        (Self { peers, watched }, connections)
+        let registry = Self {
+            peers: Mutex::default(),
+            conduct: Mutex::default(),
+            turned_away: Mutex::default(),
+            watched,
+        };
+        (registry, connections)
     }
 
     /// One line a peer, by id. Also brings the byte counts up to date, so that
@@ -133,6 +148,34 @@ impl Registry {
             .is_some_and(|peer| peer.open.iter().any(|open| is_open(&open.handle)))
     }
 
+    /// Notes what a peer did to us. One that is cut off by it loses every
+    /// connection, and gets no other for a while.
+    pub(super) fn fault(&self, peer: EndpointId, fault: Fault) {
+        let is_out = whole(&self.conduct).note(peer, fault, Instant::now());
+        if is_out {
+            tracing::info!(peer = %peer.fmt_short(), ?fault, "cut off");
+            let peers = self.lock();
+            for open in peers.get(&peer).into_iter().flat_map(|peer| &peer.open) {
+                close(&open.handle);
+            }
+        }
+    }
+
+    /// What is held against a peer; nothing is asked of one that is cut off.
+    pub(super) fn points(&self, peer: &EndpointId) -> u32 {
+        whole(&self.conduct).points(peer, Instant::now())
+    }
+
+    /// Whether a peer is cut off.
+    pub(super) fn is_out(&self, peer: &EndpointId) -> bool {
+        whole(&self.conduct).is_out(peer, Instant::now())
+    }
+
+    /// Who was turned away since the last call, and how often.
+    pub(super) fn take_turned_away(&self) -> BTreeMap<EndpointId, u64> {
+        std::mem::take(&mut *whole(&self.turned_away))
+    }
+
     /// Closes every connection of one protocol.
     pub(super) fn close_protocol(&self, alpn: &[u8]) {
         for peer in self.lock().values() {
@@ -152,8 +195,29 @@ impl Registry {
     }
 
     fn admit(&self, connection: &Connection) -> bool {
-        let mut peers = self.lock();
         let id = connection.remote_id();
+        if self.has_room_for(id, connection) {
+            return true;
+        }
+        let mut turned_away = whole(&self.turned_away);
+        if turned_away.len() < MAX_KNOWN_PEERS {
+            *turned_away.entry(id).or_default() += 1;
+        }
+        false
+    }
+
+    fn has_room_for(&self, id: EndpointId, connection: &Connection) -> bool {
+        if self.is_out(&id) {
+            return false;
+        }
+        let mut peers = self.lock();
+        let from = network_of(connection);
+        if from.is_some_and(|from| keys_at(&peers, from, &id) >= MAX_KEYS_PER_ADDRESS) {
+            refresh(&mut peers);
+            if from.is_some_and(|from| keys_at(&peers, from, &id) >= MAX_KEYS_PER_ADDRESS) {
+                return false;
+            }
+        }
         if peers.get(&id).map_or(0, |peer| peer.open.len()) >= MAX_CONNECTIONS_PER_PEER
             || peers.len() >= MAX_KNOWN_PEERS
         {
@@ -165,7 +229,12 @@ impl Registry {
         }
         let all: usize = peers.values().map(|peer| peer.open.len()).sum();
         let peer = peers.entry(id).or_default();
-        if peer.open.len() >= MAX_CONNECTIONS_PER_PEER || all >= MAX_CONNECTIONS {
+        if peer.open.len() >= MAX_CONNECTIONS_PER_PEER {
+            drop(peers);
+            self.fault(id, Fault::Crowding);
+            return false;
+        }
+        if all >= MAX_CONNECTIONS {
             return false;
         }
         let closed = connection.weak_handle().closed();
@@ -176,6 +245,7 @@ impl Registry {
         // A connection that nobody watches is only noticed later, by deadlines.
         let _ = self.watched.try_send((id, Box::pin(silent)));
         peer.open.push(Open {
+            from,
             alpn: connection.alpn().to_vec(),
             connection_id: connection.stable_id() as u64,
             handle: connection.weak_handle(),
@@ -186,9 +256,44 @@ impl Registry {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<EndpointId, Peer>> {
-        // Counters only: whole after every statement.
-        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+        whole(&self.peers)
     }
+}
+
+/// The content of a lock. Counters only: whole after every statement.
+fn whole<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The network that a connection comes from, unless it is this machine or a
+/// relay's: an IPv4 address, or the /64 that one IPv6 customer gets.
+fn network_of(connection: &Connection) -> Option<IpAddr> {
+    let paths = connection.paths();
+    let address = paths.iter().find_map(|path| match path.remote_addr() {
+        iroh::TransportAddr::Ip(socket) => Some(socket.ip().to_canonical()),
+        _ => None,
+    })?;
+    network(address)
+}
+
+fn network(address: IpAddr) -> Option<IpAddr> {
+    if address.is_loopback() {
+        return None;
+    }
+    Some(match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(long) => {
+            let [a, b, c, d, ..] = long.segments();
+            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
+        }
+    })
+}
+
+/// How many other keys have connections from there.
+fn keys_at(peers: &BTreeMap<EndpointId, Peer>, from: IpAddr, but: &EndpointId) -> usize {
+    let there = |peer: &Peer| peer.open.iter().any(|open| open.from == Some(from));
+    let others = peers.iter().filter(|(id, _)| *id != but);
+    others.filter(|(_, peer)| there(peer)).count()
 }
 
 fn refresh(peers: &mut BTreeMap<EndpointId, Peer>) {
@@ -254,5 +359,20 @@ impl EndpointHooks for Hook {
                 reason: b"too many connections".to_vec(),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_an_address_or_a_customers_prefix_and_this_machine_is_none() {
+        let at = |text: &str| network(text.parse().unwrap());
+        assert_eq!(at("127.0.0.1"), None);
+        assert_eq!(at("::1"), None);
+        assert_ne!(at("203.0.113.1"), at("203.0.113.2"));
+        assert_eq!(at("2001:db8:1:2:3::4"), at("2001:db8:1:2:ffff::9"));
+        assert_ne!(at("2001:db8:1:2::1"), at("2001:db8:1:3::1"));
     }
 }

@@ -1,7 +1,8 @@
 //! Meeting a stranger: whoever knows a peer's key and the swarm's id asks it
 //! for a ticket, and needs nothing else to join.
 //!
-//! `/murmuration/meet/1`: one stream; 32 bytes of swarm id there, the ticket's
+//! `/murmuration/meet/1`: one stream; 32 bytes of swarm id there, eight bytes
+//! of clock (milliseconds since the Unix epoch, little endian) and the ticket's
 //! text back. A peer of another swarm closes the connection.
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -12,6 +13,8 @@ use iroh::protocol::{AcceptError, ProtocolHandler};
 use iroh::{EndpointAddr, EndpointId};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+
+use crate::hub::now_ms;
 
 /// The protocol's name and version.
 pub(super) const MEET_ALPN: &[u8] = b"/murmuration/meet/1";
@@ -29,6 +32,19 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const CLOSE_DONE: VarInt = VarInt::from_u32(0);
 const CLOSE_BUSY: VarInt = VarInt::from_u32(0x4d03);
 const CLOSE_OTHER_SWARM: VarInt = VarInt::from_u32(0x4d04);
+
+/// How far two clocks may be apart: rounds that follow wall time have windows of
+/// seconds, and this much is lost at each of their edges.
+pub const MAX_SKEW: Duration = Duration::from_secs(2);
+
+/// What a stranger said, unchecked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// A ticket's text.
+    pub ticket: String,
+    /// Its clock less ours, in milliseconds, give or take half the round trip.
+    pub clock_offset_ms: i64,
+}
 
 /// Why a stranger gave no ticket.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,6 +93,7 @@ impl Desk {
             connection.close(CLOSE_OTHER_SWARM, b"not of that swarm");
             return None;
         };
+        send.write_all(&now_ms().to_le_bytes()).await.ok()?;
         send.write_all(ticket.as_bytes()).await.ok()?;
         send.finish().ok()?;
         // The stranger closes when it has read all.
@@ -103,7 +120,7 @@ pub(super) async fn ask(
     endpoint: &Endpoint,
     peer: EndpointId,
     swarm: &[u8; 32],
-) -> Result<String, MeetError> {
+) -> Result<Answer, MeetError> {
     let unreachable = |error: &dyn std::fmt::Display| MeetError::Unreachable(error.to_string());
     let asking = async {
         let connection = endpoint
@@ -111,13 +128,23 @@ pub(super) async fn ask(
             .await
             .map_err(|error| unreachable(&error))?;
         let refused = |error: &dyn std::fmt::Display| MeetError::Refused(error.to_string());
+        let asked_ms = now_ms();
         let (mut send, mut receive) = connection.open_bi().await.map_err(|e| refused(&e))?;
         send.write_all(swarm).await.map_err(|e| refused(&e))?;
         send.finish().map_err(|e| refused(&e))?;
+        let mut clock = [0; 8];
+        let read = receive.read_exact(&mut clock).await;
+        read.map_err(|e| refused(&e))?;
+        let halfway_ms = asked_ms + now_ms().saturating_sub(asked_ms) / 2;
+        let clock_offset_ms = u64::from_le_bytes(clock).wrapping_sub(halfway_ms) as i64;
         let bytes = receive.read_to_end(MAX_TICKET).await;
         let bytes = bytes.map_err(|e| refused(&e))?;
         connection.close(CLOSE_DONE, b"thanks");
-        String::from_utf8(bytes).map_err(|e| refused(&e))
+        let ticket = String::from_utf8(bytes).map_err(|e| refused(&e))?;
+        Ok(Answer {
+            ticket,
+            clock_offset_ms,
+        })
     };
     timeout(PATIENCE, asking).await.unwrap_or_else(|_| {
         let text = format!("no answer in {} s", PATIENCE.as_secs());

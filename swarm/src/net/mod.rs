@@ -20,6 +20,7 @@
 //! | `meet` | a ticket for whoever knows a peer's key |
 //! | `tunnel` | a peer's devnet, from elsewhere |
 //! | `guest` | an endpoint that only asks, before a node joins |
+//! | `conduct` | what a peer did to us, and whether we still deal with it |
 //! | `presence` | telling the swarm, signed, where we are |
 //! | `links` | every connection: limits and numbers |
 //! | [`limits`] | every constant, with its reason |
@@ -37,6 +38,7 @@
 mod address;
 mod bodies;
 mod budget;
+mod conduct;
 mod config;
 mod driver;
 mod endpoint;
@@ -76,7 +78,7 @@ pub use event::{NetError, NetEvent, NetEvents};
 pub use find::Finder;
 pub use guest::Guest;
 pub use links::{Link, LinkPath};
-pub use meet::MeetError;
+pub use meet::{Answer, MAX_SKEW, MeetError};
 pub use tunnel::Tunnel;
 pub use watchdog::Watch;
 

@@ -7,12 +7,13 @@ use anyhow::{Context, Result};
 use swarm_core::event::{Event, LogLevel};
 use swarm_core::ids::{Address, Hash, PeerId};
 use swarm_core::message::{Card, Phase};
+use swarm_core::refusal::RejectReason;
 use swarm_core::round::{Effect, Input};
 use swarm_core::transcript::Transcript;
 
 use super::{Finished, Peer, WATCHED_ROUNDS};
 use crate::chain::{Candidate, Chain, Opened, SettledTx};
-use crate::net::PeerAddr;
+use crate::net::{FetchError, PeerAddr, ProviderFailure};
 
 /// How long before a settlement that failed is sent again.
 const SETTLE_RETRY: Duration = Duration::from_secs(5);
@@ -180,7 +181,9 @@ impl Peer {
                 Ok(bytes) => Finished::Inputs(vec![Input::Body { hash, bytes }]),
                 Err(error) => {
                     tracing::debug!(%hash, %error, "a body could not be fetched");
-                    Finished::Inputs(vec![Input::FetchFailed { hash }])
+                    let mut inputs = blamed(&error);
+                    inputs.push(Input::FetchFailed { hash });
+                    Finished::Inputs(inputs)
                 }
             }
         });
@@ -421,6 +424,24 @@ impl Peer {
             }
         });
     }
+}
+
+/// What a fetch that failed says of those who were asked.
+fn blamed(error: &FetchError) -> Vec<Input> {
+    let FetchError::NoneDelivered(failures) = error else {
+        return Vec::new();
+    };
+    let refused = failures.iter().filter_map(|(peer, failure)| {
+        let reason = match failure {
+            ProviderFailure::Corrupt => RejectReason::Mismatch("a body that is something else"),
+            ProviderFailure::TooSlow => RejectReason::Slow,
+            // A peer that is away or busy is not dishonest.
+            _ => return None,
+        };
+        let from = Some(PeerId(*peer));
+        Some(Input::Refused { from, reason })
+    });
+    refused.collect()
 }
 
 fn round_opened(opened: Opened) -> Input {

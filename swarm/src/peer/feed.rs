@@ -21,6 +21,10 @@ impl Peer {
                 from: Some(PeerId(neighbour)),
                 reason: RejectReason::Flood(dropped),
             }),
+            NetEvent::TurnedAway { peer, count } => Some(Input::Refused {
+                from: Some(PeerId(peer)),
+                reason: RejectReason::Crowd(count),
+            }),
             NetEvent::Refused {
                 from_neighbour,
                 reason,

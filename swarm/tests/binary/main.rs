@@ -8,6 +8,7 @@
 
 mod explorer;
 mod models;
+mod network;
 mod packages;
 mod reputation;
 mod support;

@@ -91,7 +91,7 @@ impl Murmur {
         Self { child, log }
     }
 
-    fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         self.log.0.lock().unwrap().clone()
     }
 
@@ -119,14 +119,21 @@ impl Murmur {
         self.child.wait().expect("it was started here");
     }
 
+    /// Any signal, by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let (signal, id) = (format!("-{name}"), self.child.id().to_string());
+        let sent = Command::new("kill").args([signal, id]).status();
+        assert!(sent.expect("kill runs").success());
+    }
+
     /// SIGTERM, and its end.
-    pub(crate) fn stop(mut self) -> Ended {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill")
-            .args(["-TERM", &id])
-            .status()
-            .expect("kill runs");
-        assert!(sent.success());
+    pub(crate) fn stop(self) -> Ended {
+        self.signal("TERM");
+        self.end()
+    }
+
+    /// Its end, by itself.
+    pub(crate) fn end(mut self) -> Ended {
         let status = self.child.wait().expect("it was started here");
         Ended {
             success: status.success(),

@@ -124,6 +124,15 @@ pub fn line(record: &Record, name: impl Fn(PeerId) -> String) -> Option<LogLine>
             let message = format!("refused from {from}: {reason} ({detail})");
             (Warn, "net", message)
         }
+        Event::RefusedMore {
+            from,
+            reason,
+            count,
+        } => {
+            let from = from.map_or_else(|| "unknown peers".to_owned(), &name);
+            let message = format!("refused {count} more from {from}: {reason}");
+            (Warn, "net", message)
+        }
         Event::RoundOpened { round, source, .. } => {
             let source = match source {
                 BeaconSource::Chain => "beacon from the chain",

@@ -49,16 +49,22 @@ pub struct Rejects {
 
 impl Rejects {
     fn count(&mut self, reason: &str, detail: &str) {
+        let label = text::clip(reason, LABEL_BYTES);
+        self.last = Some((label, text::clip(detail, LINE_BYTES)));
+        self.more(reason, 1);
+    }
+
+    fn more(&mut self, reason: &str, count: u64) {
         let reason = text::clip(reason, LABEL_BYTES);
-        self.total += 1;
-        self.last = Some((reason.clone(), text::clip(detail, LINE_BYTES)));
+        self.total = self.total.saturating_add(count);
         let known = self.by_reason.contains_key(&reason);
         let key = if known || self.by_reason.len() < REASONS_KEPT {
             reason
         } else {
             OTHER_REASON.to_owned()
         };
-        *self.by_reason.entry(key).or_default() += 1;
+        let counted = self.by_reason.entry(key).or_default();
+        *counted = counted.saturating_add(count);
     }
 }
 
@@ -239,6 +245,14 @@ impl Peers {
             } => match from {
                 Some(from) => self.row(*from, at_ms).rejects.count(reason, detail),
                 None => self.unknown.count(reason, detail),
+            },
+            Event::RefusedMore {
+                from,
+                reason,
+                count,
+            } => match from {
+                Some(from) => self.row(*from, at_ms).rejects.more(reason, *count),
+                None => self.unknown.more(reason, *count),
             },
             Event::Judged { round, rows, .. } => {
                 for row in rows.iter().take(PEERS_KEPT) {

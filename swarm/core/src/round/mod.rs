@@ -396,7 +396,11 @@ impl Machine {
     }
 
     fn refuse(&mut self, from: Option<PeerId>, reason: &RejectReason) {
-        if self.roster.refuse(from.as_ref(), reason.key()) {
+        let count = match reason {
+            RejectReason::Flood(count) | RejectReason::Crowd(count) => *count,
+            _ => 1,
+        };
+        if self.roster.refuse(from.as_ref(), reason.key(), count) {
             self.emit(Event::Rejected {
                 from,
                 reason: reason.key().to_owned(),

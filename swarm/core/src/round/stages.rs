@@ -60,7 +60,14 @@ impl Machine {
             self.rest(number.saturating_sub(1), start);
             return false;
         }
-        self.roster.renew_budgets();
+        for (from, reason, count) in self.roster.renew_budgets() {
+            let reason = reason.to_owned();
+            self.emit(Event::RefusedMore {
+                from,
+                reason,
+                count,
+            });
+        }
         self.forget(number);
         self.at = Position {
             round: number,

@@ -525,3 +525,175 @@ async fn after_shutdown_nothing_runs_nothing_complained_and_every_call_says_clos
     assert_eq!(complaints.len(), 1, "{complaints:?}");
     assert!(complaints[0].contains("the last word"), "{complaints:?}");
 }
+
+/// What was found, until a peer was found in this way.
+async fn found_by(node: &mut Node, way: &str) -> [u8; 32] {
+    within("found", async {
+        loop {
+            if let NetEvent::Found { peer, by } = node.event().await
+                && by == way
+            {
+                return peer;
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_stranger_with_a_key_and_the_swarms_id_gets_the_ticket_and_the_time() {
+    let host = Node::start(config(1)).await;
+    let guest = within("bind", Guest::bind(&config(2))).await.unwrap();
+    let host_at = host.net.address();
+    let early = within("ask", guest.asker().ticket(&host_at, &TOPIC)).await;
+    assert!(matches!(early, Err(MeetError::Refused(_))), "{early:?}");
+    host.net.offer_ticket("murmur1text".into());
+    let answer = within("ask", guest.asker().ticket(&host_at, &TOPIC)).await;
+    let answer = answer.unwrap();
+    assert_eq!(answer.ticket, "murmur1text");
+    assert!(answer.clock_offset_ms.abs() < 10_000, "{answer:?}");
+    let other = within("ask", guest.asker().ticket(&host_at, &[1; 32])).await;
+    assert!(matches!(other, Err(MeetError::Refused(_))), "{other:?}");
+    guest.close().await;
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_devnet_is_reached_through_its_peer_past_one_that_has_none() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let chain = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = chain.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        for _ in 0..3 {
+            let (mut stream, _) = chain.accept().await.unwrap();
+            let mut asked = Vec::new();
+            stream.read_to_end(&mut asked).await.unwrap();
+            asked.reverse();
+            stream.write_all(&asked).await.unwrap();
+        }
+    });
+    let (without, with) = (Node::start(config(1)).await, Node::start(config(2)).await);
+    with.net.open_chain(at);
+    let guest = Guest::bind(&config(3)).await.unwrap();
+    let peers = [without.net.address(), with.net.address()];
+    let tunnel = guest.tunnel(&peers).await.unwrap();
+    let near = tunnel.url().trim_start_matches("http://").to_owned();
+    for size in [1usize, 1_000, 600_000] {
+        let mut stream = tokio::net::TcpStream::connect(&near).await.unwrap();
+        stream.write_all(&body(size)).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        within("answer", stream.read_to_end(&mut answer))
+            .await
+            .unwrap();
+        answer.reverse();
+        assert_eq!(answer, body(size));
+    }
+    server.await.unwrap();
+    drop(tunnel);
+    guest.close().await;
+    with.stop().await;
+    without.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_comes_back_through_remembered_peers_when_the_tickets_issuer_is_gone() {
+    let issuer = Node::start(config(1)).await;
+    let ticket = issuer.net.address();
+    let mut stays = Node::joined_to(2, &[&issuer]).await;
+    let mut leaves = Node::joined_to(3, &[&issuer]).await;
+    // Both are told to each other by the swarm itself.
+    while found_by(&mut leaves, "swarm").await != stays.net.id() {}
+    let remembered = leaves.net.known();
+    leaves.stop().await;
+    issuer.stop().await;
+
+    let mut config = config(3);
+    config.bootstrap = vec![ticket];
+    config.remembered = remembered;
+    let mut back = Node::start(config).await;
+    found_by(&mut back, "remembered").await;
+    assert_eq!(back.neighbour().await, stays.net.id());
+    back.say("here again").await;
+    stays.hears([b"here again".to_vec()]).await;
+    back.stop().await;
+    stays.stop().await;
+}
+
+#[tokio::test]
+async fn a_peer_that_crowds_is_turned_away_and_counted_and_others_are_not() {
+    let mut host = Node::start(config(1)).await;
+    host.net.offer_ticket("murmur1text".into());
+    let at = host.net.address();
+    let crowd = Guest::bind(&config(2)).await.unwrap();
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..60 {
+        let (asker, at) = (crowd.asker(), at.clone());
+        asking.spawn(async move { asker.hold(&at).await });
+    }
+    let counted = within("turned away", async {
+        loop {
+            if let NetEvent::TurnedAway { peer, count } = host.event().await {
+                return (peer, count);
+            }
+        }
+    });
+    let (peer, count) = counted.await;
+    assert_eq!(peer, *SecretKey::from_bytes(&[2; 32]).public().as_bytes());
+    assert!(count >= 1);
+    let honest = Guest::bind(&config(3)).await.unwrap();
+    let answer = within("ask", honest.asker().ticket(&at, &TOPIC)).await;
+    assert_eq!(answer.unwrap().ticket, "murmur1text");
+    asking.shutdown().await;
+    crowd.close().await;
+    honest.close().await;
+    host.stop().await;
+}
+
+/// Keys behind one address of a network. This machine's own interface is one;
+/// its loopback is not.
+#[tokio::test]
+async fn many_keys_behind_one_address_do_not_get_in_beyond_its_share() {
+    let mut open = config(1);
+    open.reach = Reach::Any;
+    let mut host = Node::start(open).await;
+    let at = host.net.address();
+    let outside = |at: &std::net::SocketAddr| at.is_ipv4() && !at.ip().is_loopback();
+    let Some(socket) = at.sockets.iter().copied().find(outside) else {
+        eprintln!("NOTE: no interface but loopback here; keys behind one address are not tested");
+        return host.stop().await;
+    };
+    let sockets = vec![socket];
+    let at = PeerAddr { sockets, ..at };
+    let mut crowd = Vec::new();
+    let mut asking = tokio::task::JoinSet::new();
+    for n in 0..limits::MAX_KEYS_PER_ADDRESS as u8 + 4 {
+        let mut own = config(50 + n);
+        own.reach = Reach::Any;
+        let guest = within("bind", Guest::bind(&own)).await.unwrap();
+        let (asker, at) = (guest.asker(), at.clone());
+        asking.spawn(async move { asker.hold(&at).await });
+        crowd.push(guest);
+    }
+    let mut away = BTreeSet::new();
+    while away.len() < 4 {
+        if let NetEvent::TurnedAway { peer, .. } = within("turned away", host.event()).await {
+            away.insert(peer);
+        }
+    }
+    let within_share = host
+        .net
+        .links()
+        .iter()
+        .filter(|link| link.path != LinkPath::None)
+        .count();
+    assert!(
+        within_share <= limits::MAX_KEYS_PER_ADDRESS,
+        "{within_share}"
+    );
+    asking.shutdown().await;
+    for guest in crowd {
+        guest.close().await;
+    }
+    host.stop().await;
+}
