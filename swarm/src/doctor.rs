@@ -137,12 +137,9 @@ pub async fn run(args: &DoctorArgs) -> Result<(String, ExitCode)> {
     let folder = home::resolve(args.home.as_deref())?;
     let mut checks = vec![disk(&folder), memory(), cores(), gpu(), udp(&network)];
     checks.extend(reachable(&network, ticket.as_ref()).await);
-    let rpc = match (&args.rpc, &home, &ticket) {
-        (Some(rpc), ..) => Some(rpc.clone()),
-        (None, _, Some(ticket)) => ticket.rpc.clone(),
-        (None, Some(home), None) => home.rpc()?,
-        (None, None, None) => None,
-    };
+    let kept_rpc = home.as_ref().map(Home::rpc).transpose()?.flatten();
+    let ticket_rpc = ticket.as_ref().and_then(|ticket| ticket.rpc.clone());
+    let rpc = args.rpc.clone().or(ticket_rpc).or(kept_rpc);
     checks.extend(chain(rpc.as_deref(), args.chain_id).await);
     let failed = checks.iter().any(|check| check.state == State::Fail);
     let code = if failed {

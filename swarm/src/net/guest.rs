@@ -123,7 +123,7 @@ impl Asker {
     #[cfg(test)]
     pub(super) async fn hold(&self, peer: &PeerAddr) {
         let peer = self.learn(peer).expect("a peer that is there");
-        let open = self.endpoint.connect(peer, meet::MEET_ALPN).await;
+        let open = self.endpoint.connect(peer, iroh_blobs::ALPN).await;
         if let Ok(connection) = open {
             connection.closed().await;
         }

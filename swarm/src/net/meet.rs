@@ -5,13 +5,13 @@
 //! of clock (milliseconds since the Unix epoch, little endian) and the ticket's
 //! text back. A peer of another swarm closes the connection.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use iroh::endpoint::{Connection, Endpoint, VarInt};
 use iroh::protocol::{AcceptError, ProtocolHandler};
 use iroh::{EndpointAddr, EndpointId};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::hub::now_ms;
@@ -22,7 +22,7 @@ pub(super) const MEET_ALPN: &[u8] = b"/murmuration/meet/1";
 /// Longest ticket that is read: twice the largest there can be.
 const MAX_TICKET: usize = 64 * 1024;
 
-/// Strangers served at once. Each gets a few kilobytes and is gone.
+/// Strangers served at once, each once: it gets a few kilobytes and is gone.
 const MAX_STRANGERS: usize = 16;
 
 /// Time for the stranger's side of it, and for ours: a lookup by key in DNS or
@@ -63,7 +63,19 @@ pub enum MeetError {
 pub(super) struct Desk {
     swarm: [u8; 32],
     ticket: Arc<RwLock<Option<String>>>,
-    places: Arc<Semaphore>,
+    served: Arc<Mutex<BTreeSet<EndpointId>>>,
+}
+
+/// A stranger's place at the desk, until it is dropped.
+struct Place<'a> {
+    desk: &'a Desk,
+    stranger: EndpointId,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.desk.served().remove(&self.stranger);
+    }
 }
 
 impl Desk {
@@ -71,13 +83,27 @@ impl Desk {
         Self {
             swarm,
             ticket: Arc::default(),
-            places: Arc::new(Semaphore::new(MAX_STRANGERS)),
+            served: Arc::default(),
         }
     }
 
     /// What to give from now on.
     pub(super) fn offer(&self, ticket: String) {
         *self.ticket.write().unwrap_or_else(PoisonError::into_inner) = Some(ticket);
+    }
+
+    fn served(&self) -> MutexGuard<'_, BTreeSet<EndpointId>> {
+        // A set of keys: whole after every statement.
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn place(&self, stranger: EndpointId) -> Option<Place<'_>> {
+        let mut served = self.served();
+        let has_room = served.len() < MAX_STRANGERS && served.insert(stranger);
+        has_room.then(|| Place {
+            desk: self,
+            stranger,
+        })
     }
 
     fn ticket_to(&self, swarm: &[u8; 32]) -> Option<String> {
@@ -104,7 +130,7 @@ impl Desk {
 
 impl ProtocolHandler for Desk {
     async fn accept(&self, connection: Connection) -> Result<(), AcceptError> {
-        let Ok(_place) = self.places.try_acquire() else {
+        let Some(_place) = self.place(connection.remote_id()) else {
             connection.close(CLOSE_BUSY, b"busy");
             return Ok(());
         };

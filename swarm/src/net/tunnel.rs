@@ -45,6 +45,9 @@ const REQUESTS: Budget = Budget {
     byte_burst: 4 * 1024 * 1024,
 };
 
+/// A peer without a chain has closed the connection by then, wherever it is.
+const REFUSAL: Duration = Duration::from_secs(1);
+
 /// Bytes carried at once.
 const CHUNK: usize = 16 * 1024;
 
@@ -174,9 +177,9 @@ impl Far {
             let Ok(Ok(connection)) = timeout(CONNECT_TIMEOUT, dial).await else {
                 continue;
             };
-            // A peer without a chain closes at once; one with a chain takes a stream
-            // at once, and says nothing before it is asked.
-            let refused = timeout(Duration::from_millis(300), connection.closed()).await;
+            // A peer without a chain closes at once; one with a chain says nothing
+            // before it is asked.
+            let refused = timeout(REFUSAL, connection.closed()).await;
             if refused.is_err()
                 && let Ok(stream) = connection.open_bi().await
             {

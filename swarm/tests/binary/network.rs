@@ -84,14 +84,6 @@ fn a_created_swarm_is_joined_by_invite_by_url_and_from_the_lan_and_its_numbers_a
     let first = Murmur::start(&[&run[..], &HEADLESS, &["1"]].concat());
     first.wait_for("join with:");
     first.wait_for("/metrics");
-    // The ticket that was printed before anybody ran is still where it runs.
-    assert_eq!(
-        text(&folder.path().join("a/swarm.toml")).lines().count(),
-        text(created["manifest"].as_str().unwrap().as_ref())
-            .lines()
-            .count()
-    );
-
     let join = ["join", invite, "--home", &b];
     let second = Murmur::start(&[&join[..], &quiet, &HEADLESS, &["1"]].concat());
     second.wait_for("gave a ticket");
