@@ -19,7 +19,7 @@ use tasks::Registry;
 
 use crate::home::Home;
 use crate::identity::Identity;
-use crate::net::{Guest, Reach};
+use crate::net::{Guest, Reach, RelayChoice};
 use crate::packages::Store;
 use crate::process::{DEVNET_CHAIN, LOCAL_PROFILE, holds_no_secret};
 use crate::reach::{NetArgs, Network};
@@ -87,7 +87,11 @@ pub async fn run(args: &CreateArgs) -> Result<String> {
     let swarm = manifest.id();
     let guest = Guest::bind(&network.config(identity.iroh_secret(), swarm.0, 0)).await;
     let guest = guest.context("opening the first peer's port")?;
-    let address = guest.address(RELAY_PATIENCE).await;
+    let patience = match network.relays {
+        RelayChoice::Disabled => Duration::ZERO,
+        _ => RELAY_PATIENCE,
+    };
+    let address = guest.address(patience).await;
     guest.close().await;
 
     let ticket = Ticket {

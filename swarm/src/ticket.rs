@@ -4,7 +4,7 @@
 //! through, and where the chain is. It holds no secret. It is short-lived in
 //! so far as its addresses are; the manifest in it stays true.
 //!
-//! A ticket has a page of manifest in it, some two thousand letters. The short
+//! A ticket has a page of manifest in it, some fifteen hundred letters. The short
 //! form, an [`Invite`] (`murmur2`), names the swarm and a few peers instead, fits
 //! a QR code, and costs one question: the peers are asked for the ticket.
 //!
