@@ -9,9 +9,9 @@ between hosts with the delay, loss and rate that are asked for, and none at all 
 halves of a split. That needs /dev/net/tun and the right to make namespaces, and no module of
 the kernel's (many have no netem). Where it may not, it says so and ends well.
 
-Scenes: everyone joins by an invite and a round of all settles; a split in two heals and a round
-of all settles; a host is killed (SIGKILL), comes back from its home and a round of all settles.
-At the end all hosts must agree on every settled round.
+Scenes: everyone joins by an invite and a round of all settles; a split in two heals and every
+host sees rounds settle again; a host is killed (SIGKILL), comes back from its home, trains and
+sees rounds settle. At the end all hosts must agree on every settled round.
 """
 
 import argparse
@@ -157,6 +157,9 @@ class Host:
                   if event["type"] == "round_ended" and event["peers"] == peers and event["settled"]]
         return max(rounds, default=0)
 
+    def trained(self):
+        return max((event["round"] for event in self.events() if event["type"] == "trained"), default=0)
+
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
@@ -170,21 +173,20 @@ class Host:
                 self.kill()
 
 
-def wait_whole(hosts, after, patience, what):
-    """Until every host has seen a round of all settle that began after `after`."""
+def wait_until(hosts, reached, after, patience, what):
+    """Until `reached` of every host is a round beyond `after`."""
     began = time.monotonic()
     while time.monotonic() - began < patience:
-        rounds = [host.whole_round(len(hosts)) for host in hosts]
+        rounds = [reached(host) for host in hosts]
         if min(rounds) > after:
             took = time.monotonic() - began
-            print(f"{what}: a round of all {len(hosts)} settled at every host after {took:.0f} s "
-                  f"(rounds {min(rounds)} to {max(rounds)})", flush=True)
+            print(f"{what} after {took:.0f} s (rounds {min(rounds)} to {max(rounds)})", flush=True)
             return
         for host in hosts:
             if host.process.poll() is not None:
                 raise AssertionError(f"host {host.index} ended by itself")
         time.sleep(1)
-    raise AssertionError(f"{what}: no round of all {len(hosts)} in {patience} s; newest by host: {rounds}")
+    raise AssertionError(f"in {patience} s not: {what}; newest round by host: {rounds}")
 
 
 def newest(hosts):
@@ -222,19 +224,21 @@ def main():
         hosts[0].start("run")
         for host in hosts[1:]:
             host.start("join", invite, *quiet)
-        wait_whole(hosts, 0, args.patience, "join")
+        whole = lambda host: host.whole_round(args.hosts)
+        goes_on = lambda host: min(max(host.settled(), default=0), host.trained())
+        wait_until(hosts, whole, 0, args.patience, f"joined: a round of all {args.hosts} settled")
         if "split" in scenes:
             half = set(range(args.hosts // 2 + 1, args.hosts))
             links.split(half)
             print(f"split: hosts {sorted(half)} are cut off for 40 s", flush=True)
             time.sleep(40)
             links.split(set())
-            wait_whole(hosts, newest(hosts), args.patience, "healed")
+            wait_until(hosts, goes_on, newest(hosts) + 1, args.patience, "healed: rounds settle and train at every host")
         if "kill" in scenes:
             hosts[-1].kill()
             time.sleep(5)
             hosts[-1].start("join")
-            wait_whole(hosts, newest(hosts), args.patience, "killed and back")
+            wait_until(hosts, goes_on, newest(hosts) + 1, args.patience, "killed and back: rounds settle and train at every host")
         history = {}
         for host in hosts:
             for number, tx in host.settled().items():
