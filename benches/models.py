@@ -13,6 +13,8 @@ import sys
 import torch
 import transformers
 
+transformers.logging.disable_progress_bar()
+
 BASE = pathlib.Path(__file__).parent.parent / "assets/base"
 COMMON = {"model_type": "qwen2", "rms_norm_eps": 1e-6, "tie_word_embeddings": True, "hidden_act": "silu"}
 SHAPES = {

@@ -97,6 +97,7 @@ fn run(args: RunArgs) -> Result<()> {
         args.home.as_deref(),
         args.offline,
         process::peers(&args)?,
+        &args.training,
     )?;
     let runtime = runtime()?;
     let stop = CancellationToken::new();

@@ -3,8 +3,9 @@
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use policy::kernel::{Plan, Precision};
 use policy::memory::{self, Load, Method};
-use policy::{DType, GrpoSettings, LoraSettings, Policy};
+use policy::{Config, DType, GrpoSettings, LoraSettings, Policy};
 
 /// How much may be trained.
 #[derive(Debug, Clone, Default, Args)]
@@ -26,23 +27,104 @@ fn gigabytes(text: &str) -> Result<u64, String> {
     }
 }
 
-/// A batch as rounds make them: what is planned with before there is one.
-const LOAD: Load = Load {
-    threads: 1,
-    longest: 512,
-    tokens: 4096,
-    has_reference: false,
-    kept_in: DType::F32,
-};
+/// Tokens of a round's batch, and of its longest sequence: what is planned with
+/// before there is one.
+const BATCH: usize = 4096;
+pub(crate) const LONGEST: usize = 512;
+
+/// A batch as rounds make them, with sequences of at most `longest` tokens, for
+/// a model whose matrices are `kept_in` this type.
+pub(crate) fn load(config: &Config, kept_in: DType, longest: usize) -> Load {
+    Load {
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+        longest: longest.min(config.max_position_embeddings),
+        tokens: BATCH.max(longest),
+        has_reference: false,
+        kept_in,
+    }
+}
+
+/// The fastest way to train `config` on such a batch within `budget` bytes.
+///
+/// # Errors
+/// There is none; says what the leanest takes.
+pub(crate) fn plan(
+    config: &Config,
+    method: Method<'_>,
+    load: &Load,
+    budget: u64,
+) -> policy::Result<Plan> {
+    memory::plan(config, method, precision(config), load, budget)
+}
+
+/// The least that training `config` on such a batch takes, in bytes.
+pub(crate) fn leanest(config: &Config, method: Method<'_>, load: &Load) -> u64 {
+    memory::leanest(config, method, precision(config), load)
+}
+
+fn precision(config: &Config) -> Precision {
+    GrpoSettings::default().precision(config.parameters())
+}
+
+/// What is to be trained, and why if nobody asked for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    /// The adapter; `None` for all weights.
+    pub lora: Option<LoraSettings>,
+    /// What to tell the user.
+    pub notice: Option<String>,
+}
 
 impl TrainingArgs {
     /// Bytes for each of `peers`; call it before any of them has a model.
     pub fn share(&self, peers: u16) -> Option<u64> {
-        // A tenth is left to others.
-        let spare = || memory::available().map(|bytes| bytes / 10 * 9);
         self.memory
-            .or_else(spare)
+            .or_else(memory::spare)
             .map(|bytes| bytes / u64::from(peers.max(1)))
+    }
+
+    /// What of a model is trained within `share` bytes.
+    ///
+    /// # Errors
+    /// What was asked for can't fit.
+    pub fn choose(&self, config: &Config, kept_in: DType, share: Option<u64>) -> Result<Choice> {
+        let budget = share.unwrap_or(u64::MAX);
+        let load = load(config, kept_in, LONGEST);
+        let fits = |method| plan(config, method, &load, budget);
+        let lora = match self.lora_rank {
+            Some(0) => None,
+            Some(rank) => Some(LoraSettings::with_rank(rank.into())),
+            None if fits(Method::Full).is_ok() => None,
+            None => Some(LoraSettings::default()),
+        };
+        fits(lora.as_ref().map_or(Method::Full, Method::Lora))
+            .context("this model can't be trained here")?;
+        let unasked = lora.as_ref().filter(|_| self.lora_rank.is_none());
+        let notice = unasked.map(|lora| {
+            format!(
+                "all {} million weights don't fit into {} a peer: training {}",
+                config.parameters() / 1_000_000,
+                memory::shown(budget),
+                Method::Lora(lora),
+            )
+        });
+        Ok(Choice { lora, notice })
+    }
+
+    /// Refuses what would be killed halfway, before anything is read.
+    ///
+    /// # Errors
+    /// Says what is needed, what is there, and what would fit.
+    pub fn check(&self, config: &Config, kept_in: DType, peers: u16) -> Result<()> {
+        let chosen = |peers| self.choose(config, kept_in, self.share(peers)).map(|_| ());
+        chosen(peers).map_err(
+            |error| match (1..peers).rev().find(|&fewer| chosen(fewer).is_ok()) {
+                None => error,
+                Some(fewer) => error.context(format!(
+                    "{peers} peers don't fit into memory, --peers {fewer} would"
+                )),
+            },
+        )
     }
 
     /// Gives `policy` the adapter that was asked for, or one that it needs to
@@ -68,43 +150,21 @@ impl TrainingArgs {
                 _ => Ok(None),
             };
         }
-        if policy.step() > 0 && self.lora_rank.is_some_and(|rank| rank > 0) {
+        let begun = policy.step() > 0;
+        if begun && self.lora_rank.is_some_and(|rank| rank > 0) {
             bail!(
                 "this peer's checkpoint trains all weights: leave --lora-rank out, or start from \
                  another --home"
             );
         }
-        let config = policy.decoder().config();
-        let precision = GrpoSettings::default().precision(config.parameters());
-        let load = Load {
-            threads: std::thread::available_parallelism().map_or(1, usize::from),
-            longest: LOAD.longest.min(config.max_position_embeddings),
-            kept_in: policy.decoder().dtype(),
-            ..LOAD
+        let asked = Self {
+            // What was begun with all weights goes on with them.
+            lora_rank: if begun { Some(0) } else { self.lora_rank },
+            ..self.clone()
         };
-        let budget = share.unwrap_or(u64::MAX);
-        let fits = |method| memory::plan(config, method, precision, &load, budget);
-        let default = LoraSettings::default();
-        let (settings, notice) = match self.lora_rank {
-            Some(0) => (None, None),
-            Some(rank) => (Some(LoraSettings::with_rank(rank.into())), None),
-            None if fits(Method::Full).is_ok() || policy.step() > 0 => (None, None),
-            None => {
-                let notice = format!(
-                    "all {} million weights don't fit into {} a peer: training {}",
-                    config.parameters() / 1_000_000,
-                    memory::gigabytes(budget),
-                    Method::Lora(&default),
-                );
-                (Some(default), Some(notice))
-            }
-        };
-        match &settings {
-            Some(settings) => fits(Method::Lora(settings)),
-            None => fits(Method::Full),
-        }
-        .context("this model can't be trained here")?;
-        if let Some(settings) = settings {
+        let decoder = policy.decoder();
+        let Choice { lora, notice } = asked.choose(decoder.config(), decoder.dtype(), share)?;
+        if let Some(settings) = lora {
             policy.add_adapter(settings, seed).context("--lora-rank")?;
         }
         Ok(notice)
@@ -130,7 +190,7 @@ mod tests {
         let error = args.apply(&mut policy, Some(1 << 20), 1).unwrap_err();
         let message = format!("{error:#}");
         assert!(message.contains("LoRA of rank 16 takes"), "{message}");
-        assert!(message.contains("there are 0.0 GB"), "{message}");
+        assert!(message.contains("there are 1 MB"), "{message}");
 
         let asked = TrainingArgs {
             lora_rank: Some(4),
@@ -144,6 +204,33 @@ mod tests {
         };
         let error = other.apply(&mut policy, None, 1).unwrap_err().to_string();
         assert!(error.contains("adapter of rank 4, not 8"), "{error}");
+    }
+
+    #[test]
+    fn more_peers_than_fit_are_refused_with_how_many_would() {
+        let policy = base();
+        let config = policy.decoder().config();
+        let lean = load(config, DType::F32, LONGEST);
+        let recompute = Plan {
+            recompute: true,
+            bf16_gradients: true,
+            ..Plan::default()
+        };
+        let one = memory::usage(config, Method::Full, &recompute, &lean).total();
+        let args = TrainingArgs {
+            memory: Some(3 * one),
+            ..TrainingArgs::default()
+        };
+        assert!(args.check(config, DType::F32, 1).is_ok());
+        let message = format!("{:#}", args.check(config, DType::F32, 16).unwrap_err());
+        assert!(message.contains("16 peers don't fit"), "{message}");
+        assert!(message.contains("--peers 3 would"), "{message}");
+        let message = TrainingArgs {
+            memory: Some(1_000_000),
+            ..TrainingArgs::default()
+        };
+        let message = format!("{:#}", message.check(config, DType::F32, 2).unwrap_err());
+        assert!(message.contains("smaller model"), "{message}");
     }
 
     #[test]

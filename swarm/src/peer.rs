@@ -110,6 +110,8 @@ pub struct Outcome {
     pub after: Option<EvalReport>,
     /// Every round it saw end.
     pub rounds: Vec<RoundSummary>,
+    /// Updates that were not made because a number in them was not finite.
+    pub skipped_updates: u64,
     /// Where its time went, in seconds.
     pub time_s: BTreeMap<String, f64>,
     /// When its first round opened.
@@ -295,6 +297,7 @@ pub async fn start(setup: Setup) -> Result<Ready> {
             before: None,
             after: None,
             rounds: Vec::new(),
+            skipped_updates: 0,
             time_s: BTreeMap::new(),
             first_round: None,
         },

@@ -861,6 +861,7 @@ fn report(outcomes: &[Outcome], reputation: Vec<ReputationRow>, started: Instant
             after: mean(&after),
         },
         eval_by_peer: by_peer,
+        skipped_updates: outcomes.iter().map(|outcome| outcome.skipped_updates).sum(),
         time_s,
         network: Vec::new(),
         refused_of_unknown: BTreeMap::new(),

@@ -20,6 +20,9 @@ pub struct Report {
     pub eval: BeforeAfter<Option<EvalReport>>,
     /// The same for each peer.
     pub eval_by_peer: BTreeMap<String, BeforeAfter<Option<EvalReport>>>,
+    /// Updates that were not made because a number in them was not finite, of
+    /// this process's peers.
+    pub skipped_updates: u64,
     /// Where the time went, in seconds, summed over this process's peers.
     pub time_s: BTreeMap<String, f64>,
     /// Every local peer's way to every other: path, bytes, what was refused.

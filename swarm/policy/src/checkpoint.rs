@@ -9,6 +9,9 @@
 //! DIR/.partial-0000000043/     a save that was cut off; the next one sweeps it
 //! ```
 //!
+//! Files are written and verified as they stream: none is in memory whole
+//! unless whoever writes it has it so.
+//!
 //! Invariants:
 //! - A folder gets its name `checkpoint-N` by one rename, after all that is in
 //!   it has reached the disk: whatever instant a process or a machine dies at,
@@ -19,27 +22,49 @@
 //! - One process writes at a time (its owner holds the folder's lock).
 
 use crate::error::{Error, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 const PREFIX: &str = "checkpoint-";
 const PARTIAL: &str = ".partial-";
 const SUMS: &str = "b3sums";
 
-/// Named files of one checkpoint.
-pub(crate) type Files = BTreeMap<String, Vec<u8>>;
+/// Writes what a file holds, the same each time it is asked.
+pub(crate) type Content<'a> = Box<dyn Fn(&mut dyn Write) -> std::io::Result<()> + 'a>;
 
-/// A checkpoint that was read and verified.
+/// Named files of one checkpoint.
+pub(crate) type Files<'a> = BTreeMap<String, Content<'a>>;
+
+/// A file that holds these bytes.
+pub(crate) fn content<'a>(bytes: impl Into<Vec<u8>>) -> Content<'a> {
+    let bytes = bytes.into();
+    Box::new(move |file| file.write_all(&bytes))
+}
+
+/// A checkpoint that was verified.
 #[derive(Debug)]
 pub(crate) struct Found {
     /// Its folder.
     pub(crate) path: PathBuf,
     /// Its files, without `b3sums`.
-    pub(crate) files: Files,
+    names: BTreeSet<String>,
     /// Newer ones that could not be believed.
     pub(crate) rejected: Vec<Rejected>,
+}
+
+impl Found {
+    /// Where a file is, if there is one of that name.
+    pub(crate) fn file(&self, name: &str) -> Option<PathBuf> {
+        self.names.contains(name).then(|| self.path.join(name))
+    }
+
+    /// A file's bytes.
+    pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let read = |path: PathBuf| fs::read(&path).map_err(at(&path));
+        self.file(name).map(read).transpose()
+    }
 }
 
 /// A checkpoint that cannot be believed.
@@ -57,19 +82,22 @@ impl std::fmt::Display for Rejected {
     }
 }
 
+/// BLAKE3 of files by their names.
+pub(crate) type Hashes = BTreeMap<String, blake3::Hash>;
+
 /// Whether `dir` holds a checkpoint, good or bad.
 pub(crate) fn exists(dir: &Path) -> bool {
     numbered(dir).is_ok_and(|checkpoints| !checkpoints.is_empty())
 }
 
-/// Saves `files` as the newest checkpoint of `dir` and returns its folder.
+/// Saves `files` as the newest checkpoint of `dir` and returns their hashes.
 /// Of the older ones the newest that is whole is kept.
-pub(crate) fn save(dir: &Path, files: &Files) -> Result<PathBuf> {
+pub(crate) fn save(dir: &Path, files: &Files<'_>) -> Result<Hashes> {
     save_in_steps(dir, files, &mut |_| Ok(()))
 }
 
 /// Writes `files` as a new folder that appears whole or not at all.
-pub(crate) fn write_folder(folder: &Path, files: &Files) -> Result<()> {
+pub(crate) fn write_folder(folder: &Path, files: &Files<'_>) -> Result<()> {
     let parent = folder.parent().unwrap_or(Path::new("."));
     let partial = parent.join(format!("{PARTIAL}{}", name_of(folder)));
     fs::create_dir_all(parent).map_err(at(parent))?;
@@ -77,9 +105,9 @@ pub(crate) fn write_folder(folder: &Path, files: &Files) -> Result<()> {
         fs::remove_dir_all(&partial).map_err(at(&partial))?;
     }
     fs::create_dir(&partial).map_err(at(&partial))?;
-    for (name, bytes) in files {
+    for (name, content) in files {
         let path = partial.join(name);
-        write_synced(&path, bytes).map_err(at(&path))?;
+        write_synced(&path, content).map_err(at(&path))?;
     }
     sync_dir(&partial).map_err(at(&partial))?;
     fs::rename(&partial, folder).map_err(at(folder))?;
@@ -90,11 +118,11 @@ pub(crate) fn write_folder(folder: &Path, files: &Files) -> Result<()> {
 pub(crate) fn load(dir: &Path) -> Result<Found> {
     let mut rejected = Vec::new();
     for (_, path) in numbered(dir)?.into_iter().rev() {
-        match read_verified(&path) {
-            Ok(files) => {
+        match verify(&path) {
+            Ok(names) => {
                 return Ok(Found {
                     path,
-                    files,
+                    names,
                     rejected,
                 });
             }
@@ -118,48 +146,52 @@ pub(crate) fn load(dir: &Path) -> Result<Found> {
 /// a test cuts it off.
 fn save_in_steps(
     dir: &Path,
-    files: &Files,
+    files: &Files<'_>,
     before: &mut dyn FnMut(&Path) -> std::io::Result<()>,
-) -> Result<PathBuf> {
-    let mut step = |path: &Path, act: &dyn Fn(&Path) -> std::io::Result<()>| -> Result<()> {
+) -> Result<Hashes> {
+    let mut step = |path: &Path, act: &mut dyn FnMut(&Path) -> std::io::Result<()>| -> Result<()> {
         before(path).and_then(|()| act(path)).map_err(at(path))
     };
-    step(dir, &|path| fs::create_dir_all(path))?;
+    step(dir, &mut |path| fs::create_dir_all(path))?;
     for leftover in entries(dir)?
         .into_iter()
         .filter(|path| name_of(path).starts_with(PARTIAL))
     {
-        step(&leftover, &|path| fs::remove_dir_all(path))?;
+        step(&leftover, &mut |path| fs::remove_dir_all(path))?;
     }
     let older = numbered(dir)?;
     let number = older.last().map_or(1, |(number, _)| number + 1);
     let partial = dir.join(format!("{PARTIAL}{number:010}"));
     let path = dir.join(format!("{PREFIX}{number:010}"));
 
-    step(&partial, &|path| fs::create_dir(path))?;
-    for (name, bytes) in files {
-        step(&partial.join(name), &|path| write_synced(path, bytes))?;
+    step(&partial, &mut |path| fs::create_dir(path))?;
+    let mut hashes = Hashes::new();
+    for (name, content) in files {
+        step(&partial.join(name), &mut |path| {
+            hashes.insert(name.clone(), write_synced(path, content)?);
+            Ok(())
+        })?;
     }
-    step(&partial.join(SUMS), &|path| {
-        write_synced(path, sums(files).as_bytes())
+    step(&partial.join(SUMS), &mut |path| {
+        write_synced(path, &content(sums(&hashes))).map(|_| ())
     })?;
-    step(&partial, &sync_dir)?;
-    step(&path, &|path| fs::rename(&partial, path))?;
-    step(dir, &sync_dir)?;
+    step(&partial, &mut |path| sync_dir(path))?;
+    step(&path, &mut |path| fs::rename(&partial, path))?;
+    step(dir, &mut |path| sync_dir(path))?;
 
     let mut spare_is_kept = false;
     for (number, old) in older.into_iter().rev() {
-        if !spare_is_kept && read_verified(&old).is_ok() {
+        if !spare_is_kept && verify(&old).is_ok() {
             spare_is_kept = true;
             continue;
         }
         // Out of its name first, so that a removal that is cut off does not
         // look like a torn checkpoint.
         let doomed = dir.join(format!("{PARTIAL}{number:010}"));
-        step(&old, &|old| fs::rename(old, &doomed))?;
-        step(&doomed, &|path| fs::remove_dir_all(path))?;
+        step(&old, &mut |old| fs::rename(old, &doomed))?;
+        step(&doomed, &mut |path| fs::remove_dir_all(path))?;
     }
-    Ok(path)
+    Ok(hashes)
 }
 
 /// The checkpoints of `dir` by rising number; none if there is no such folder.
@@ -188,19 +220,19 @@ fn name_of(path: &Path) -> &str {
         .unwrap_or_default()
 }
 
-fn sums(files: &Files) -> String {
-    files
+fn sums(hashes: &Hashes) -> String {
+    hashes
         .iter()
-        .map(|(name, bytes)| format!("{}  {name}\n", blake3::hash(bytes).to_hex()))
+        .map(|(name, hash)| format!("{}  {name}\n", hash.to_hex()))
         .collect()
 }
 
-fn read_verified(path: &Path) -> std::result::Result<Files, String> {
-    let read = |name: &str| {
-        fs::read(path.join(name)).map_err(|error| format!("{name} cannot be read: {error}"))
-    };
-    let listed = String::from_utf8(read(SUMS)?).map_err(|_| format!("{SUMS} is not text"))?;
-    let mut files = Files::new();
+/// The names of a checkpoint's files, each of which is as it was written.
+fn verify(path: &Path) -> std::result::Result<BTreeSet<String>, String> {
+    let unreadable = |name: &str, error| format!("{name} cannot be read: {error}");
+    let listed = fs::read(path.join(SUMS)).map_err(|error| unreadable(SUMS, error))?;
+    let listed = String::from_utf8(listed).map_err(|_| format!("{SUMS} is not text"))?;
+    let mut names = BTreeSet::new();
     for line in listed.lines() {
         let (hash, name) = line
             .split_once("  ")
@@ -209,26 +241,54 @@ fn read_verified(path: &Path) -> std::result::Result<Files, String> {
         if name.is_empty() || name.contains(['/', '\\']) || name.starts_with('.') {
             return Err(format!("{SUMS} names {name:?}"));
         }
-        let bytes = read(name)?;
-        if blake3::hash(&bytes).to_hex().as_str() != hash {
+        let mut hasher = blake3::Hasher::new();
+        File::open(path.join(name))
+            .and_then(|file| hasher.update_reader(file).map(|_| ()))
+            .map_err(|error| unreadable(name, error))?;
+        if hasher.finalize().to_hex().as_str() != hash {
             return Err(format!("{name} does not have the hash that {SUMS} says"));
         }
-        files.insert(name.to_owned(), bytes);
+        names.insert(name.to_owned());
     }
     // A list cut off at the end of a line still verifies what it names.
     for entry in entries(path).map_err(|error| error.to_string())? {
         let name = name_of(&entry);
-        if name != SUMS && !files.contains_key(name) {
+        if name != SUMS && !names.contains(name) {
             return Err(format!("{SUMS} does not name {name}"));
         }
     }
-    Ok(files)
+    Ok(names)
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+fn write_synced(path: &Path, content: &Content<'_>) -> std::io::Result<blake3::Hash> {
+    let mut file = Hashing {
+        file: File::create(path)?,
+        hasher: blake3::Hasher::new(),
+    };
+    let mut buffered = BufWriter::with_capacity(1 << 20, &mut file);
+    content(&mut buffered)?;
+    buffered.flush()?;
+    drop(buffered);
+    file.file.sync_all()?;
+    Ok(file.hasher.finalize())
+}
+
+/// A file whose hash is known when it is written.
+struct Hashing {
+    file: File,
+    hasher: blake3::Hasher,
+}
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// Makes names durable; only Unix opens a folder as a file.
@@ -251,17 +311,35 @@ mod tests {
     use super::*;
     use tempfile::TempDir;
 
-    fn files(version: &str) -> Files {
+    fn texts(version: &str) -> BTreeMap<String, String> {
         BTreeMap::from([
             (
                 "state.json".to_owned(),
-                format!("{{\"version\":{version:?}}}").into_bytes(),
+                format!("{{\"version\":{version:?}}}"),
             ),
-            (
-                "weights.safetensors".to_owned(),
-                version.repeat(1_000).into_bytes(),
-            ),
+            ("weights.safetensors".to_owned(), version.repeat(1_000)),
         ])
+    }
+
+    fn files(version: &str) -> Files<'static> {
+        let texts = texts(version).into_iter();
+        texts.map(|(name, text)| (name, content(text))).collect()
+    }
+
+    /// Saves, and says where.
+    fn saved(dir: &Path, version: &str) -> PathBuf {
+        save(dir, &files(version)).unwrap();
+        load(dir).unwrap().path
+    }
+
+    impl Found {
+        fn texts(&self) -> BTreeMap<String, String> {
+            let read = |name: &String| {
+                let bytes = self.read(name).unwrap().unwrap();
+                (name.clone(), String::from_utf8(bytes).unwrap())
+            };
+            self.names.iter().map(read).collect()
+        }
     }
 
     #[test]
@@ -278,7 +356,7 @@ mod tests {
         for name in ["one", "two", "three"] {
             save(&home, &files(name)).unwrap();
             let found = load(&home).unwrap();
-            assert_eq!(&found.files, &files(name));
+            assert_eq!(found.texts(), texts(name));
             assert!(found.rejected.is_empty());
         }
         let names: Vec<PathBuf> = numbered(&home)
@@ -321,11 +399,11 @@ mod tests {
                 "cut at {cut}: {:?}",
                 found.rejected
             );
-            let is_new = found.files == files("three");
-            assert!(is_new || found.files == files("two"), "cut at {cut}");
+            let is_new = found.texts() == texts("three");
+            assert!(is_new || found.texts() == texts("two"), "cut at {cut}");
             // The next start saves as if nothing had happened, and sweeps.
             save(dir.path(), &files("four")).unwrap();
-            assert_eq!(&load(dir.path()).unwrap().files, &files("four"));
+            assert_eq!(load(dir.path()).unwrap().texts(), texts("four"));
             assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "cut at {cut}");
             if result.is_ok() {
                 step_count = steps;
@@ -372,10 +450,10 @@ mod tests {
         for (why, damage) in damages {
             let dir = TempDir::new().unwrap();
             save(dir.path(), &files("one")).unwrap();
-            let newest = save(dir.path(), &files("two")).unwrap();
+            let newest = saved(dir.path(), "two");
             damage(&newest);
             let found = load(dir.path()).unwrap();
-            assert_eq!(&found.files, &files("one"));
+            assert_eq!(found.texts(), texts("one"));
             assert_eq!(found.rejected.len(), 1);
             assert!(
                 found.rejected[0].to_string().contains(why),
@@ -390,17 +468,17 @@ mod tests {
     fn a_damaged_one_is_not_what_is_kept_as_the_spare() {
         let dir = TempDir::new().unwrap();
         save(dir.path(), &files("one")).unwrap();
-        let bad = save(dir.path(), &files("two")).unwrap();
+        let bad = saved(dir.path(), "two");
         fs::write(bad.join("state.json"), "x").unwrap();
-        let newest = save(dir.path(), &files("three")).unwrap();
+        let newest = saved(dir.path(), "three");
         fs::write(newest.join("state.json"), "x").unwrap();
-        assert_eq!(&load(dir.path()).unwrap().files, &files("one"));
+        assert_eq!(load(dir.path()).unwrap().texts(), texts("one"));
     }
 
     #[test]
     fn when_none_is_whole_every_reason_is_given() {
         let dir = TempDir::new().unwrap();
-        let saved = ["one", "two"].map(|name| save(dir.path(), &files(name)).unwrap());
+        let saved = ["one", "two"].map(|name| saved(dir.path(), name));
         for path in saved {
             fs::write(path.join("weights.safetensors"), "x").unwrap();
         }

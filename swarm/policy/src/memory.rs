@@ -1,10 +1,12 @@
-//! What training takes, in bytes, before it is tried: from the architecture,
-//! what is trained and how ([`Plan`]), and what the batch looks like. The same
-//! numbers choose the plan, refuse what can't fit, and tell a person what does.
+//! What sampling and training take, in bytes, before they are tried: from the
+//! architecture, what is trained and how ([`Plan`]), and what the batch looks
+//! like. The same numbers choose the plan, refuse what can't fit, and tell a
+//! person what does; there is no second formula.
 //!
 //! They are of the CPU's kernel, whose buffers they name one by one; the
-//! benchmark `train_speed` prints them beside the peak that was measured.
+//! benchmarks print them beside the peak that was measured.
 
+use crate::attention::Span;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::kernel::{KEPT_WEIGHTS, PIECE_TOKENS, Plan, Precision, rows_at_once};
@@ -162,17 +164,15 @@ impl Buffers {
     }
 }
 
-/// The fastest plan that fits into `budget` bytes.
-///
-/// # Errors
-/// None fits: says what the leanest takes, and what would fit instead.
-pub fn plan(
-    config: &Config,
-    method: Method<'_>,
-    precision: Precision,
-    load: &Load,
-    budget: u64,
-) -> Result<Plan> {
+/// The least memory that training `config` takes.
+pub fn leanest(config: &Config, method: Method<'_>, precision: Precision, load: &Load) -> u64 {
+    let plans = plans(precision, load);
+    let taken = plans.map(|plan| usage(config, method, &plan, load).total());
+    taken.into_iter().min().unwrap_or(u64::MAX)
+}
+
+/// The plans there are, the fastest first.
+fn plans(precision: Precision, load: &Load) -> [Plan; 4] {
     let keep = Plan {
         precision,
         ..Plan::default()
@@ -190,6 +190,21 @@ pub fn plan(
         tokens: load.tokens,
         ..lean
     };
+    [keep, recompute, single, lean]
+}
+
+/// The fastest plan that fits into `budget` bytes.
+///
+/// # Errors
+/// None fits: says what the leanest takes, and what would fit instead.
+pub fn plan(
+    config: &Config,
+    method: Method<'_>,
+    precision: Precision,
+    load: &Load,
+    budget: u64,
+) -> Result<Plan> {
+    let [keep, recompute, single, lean] = plans(precision, load);
     for plan in [keep, recompute, single] {
         if usage(config, method, &plan, load).total() <= budget {
             return Ok(plan);
@@ -203,36 +218,61 @@ pub fn plan(
             ..lean
         });
     }
-    let needed = taken.min(usage(config, method, &single, load).total());
     let lora = LoraSettings::default();
     let less = usage(config, Method::Lora(&lora), &recompute, load).total();
     let advice = match method {
         Method::Full if less <= budget => {
-            format!("LoRA of rank {} takes {}", lora.rank, gigabytes(less))
+            format!("LoRA of rank {} takes {}", lora.rank, shown(less))
         }
         _ => "take a smaller model, shorter completions, or more memory".to_owned(),
     };
     Err(Error::Memory(format!(
         "{method} takes {} and there are {}; {advice}",
-        gigabytes(needed),
-        gigabytes(budget),
+        shown(leanest(config, method, precision, load)),
+        shown(budget),
     )))
 }
 
 /// Bytes for people.
-pub fn gigabytes(bytes: u64) -> String {
-    format!("{:.1} GB", bytes as f64 / 1e9)
+pub fn shown(bytes: u64) -> String {
+    let mega = bytes as f64 / 1e6;
+    match mega {
+        ..1.0 => format!("{:.1} kB", mega * 1e3),
+        ..1000.0 => format!("{mega:.0} MB"),
+        _ => format!("{:.1} GB", mega / 1e3),
+    }
 }
 
-/// Memory that new work can have without driving other programs out, if the
-/// system says.
-pub fn available() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("MemAvailable:"))?;
-    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kilobytes << 10)
+/// What drawing `rows` sequences of at most `longest` tokens at once takes: the
+/// weights, whose matrices are `kept_in` this type, keys and values, the process.
+pub fn sampling(config: &Config, kept_in: DType, rows: usize, longest: usize) -> u64 {
+    let row = Span::bytes(config, longest) as u64;
+    let weights = config.parameters() * kept_in.size_in_bytes() as u64;
+    weights.saturating_add(row.saturating_mul(rows as u64)) + PROCESS
+}
+
+/// Bytes that keys and values may take beside what training `config` leaves in
+/// memory between its steps; none where `budget` is too short even for that.
+pub(crate) fn cache_room(config: &Config, method: Method<'_>, load: &Load, budget: u64) -> usize {
+    let Usage {
+        weights, moments, ..
+    } = usage(config, method, &Plan::default(), load);
+    let room = budget.saturating_sub(weights + moments + PROCESS);
+    usize::try_from(room).unwrap_or(usize::MAX)
+}
+
+/// Memory that new work can have now without driving other programs out: a
+/// tenth of what the machine, or its container, has free is left to them.
+/// `None` where that can't be told.
+pub fn spare() -> Option<u64> {
+    let mut system = sysinfo::System::new().ok()?;
+    system.refresh_memory();
+    let free = system.available_memory();
+    let free = match system.cgroup_limits() {
+        Some(limits) => free.min(limits.free_memory),
+        None => free,
+    };
+    Some(free / 10 * 9)
 }
 
 #[cfg(test)]
@@ -296,5 +336,25 @@ mod tests {
         assert!(message.contains("LoRA of rank 16 takes 2."), "{message}");
         let message = refusal(1_000_000_000);
         assert!(message.contains("smaller model"), "{message}");
+    }
+
+    #[test]
+    fn keys_and_values_take_what_is_left() {
+        let (config, lora) = (half_billion(), LoraSettings::default());
+        let weights = config.parameters() * F32;
+        // 24 layers of two key heads, 64 wide, keys and values, in f32.
+        let row = 24 * 2 * 128 * 512 * F32;
+        let taken = |kept_in, rows| sampling(&config, kept_in, rows, 512);
+        assert_eq!(taken(DType::F32, 1), weights + row + PROCESS);
+        assert_eq!(taken(DType::BF16, 32), weights / 2 + 32 * row + PROCESS);
+        let room = |budget| cache_room(&config, Method::Lora(&lora), &LOAD, budget);
+        assert_eq!(room(weights), 0);
+        assert!((100_000_000..400_000_000).contains(&room(2_500_000_000)));
+    }
+
+    #[test]
+    fn sizes_are_written_for_people() {
+        let all = [12_300, 12_300_000, 12_345_000_000].map(shown);
+        assert_eq!(all, ["12.3 kB", "12 MB", "12.3 GB"]);
     }
 }

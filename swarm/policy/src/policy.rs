@@ -1,21 +1,25 @@
 //! One model with all that belongs to it: sampling, training, checkpoints.
 
 use crate::batch::{Batch, TrainGroup};
-use crate::checkpoint::{self, Files, Rejected};
+use crate::checkpoint::{self, Content, Files, Rejected, content};
+use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::kernel::Plan;
 use crate::lora::{Adapter, LoraSettings, PEFT_CONFIG, PEFT_WEIGHTS};
 use crate::memory::{self, Load, Method};
 use crate::optimizer::Optimizer;
-use crate::pretrained::Texts;
+use crate::pretrained::{Ends, GENERATION, Pretrained, Safetensors, Tensors, Texts};
 use crate::report::StepReport;
 use crate::sample::{Completion, Request, SampleLimits, sample};
 use crate::settings::GrpoSettings;
 use crate::tokenizer::Tokenizer;
 use crate::train::{self, Reference};
-use candle_core::{DType, Device, safetensors};
+use crate::weights::write_tensors;
+use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -28,7 +32,9 @@ const STATE: &str = "state.json";
 /// The chat template and its tokens, where they are not ChatML's.
 const CHAT: &str = "tokenizer_config.json";
 /// What an adapter in a checkpoint calls its base: the weights beside it.
-const BASE: &str = ".";
+const BESIDE: &str = ".";
+/// Where an adapter's base is, if that is not beside it.
+const BASE: &str = "base.json";
 /// What Hugging Face calls the weights, and the model's card.
 const MODEL: &str = "model.safetensors";
 const CARD: &str = "README.md";
@@ -45,6 +51,50 @@ pub struct Policy {
     step: u64,
     /// As they were read, so that a checkpoint holds the same bytes.
     texts: Texts,
+    /// Where the weights were read, for as long as they are what was read.
+    origin: Option<PathBuf>,
+    /// The same, of the weights that an adapter belongs to.
+    base: Option<Base>,
+}
+
+/// `base.json`: what an adapter belongs to, so that no checkpoint repeats it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Base {
+    /// A folder or a file that [`Pretrained::open`] reads.
+    path: PathBuf,
+    /// Its [`Pretrained::fingerprint`].
+    blake3: String,
+}
+
+impl Base {
+    fn at(path: &Path) -> Result<Self> {
+        let found = Pretrained::open(path)?.fingerprint()?;
+        Ok(Self {
+            path: path.to_owned(),
+            blake3: blake3::Hash::from(found).to_hex().to_string(),
+        })
+    }
+
+    /// The policy of it.
+    ///
+    /// # Errors
+    /// It is gone, or another is in its place.
+    fn load(&self, device: &Device) -> Result<Policy> {
+        let path = self.path.display();
+        let opened = Pretrained::open(&self.path).map_err(|error| {
+            Error::Checkpoint(format!(
+                "it is an adapter of {path}, which can't be read; put it back: {error}"
+            ))
+        })?;
+        if blake3::Hash::from(opened.fingerprint()?).to_hex().as_str() != self.blake3 {
+            return Err(Error::Checkpoint(format!(
+                "it is an adapter of {path}, whose files are no longer those it was trained on; \
+                 put them back"
+            )));
+        }
+        opened.load(device)
+    }
 }
 
 /// A policy as it was saved.
@@ -84,6 +134,7 @@ impl Policy {
             config: config_json.to_vec(),
             tokenizer: tokenizer_json.to_vec(),
             chat: None,
+            ends: Ends::default(),
         };
         Self::from_texts(texts, weights, device)
     }
@@ -105,7 +156,15 @@ impl Policy {
             memory: None,
             step: 0,
             texts,
+            origin: None,
+            base: None,
         })
+    }
+
+    /// Remembers where the weights were read.
+    pub(crate) fn came_from(mut self, path: &Path) -> Self {
+        self.origin = std::path::absolute(path).ok();
+        self
     }
 
     /// The model.
@@ -128,8 +187,9 @@ impl Policy {
         self.limits = limits;
     }
 
-    /// Bounds the bytes that the policy takes while it trains; without a bound
-    /// it is what the machine has to spare.
+    /// Bounds the bytes that the policy takes: training recomputes more, and
+    /// sampling draws fewer rows at once. Without a bound training takes what
+    /// the machine has to spare, and sampling what its limits say.
     pub fn set_memory(&mut self, bytes: Option<u64>) {
         self.memory = bytes;
     }
@@ -206,6 +266,9 @@ impl Policy {
     }
 
     fn take_adapter(&mut self, adapter: Adapter) -> Result<()> {
+        if self.base.is_none() {
+            self.base = self.origin.as_deref().map(Base::at).transpose()?;
+        }
         self.decoder = self.decoder.with_adapter(Some(adapter))?;
         self.optimizer = Optimizer::adamw();
         Ok(())
@@ -213,7 +276,13 @@ impl Policy {
 
     /// A group of completions for each request, in their order.
     pub fn sample(&self, requests: &[Request]) -> Result<Vec<Vec<Completion>>> {
-        sample(&self.decoder, &self.tokenizer, requests, &self.limits)
+        let mut limits = self.limits.clone();
+        if let Some(budget) = self.memory {
+            let (config, load) = (self.decoder.config(), self.load(1, 1));
+            let room = memory::cache_room(config, self.method(), &load, budget);
+            limits.cache = limits.cache.min(room);
+        }
+        sample(&self.decoder, &self.tokenizer, requests, &limits)
     }
 
     /// Freezes the weights as they are now, as the reference that
@@ -248,26 +317,41 @@ impl Policy {
             settings,
             &plan,
         )?;
-        self.step += u64::from(report.updates > 0);
+        if report.updates > 0 {
+            self.step += 1;
+            if self.decoder.adapter().is_none() {
+                self.origin = None;
+            }
+        }
         Ok(report)
+    }
+
+    /// What is trained.
+    fn method(&self) -> Method<'_> {
+        match self.decoder.adapter() {
+            Some(adapter) => Method::Lora(adapter.settings()),
+            None => Method::Full,
+        }
+    }
+
+    /// A batch of so many tokens, as training it here asks of memory.
+    fn load(&self, longest: usize, tokens: usize) -> Load {
+        Load {
+            threads: rayon::current_num_threads(),
+            longest,
+            tokens,
+            has_reference: self.reference.is_some(),
+            kept_in: self.decoder.dtype(),
+        }
     }
 
     /// How the kernel computes a step on `batch` within the memory there is.
     fn plan(&self, batch: &Batch, settings: &GrpoSettings) -> Result<Plan> {
         let config = self.decoder.config();
         let precision = settings.precision(config.parameters());
-        let method = match self.decoder.adapter() {
-            Some(adapter) => Method::Lora(adapter.settings()),
-            None => Method::Full,
-        };
+        let method = self.method();
         let lengths = || batch.sequences.iter().map(|sequence| sequence.tokens.len());
-        let load = Load {
-            threads: rayon::current_num_threads(),
-            longest: lengths().max().unwrap_or(0),
-            tokens: lengths().sum(),
-            has_reference: self.reference.is_some(),
-            kept_in: self.decoder.dtype(),
-        };
+        let load = self.load(lengths().max().unwrap_or(0), lengths().sum());
         let held = || {
             let usage = memory::usage(config, method, &Plan::default(), &load);
             usage.weights
@@ -277,10 +361,9 @@ impl Policy {
                     0
                 }
         };
-        let budget = match (self.memory, memory::available()) {
+        let budget = match (self.memory, memory::spare()) {
             (Some(bytes), _) => bytes,
-            // A tenth is left to others.
-            (None, Some(spare)) => held() + spare / 10 * 9,
+            (None, Some(spare)) => held() + spare,
             (None, None) => u64::MAX,
         };
         if !self.decoder.device().is_cpu() {
@@ -301,71 +384,95 @@ impl Policy {
     /// # Errors
     /// The folder can't be written, or is there already.
     pub fn export(&self, folder: &Path, dtype: DType, licence: Option<&str>) -> Result<()> {
-        let mut files = Files::from([
-            (CONFIG.to_owned(), self.texts.config.clone()),
-            (TOKENIZER.to_owned(), self.texts.tokenizer.clone()),
-            (MODEL.to_owned(), self.weights(dtype)?),
-        ]);
-        if let Some(chat) = self.texts.chat_json()? {
-            files.insert(CHAT.to_owned(), chat);
-        }
+        let mut files = self.text_files()?;
+        files.insert(MODEL.to_owned(), weights(&self.decoder, Some(dtype)));
         if let Some(licence) = licence {
             let card = format!("---\nlicense: {licence}\n---\n");
-            files.insert(CARD.to_owned(), card.into_bytes());
+            files.insert(CARD.to_owned(), content(card));
         }
         checkpoint::write_folder(folder, &files)
+    }
+
+    /// What goes with the weights.
+    fn text_files(&self) -> Result<Files<'static>> {
+        let mut files = Files::from([
+            (CONFIG.to_owned(), content(self.texts.config.as_slice())),
+            (
+                TOKENIZER.to_owned(),
+                content(self.texts.tokenizer.as_slice()),
+            ),
+        ]);
+        if let Some(chat) = self.texts.chat_json()? {
+            files.insert(CHAT.to_owned(), content(chat));
+        }
+        if let Some(ends) = self.texts.ends_json()? {
+            files.insert(GENERATION.to_owned(), content(ends));
+        }
+        Ok(files)
     }
 
     /// BLAKE3 of what is trained as safetensors, be it the weights as they are
     /// kept or the adapter: the same numbers have the same hash on every machine.
     pub fn weights_hash(&self) -> Result<[u8; 32]> {
-        let bytes = match self.decoder.adapter() {
-            Some(adapter) => adapter.to_peft(BASE)?.0,
-            None => self.decoder.to_safetensors_as_kept()?,
-        };
-        Ok(*blake3::hash(&bytes).as_bytes())
+        let mut hasher = blake3::Hasher::new();
+        match self.decoder.adapter() {
+            Some(adapter) => {
+                hasher.update(&adapter.to_peft(BESIDE)?.0);
+            }
+            None => self
+                .decoder
+                .write_safetensors(None, &mut hasher)
+                .map_err(|error| Error::Weights(error.to_string()))?,
+        }
+        Ok(*hasher.finalize().as_bytes())
     }
 
     /// Writes a checkpoint into `dir`, durably and atomically, with `extra`
     /// beside it, and keeps the one before. Returns [`Policy::weights_hash`].
+    ///
+    /// Of an adapter's base, a checkpoint holds where it is and its hash, unless
+    /// it came from no file.
     pub fn save(&self, dir: &Path, extra: &serde_json::Value) -> Result<[u8; 32]> {
-        let weights = self.decoder.to_safetensors_as_kept()?;
+        let unwritten =
+            |name: &str, error: &dyn Display| Error::Checkpoint(format!("writing {name}: {error}"));
         let moments = self.optimizer.tensors(self.decoder.trained())?;
-        let moments = ::safetensors::serialize(&moments, None)
-            .map_err(|error| Error::Checkpoint(format!("writing the optimizer: {error}")))?;
         let state = State {
             format: FORMAT,
             step: self.step,
             updates: self.optimizer.updates(),
             extra: extra.clone(),
         };
-        let state = serde_json::to_vec_pretty(&state)
-            .map_err(|error| Error::Checkpoint(format!("writing {STATE}: {error}")))?;
+        let state = serde_json::to_vec_pretty(&state).map_err(|error| unwritten(STATE, &error))?;
         let mut files = Files::from([
-            (CONFIG.to_owned(), self.texts.config.clone()),
-            (TOKENIZER.to_owned(), self.texts.tokenizer.clone()),
-            (WEIGHTS.to_owned(), weights),
-            (OPTIMIZER.to_owned(), moments),
-            (STATE.to_owned(), state),
+            (STATE.to_owned(), content(state)),
+            (OPTIMIZER.to_owned(), tensors(moments)),
         ]);
-        let hash = match self.decoder.adapter() {
-            Some(adapter) => {
-                let (weights, peft) = adapter.to_peft(BASE)?;
-                let hash = *blake3::hash(&weights).as_bytes();
-                files.insert(PEFT_WEIGHTS.to_owned(), weights);
-                files.insert(PEFT_CONFIG.to_owned(), peft);
-                hash
+        match &self.base {
+            Some(base) => {
+                let base =
+                    serde_json::to_vec_pretty(base).map_err(|error| unwritten(BASE, &error))?;
+                files.insert(BASE.to_owned(), content(base));
             }
-            None => *blake3::hash(&files[WEIGHTS]).as_bytes(),
-        };
-        if let Some(chat) = self.texts.chat_json()? {
-            files.insert(CHAT.to_owned(), chat);
+            None => {
+                files.extend(self.text_files()?);
+                files.insert(WEIGHTS.to_owned(), weights(&self.decoder, None));
+            }
+        }
+        if let Some(adapter) = self.decoder.adapter() {
+            let base = self.base.as_ref().map(|base| base.path.to_string_lossy());
+            let (weights, peft) = adapter.to_peft(base.as_deref().unwrap_or(BESIDE))?;
+            files.insert(PEFT_WEIGHTS.to_owned(), content(weights));
+            files.insert(PEFT_CONFIG.to_owned(), content(peft));
         }
         if let Some(reference) = &self.reference {
-            files.insert(REFERENCE.to_owned(), reference.to_safetensors_as_kept()?);
+            files.insert(REFERENCE.to_owned(), weights(reference, None));
         }
-        checkpoint::save(dir, &files)?;
-        Ok(hash)
+        let hashes = checkpoint::save(dir, &files)?;
+        let trained = match self.decoder.adapter() {
+            Some(_) => PEFT_WEIGHTS,
+            None => WEIGHTS,
+        };
+        Ok(*hashes[trained].as_bytes())
     }
 
     /// Whether `dir` holds a checkpoint, whole or damaged.
@@ -376,45 +483,71 @@ impl Policy {
     /// The newest whole checkpoint of `dir`.
     pub fn resume(dir: &Path, device: &Device) -> Result<Resumed> {
         let found = checkpoint::load(dir)?;
+        let place = found.path.display();
         let file = |name: &str| {
             found
-                .files
-                .get(name)
-                .ok_or_else(|| Error::Checkpoint(format!("{} has no {name}", found.path.display())))
+                .read(name)?
+                .ok_or_else(|| Error::Checkpoint(format!("{place} has no {name}")))
         };
-        let bad = |name: &str, error: &dyn std::fmt::Display| {
+        let bad = |name: &str, error: &dyn Display| {
             Error::Checkpoint(format!("{}: {error}", found.path.join(name).display()))
         };
         let state: State =
-            serde_json::from_slice(file(STATE)?).map_err(|error| bad(STATE, &error))?;
+            serde_json::from_slice(&file(STATE)?).map_err(|error| bad(STATE, &error))?;
         if state.format != FORMAT {
             return Err(bad(STATE, &format!("format {} is not known", state.format)));
         }
-        let chat = match found.files.get(CHAT) {
-            None => None,
-            Some(bytes) => serde_json::from_slice(bytes).map_err(|error| bad(CHAT, &error))?,
+        let mut policy = match found.read(BASE)? {
+            Some(json) => {
+                let base: Base =
+                    serde_json::from_slice(&json).map_err(|error| bad(BASE, &error))?;
+                let policy = base.load(device).map_err(|error| bad(BASE, &error))?;
+                Self {
+                    base: Some(base),
+                    ..policy
+                }
+            }
+            None => {
+                let chat = found.read(CHAT)?;
+                let chat = chat.map(|json| serde_json::from_slice(&json));
+                let ends = found.read(GENERATION)?;
+                let ends = ends.map(|json| serde_json::from_slice(&json));
+                let texts = Texts {
+                    config: file(CONFIG)?,
+                    tokenizer: file(TOKENIZER)?,
+                    chat: chat.transpose().map_err(|error| bad(CHAT, &error))?,
+                    ends: ends
+                        .transpose()
+                        .map_err(|error| bad(GENERATION, &error))?
+                        .unwrap_or_default(),
+                };
+                let (config, tokenizer) = texts.read()?;
+                let decoder = read_decoder(config, found.path.join(WEIGHTS), device)?;
+                Self::new(texts, tokenizer, decoder)?
+            }
         };
-        let texts = Texts {
-            config: file(CONFIG)?.clone(),
-            tokenizer: file(TOKENIZER)?.clone(),
-            chat,
-        };
-        let mut policy = Self::from_texts(texts, file(WEIGHTS)?, device)?;
-        if let Some(weights) = found.files.get(PEFT_WEIGHTS) {
-            let (config, peft) = (policy.decoder.config(), file(PEFT_CONFIG)?);
-            let adapter = Adapter::from_peft(config, weights, peft, device)
+        if let Some(weights) = found.read(PEFT_WEIGHTS)? {
+            let config = policy.decoder.config();
+            let adapter = Adapter::from_peft(config, &weights, &file(PEFT_CONFIG)?, device)
                 .map_err(|error| bad(PEFT_WEIGHTS, &error))?;
             policy.take_adapter(adapter)?;
         }
-        let moments = safetensors::load_buffer(file(OPTIMIZER)?, &Device::Cpu)
-            .map_err(|error| bad(OPTIMIZER, &error))?;
-        let moments = moments.into_iter().collect();
+        let mut moments = Safetensors::of_file(found.path.join(OPTIMIZER))?;
+        let moments = moments
+            .shapes()
+            .into_iter()
+            .map(|(name, shape)| {
+                let values = Tensor::from_vec(moments.read(&name)?.widened(), shape, &Device::Cpu)?;
+                Ok((name, values))
+            })
+            .collect::<Result<BTreeMap<_, _>>>()?;
         policy
             .optimizer
             .restore(policy.decoder.trained(), &moments, state.updates)?;
         policy.step = state.step;
-        if let Some(reference) = found.files.get(REFERENCE) {
-            policy.reference = Some(policy.read_decoder(reference)?);
+        if let Some(path) = found.file(REFERENCE) {
+            let config = policy.decoder.config().clone();
+            policy.reference = Some(read_decoder(config, path, device)?);
         }
         Ok(Resumed {
             policy,
@@ -423,11 +556,23 @@ impl Policy {
             rejected: found.rejected,
         })
     }
+}
 
-    fn read_decoder(&self, weights: &[u8]) -> Result<Decoder> {
-        let config = self.decoder.config().clone();
-        Decoder::from_safetensors(config, weights, self.decoder.device())
-    }
+fn read_decoder(config: Config, path: PathBuf, device: &Device) -> Result<Decoder> {
+    Decoder::from_tensors(config, &mut Safetensors::of_file(path)?, device)
+}
+
+/// A file of a model's weights.
+fn weights(decoder: &Decoder, dtype: Option<DType>) -> Content<'_> {
+    Box::new(move |file| decoder.write_safetensors(dtype, file))
+}
+
+/// A file of tensors.
+fn tensors<'a>(tensors: BTreeMap<String, Tensor>) -> Content<'a> {
+    Box::new(move |file| {
+        let named = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        write_tensors(named, None, file)
+    })
 }
 
 impl std::fmt::Debug for Policy {

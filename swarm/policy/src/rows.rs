@@ -360,7 +360,7 @@ impl<'a> Batch<'a> {
         let drawn = &mut group.drawn[member];
         drawn.tokens.push(token);
         drawn.log_probs.push(log_prob);
-        if token == self.tokenizer.eos() || drawn.tokens.len() >= most {
+        if self.tokenizer.is_end(token) || drawn.tokens.len() >= most {
             return Ok(true);
         }
         let Some(longest) = group.request.stop.iter().map(String::len).max() else {

@@ -56,7 +56,7 @@ pub struct Completion {
     /// The text, without the end-of-message token. It is the text of the
     /// tokens, so a stop text at its end is part of it.
     pub text: String,
-    /// The tokens drawn; the last is the end-of-message token if `finished`.
+    /// The tokens drawn; the last is one that ends a message if `finished`.
     pub tokens: Vec<u32>,
     /// Whether the policy ended the message itself; not so if a stop text did.
     pub finished: bool,
@@ -145,7 +145,6 @@ pub fn sample_as_it_comes(
     mut next: impl FnMut() -> Option<Request> + Send,
     mut done: impl FnMut(usize, Vec<Completion>) + Send,
 ) -> Result<()> {
-    let eos = tokenizer.eos();
     let threads = match limits.threads {
         0 => rayon::current_num_threads(),
         threads => threads.min(rayon::current_num_threads()),
@@ -163,7 +162,8 @@ pub fn sample_as_it_comes(
                     let group = group
                         .into_iter()
                         .map(|Drawn { tokens, log_probs }| {
-                            let finished = tokens.last() == Some(&eos);
+                            let finished =
+                                tokens.last().is_some_and(|&last| tokenizer.is_end(last));
                             let spoken = &tokens[..tokens.len() - usize::from(finished)];
                             Ok(Completion {
                                 text: tokenizer.decode(spoken)?,

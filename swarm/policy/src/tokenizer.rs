@@ -39,7 +39,10 @@ pub struct Tokenizer {
     control: BTreeSet<u32>,
     /// Control tokens by their spelling.
     spellings: Vec<(String, u32)>,
+    /// What the template ends a message with.
     end: u32,
+    /// All that end one, that among them.
+    ends: BTreeSet<u32>,
 }
 
 impl Tokenizer {
@@ -97,10 +100,19 @@ impl Tokenizer {
             template: ChatTemplate::new(template, tokens)?,
             spellings,
             end: 0,
+            ends: BTreeSet::new(),
             inner,
         };
         tokenizer.end = tokenizer.find_end()?;
+        tokenizer.ends.insert(tokenizer.end);
         Ok(tokenizer)
+    }
+
+    /// With these tokens, too, ending a message: models are trained to say
+    /// others than the one their template writes.
+    pub(crate) fn with_ends(mut self, ends: impl IntoIterator<Item = u32>) -> Self {
+        self.ends.extend(ends);
+        self
     }
 
     /// The control token that the template writes after an assistant's message.
@@ -163,9 +175,15 @@ impl Tokenizer {
             .map_or(0, |&id| id as usize + 1)
     }
 
-    /// The token that ends a message; `<|im_end|>` in ChatML.
+    /// The token that the template ends a message with; `<|im_end|>` in ChatML.
     pub fn eos(&self) -> u32 {
         self.end
+    }
+
+    /// Whether a token ends a message: the template's, or one that the
+    /// checkpoint names besides.
+    pub fn is_end(&self, token: u32) -> bool {
+        self.ends.contains(&token)
     }
 
     /// Tokens that only the template may write.

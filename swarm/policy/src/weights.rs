@@ -6,8 +6,11 @@ use crate::error::{Error, Result};
 use crate::pretrained::{Numbers, Safetensors, Tensors, fit};
 use crate::random::normals;
 use crate::settings::LARGE;
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{CpuStorage, DType, Device, Storage, Tensor, Var};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 
 impl Decoder {
     /// A decoder with random weights that depend on `seed` alone.
@@ -96,30 +99,155 @@ impl Decoder {
     /// Writes every variable as `dtype` (f32, f16 or bf16), in an order of
     /// its own: the same weights give the same bytes.
     pub fn to_safetensors(&self, dtype: DType) -> Result<Vec<u8>> {
-        self.written(Some(dtype))
+        let mut bytes = Vec::new();
+        self.write_safetensors(Some(dtype), &mut bytes)
+            .map_err(|error| Error::Weights(error.to_string()))?;
+        Ok(bytes)
     }
 
-    /// Writes every variable as it is kept.
-    pub(crate) fn to_safetensors_as_kept(&self) -> Result<Vec<u8>> {
-        self.written(None)
-    }
-
-    fn written(&self, dtype: Option<DType>) -> Result<Vec<u8>> {
-        if let Some(other) = dtype.filter(|&dtype| !WRITTEN.contains(&dtype)) {
-            return Err(Error::Input(format!(
-                "weights cannot be written as {other:?}"
-            )));
-        }
-        // What needs no conversion is not copied but into the file.
-        let tensors = self.vars().iter().map(|(name, var)| {
-            let tensor = var.as_detached_tensor().to_device(&Device::Cpu)?;
-            let tensor = tensor.to_dtype(dtype.unwrap_or(var.dtype()))?;
-            Ok((name.as_str(), tensor))
-        });
-        let tensors = tensors.collect::<Result<Vec<_>>>()?;
-        safetensors::serialize(tensors, None).map_err(|error| Error::Weights(error.to_string()))
+    /// [`Decoder::to_safetensors`] a piece at a time, or each variable as it is
+    /// kept.
+    pub(crate) fn write_safetensors(
+        &self,
+        dtype: Option<DType>,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        let tensors = self.vars().iter();
+        let tensors = tensors.map(|(name, var)| (name.as_str(), var.as_tensor()));
+        write_tensors(tensors, dtype, out)
     }
 }
 
-/// What weights can be written as.
-const WRITTEN: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
+/// Numbers that are turned into bytes at a time.
+const CHUNK: usize = 1 << 16;
+
+/// Writes tensors as `dtype`, or each as it is, in safetensors' format, one after
+/// the other: the format's own library wants all of them in memory once more.
+pub(crate) fn write_tensors<'a>(
+    tensors: impl Iterator<Item = (&'a str, &'a Tensor)>,
+    dtype: Option<DType>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut tensors: Vec<(&str, &Tensor, DType)> = tensors
+        .map(|(name, tensor)| (name, tensor, dtype.unwrap_or(tensor.dtype())))
+        .collect();
+    // The widest first, so that each begins at a multiple of its width.
+    tensors.sort_by_key(|(name, _, dtype)| (Reverse(dtype.size_in_bytes()), *name));
+    let mut end = 0;
+    let mut places = Vec::new();
+    for (name, tensor, dtype) in &tensors {
+        let start = end;
+        end += tensor.elem_count() * dtype.size_in_bytes();
+        let info = TensorInfo {
+            dtype: match dtype {
+                DType::F32 => Dtype::F32,
+                DType::F16 => Dtype::F16,
+                DType::BF16 => Dtype::BF16,
+                other => {
+                    let why = format!("weights cannot be written as {other:?}");
+                    return Err(io::Error::other(why));
+                }
+            },
+            shape: tensor.dims().to_vec(),
+            data_offsets: (start, end),
+        };
+        places.push(((*name).to_owned(), info));
+    }
+    let metadata = Metadata::new(None, places).map_err(io::Error::other)?;
+    let mut header = serde_json::to_vec(&metadata)?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    out.write_all(&(header.len() as u64).to_le_bytes())?;
+    out.write_all(&header)?;
+    for (_, tensor, dtype) in tensors {
+        write_values(tensor, dtype, out).map_err(io::Error::other)?;
+    }
+    Ok(())
+}
+
+fn write_values(tensor: &Tensor, dtype: DType, out: &mut dyn Write) -> candle_core::Result<()> {
+    let tensor = tensor.detach().to_device(&Device::Cpu)?;
+    let tensor = tensor.to_dtype(DType::F32)?.contiguous()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cpu(CpuStorage::F32(values)) = &*storage else {
+        candle_core::bail!("a tensor that was moved to the CPU is not there");
+    };
+    let start = layout.start_offset();
+    let mut bytes = Vec::with_capacity(CHUNK * dtype.size_in_bytes());
+    for chunk in values[start..start + tensor.elem_count()].chunks(CHUNK) {
+        bytes.clear();
+        for &value in chunk {
+            match dtype {
+                DType::F32 => bytes.extend(value.to_le_bytes()),
+                DType::F16 => bytes.extend(half::f16::from_f32(value).to_le_bytes()),
+                _ => bytes.extend(half::bf16::from_f32(value).to_le_bytes()),
+            }
+        }
+        out.write_all(&bytes)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use safetensors::tensor::TensorView;
+
+    #[test]
+    fn tensors_are_written_as_the_format_s_own_library_does() {
+        let tensors = BTreeMap::from([
+            ("a".to_owned(), Tensor::arange(0f32, 70_000.0, &Device::Cpu)),
+            (
+                "b.weight".to_owned(),
+                Tensor::full(0.1f32, (3, 5), &Device::Cpu),
+            ),
+            ("c".to_owned(), Tensor::zeros(1, DType::F32, &Device::Cpu)),
+        ]);
+        let tensors: BTreeMap<String, Tensor> = tensors
+            .into_iter()
+            .map(|(name, tensor)| (name, tensor.unwrap()))
+            .collect();
+        for (dtype, stored) in [
+            (DType::F32, Dtype::F32),
+            (DType::F16, Dtype::F16),
+            (DType::BF16, Dtype::BF16),
+        ] {
+            let mut ours = Vec::new();
+            let named = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
+            write_tensors(named, Some(dtype), &mut ours).unwrap();
+            let theirs: BTreeMap<&str, (Vec<usize>, Vec<u8>)> = tensors
+                .iter()
+                .map(|(name, tensor)| {
+                    let tensor = tensor.to_dtype(dtype).unwrap().flatten_all().unwrap();
+                    let bytes = match dtype {
+                        DType::F32 => bytes(&tensor.to_vec1::<f32>().unwrap(), |v| {
+                            v.to_le_bytes().to_vec()
+                        }),
+                        DType::F16 => bytes(&tensor.to_vec1::<half::f16>().unwrap(), |v| {
+                            v.to_le_bytes().to_vec()
+                        }),
+                        _ => bytes(&tensor.to_vec1::<half::bf16>().unwrap(), |v| {
+                            v.to_le_bytes().to_vec()
+                        }),
+                    };
+                    (name.as_str(), (tensors[name].dims().to_vec(), bytes))
+                })
+                .collect();
+            let views = theirs.iter().map(|(name, (shape, bytes))| {
+                (
+                    *name,
+                    TensorView::new(stored, shape.clone(), bytes).unwrap(),
+                )
+            });
+            assert_eq!(
+                ours,
+                safetensors::serialize(views, None).unwrap(),
+                "{dtype:?}"
+            );
+        }
+    }
+
+    fn bytes<T>(values: &[T], write: impl Fn(&T) -> Vec<u8>) -> Vec<u8> {
+        values.iter().flat_map(write).collect()
+    }
+}
+

@@ -17,7 +17,7 @@ use candle_core::{DType, Device, Tensor};
 use common::{VOCAB, config_with, decoder, families, tokenizer_json};
 use policy::kernel::{Plan, Sequence, differentiate, score};
 use policy::{
-    Adapter, ChatMessage, Config, Decoder, GrpoSettings, LoraSettings, Policy, Request,
+    Adapter, ChatMessage, Config, Decoder, GrpoSettings, LoraSettings, Policy, Pretrained, Request,
     TrainCompletion, TrainGroup,
 };
 use serde_json::Value;
@@ -350,4 +350,82 @@ fn adapters_that_are_something_else_are_refused() {
         let error = policy().add_adapter(settings, 1).unwrap_err().to_string();
         assert!(error.contains("LoRA"), "{error}");
     }
+}
+
+#[test]
+fn a_checkpoint_of_an_adapter_names_its_base_and_does_not_repeat_it() {
+    let base = TempDir::new().unwrap();
+    let folder = base.path().join("model");
+    policy().export(&folder, DType::F32, None).unwrap();
+    let read = || Pretrained::open(&folder).unwrap().load(&Device::Cpu);
+    let mut straight = read().unwrap();
+    straight.add_adapter(LoraSettings::with_rank(4), 7).unwrap();
+    train(&mut straight, None);
+    let dir = TempDir::new().unwrap();
+    let hash = straight.save(dir.path(), &Value::Null).unwrap();
+    let resumed = Policy::resume(dir.path(), &Device::Cpu).unwrap();
+    let mut names: Vec<_> = fs::read_dir(&resumed.path)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(
+        names,
+        [
+            "adapter_config.json",
+            "adapter_model.safetensors",
+            "b3sums",
+            "base.json",
+            "optimizer.safetensors",
+            "state.json"
+        ]
+    );
+    let peft = fs::read_to_string(resumed.path.join("adapter_config.json")).unwrap();
+    assert!(peft.contains(folder.to_str().unwrap()), "{peft}");
+    let mut policy = resumed.policy;
+    assert_eq!(policy.weights_hash().unwrap(), hash);
+    train(&mut straight, None);
+    train(&mut policy, None);
+    assert_eq!(
+        policy.weights_hash().unwrap(),
+        straight.weights_hash().unwrap()
+    );
+    // What was resumed is saved the same way.
+    policy.save(dir.path(), &Value::Null).unwrap();
+
+    // Another base in its place, and none.
+    let refusal = || {
+        let resumed = Policy::resume(dir.path(), &Device::Cpu);
+        resumed.map(|_| ()).unwrap_err().to_string()
+    };
+    let weights = folder.join("model.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&weights, bytes).unwrap();
+    let error = refusal();
+    assert!(
+        error.contains("base.json") && error.contains("no longer those"),
+        "{error}"
+    );
+    fs::remove_dir_all(&folder).unwrap();
+    let error = refusal();
+    assert!(error.contains("put it back"), "{error}");
+}
+
+#[test]
+fn an_adapter_of_weights_that_moved_keeps_them_beside_it() {
+    let base = TempDir::new().unwrap();
+    let folder = base.path().join("model");
+    policy().export(&folder, DType::F32, None).unwrap();
+    let mut moved = Pretrained::open(&folder)
+        .unwrap()
+        .load(&Device::Cpu)
+        .unwrap();
+    train(&mut moved, None);
+    moved.add_adapter(LoraSettings::with_rank(4), 7).unwrap();
+    let dir = TempDir::new().unwrap();
+    moved.save(dir.path(), &Value::Null).unwrap();
+    let resumed = Policy::resume(dir.path(), &Device::Cpu).unwrap();
+    assert!(resumed.path.join("weights.safetensors").exists());
+    assert_eq!(greedy(&resumed.policy), greedy(&moved));
 }

@@ -8,7 +8,7 @@ use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
 use common::{VOCAB, config_with, decoder, families, request, tokenizer_json};
-use policy::{ChatMessage, Config, Decoder, Policy, Pretrained, Tokenizer};
+use policy::{ChatMessage, Config, Decoder, Policy, Pretrained, Request, Tokenizer};
 use safetensors::tensor::{SafeTensors, TensorView};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -687,4 +687,78 @@ fn no_broken_file_does_more_than_be_refused() {
     }
     // A changed weight is still a weight: some are read.
     assert!(refused > 200 && read > 10, "{refused} refused, {read} read");
+}
+
+#[test]
+fn the_checkpoint_s_own_end_tokens_end_a_completion_too() {
+    let dir = folder(&decoder(config_with(VOCAB, true), 3), DType::F32);
+    let draw = |policy: &Policy| {
+        let request = Request {
+            temperature: 0.0,
+            max_tokens: 8,
+            ..request("2+2?", 1, 0)
+        };
+        policy.sample(&[request]).unwrap()[0][0].clone()
+    };
+    let endless = draw(&load(dir.path()));
+    assert!(!endless.finished && endless.tokens.len() == 8);
+    // The first token that was not there before.
+    let at = (1..8)
+        .find(|&at| !endless.tokens[..at].contains(&endless.tokens[at]))
+        .unwrap();
+    let end = endless.tokens[at];
+    let is_cut = |policy: &Policy| {
+        let ended = draw(policy);
+        assert!(ended.finished && policy.tokenizer().is_end(end));
+        assert_eq!(ended.tokens, endless.tokens[..=at]);
+        let spoken = &endless.tokens[..at];
+        assert_eq!(ended.text, policy.tokenizer().decode(spoken).unwrap());
+    };
+    let says = |json: serde_json::Value| {
+        write(&dir, "generation_config.json", json.to_string().as_bytes());
+    };
+    for written in [serde_json::json!(end), serde_json::json!([255, end])] {
+        says(serde_json::json!({ "eos_token_id": written, "top_p": 0.8 }));
+        is_cut(&load(dir.path()));
+    }
+    // A checkpoint and an export of it know them as well.
+    let home = TempDir::new().unwrap();
+    let policy = load(dir.path());
+    policy.save(home.path(), &serde_json::Value::Null).unwrap();
+    is_cut(&Policy::resume(home.path(), &Device::Cpu).unwrap().policy);
+    let export = home.path().join("mine");
+    policy.export(&export, DType::F32, None).unwrap();
+    is_cut(&load(&export));
+
+    says(serde_json::json!({ "eos_token_id": null }));
+    assert_eq!(draw(&load(dir.path())), endless);
+    says(serde_json::json!({ "eos_token_id": "</s>" }));
+    let error = refusal(dir.path());
+    assert!(
+        error.contains("generation_config.json: eos_token_id is a token's number"),
+        "{error}"
+    );
+    says(serde_json::json!({ "eos_token_id": VOCAB }));
+    assert!(refusal(dir.path()).contains("eos_token_id is 260, and the model has 260 tokens"));
+    fs::remove_file(dir.path().join("generation_config.json")).unwrap();
+
+    let mut config = serde_json::to_value(load(dir.path()).decoder().config()).unwrap();
+    config["eos_token_id"] = end.into();
+    write(&dir, "config.json", config.to_string().as_bytes());
+    is_cut(&load(dir.path()));
+}
+
+#[test]
+fn a_gguf_file_s_end_tokens_end_a_completion() {
+    let decoder = decoder(published().remove(1), 4);
+    let ends = |key: &'static str, token: u32| {
+        let (dir, path) = write_gguf(&decoder, GgmlDType::F32, move |metadata| {
+            metadata.push((key.to_owned(), Value::U32(token)));
+        });
+        let opened = Pretrained::open(&path).map(|opened| opened.tokenizer().is_end(token));
+        drop(dir);
+        opened
+    };
+    assert!(ends("tokenizer.ggml.eot_token_id", 65).unwrap());
+    assert!(ends("tokenizer.ggml.eot_token_id", 9999).is_err());
 }

@@ -454,7 +454,7 @@ fn what_does_not_fit_into_memory_is_refused_before_it_is_tried() {
     policy.set_memory(Some(1 << 20));
     let error = policy.train(&groups(), &settings()).unwrap_err();
     assert!(matches!(error, policy::Error::Memory(_)), "{error}");
-    assert!(error.to_string().contains("there are 0.0 GB"), "{error}");
+    assert!(error.to_string().contains("there are 1 MB"), "{error}");
     assert_eq!((policy.weights_hash().unwrap(), policy.step()), (hash, 0));
     policy.set_memory(None);
     assert_eq!(policy.train(&groups(), &settings()).unwrap().updates, 1);

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use policy::{DType, Device, Pretrained};
+use policy::memory::{self, Method, shown};
+use policy::{Config, DType, Device, LoraSettings, Pretrained};
 use serde_json::{Value, json};
 
-use super::memory::{Needs, available, shown};
 use super::{BASE, Model, fetch, is_plain};
 use crate::base;
 use crate::home::models_folder;
+use crate::method::{self, LONGEST, TrainingArgs};
 
 /// `murmur model`.
 #[derive(Debug, Subcommand)]
@@ -78,7 +79,100 @@ pub fn run(command: &ModelCommand) -> Result<String> {
 }
 
 /// Sequence lengths that are told apart, in tokens.
-const LENGTHS: [usize; 3] = [512, 1024, 2048];
+const LENGTHS: [usize; 3] = [LONGEST, 1024, 2048];
+/// Ranks of adapters that are told apart.
+const RANKS: [usize; 3] = [8, 16, 64];
+/// Completions that are drawn at once.
+const ROWS: usize = 32;
+
+/// One way to use a model, and what it takes of the memory that can be had.
+struct Setting {
+    tokens: usize,
+    /// `sample`, `full` or `lora`.
+    purpose: &'static str,
+    rank: Option<usize>,
+    bytes: u64,
+    /// How it fits, if it does.
+    fits: Option<&'static str>,
+}
+
+impl Setting {
+    fn sampling(config: &Config, kept_in: DType, tokens: usize, budget: u64) -> Self {
+        let bytes = memory::sampling(config, kept_in, ROWS, tokens);
+        Self {
+            tokens,
+            purpose: "sample",
+            rank: None,
+            bytes,
+            fits: (bytes <= budget).then_some("fast"),
+        }
+    }
+
+    /// By the plan that a run would make.
+    fn training(
+        config: &Config,
+        kept_in: DType,
+        method: Method<'_>,
+        tokens: usize,
+        budget: u64,
+    ) -> Self {
+        let load = method::load(config, kept_in, tokens);
+        let (purpose, rank) = match method {
+            Method::Full => ("full", None),
+            Method::Lora(settings) => ("lora", Some(settings.rank)),
+        };
+        let (bytes, fits) = match method::plan(config, method, &load, budget) {
+            Ok(plan) => {
+                let how = match (plan.recompute, plan.bf16_gradients) {
+                    (false, _) => "fast",
+                    (true, false) => "recomputing",
+                    (true, true) => "leanest",
+                };
+                (
+                    memory::usage(config, method, &plan, &load).total(),
+                    Some(how),
+                )
+            }
+            Err(_) => (method::leanest(config, method, &load), None),
+        };
+        Self {
+            tokens,
+            purpose,
+            rank,
+            bytes,
+            fits,
+        }
+    }
+
+    fn label(&self) -> String {
+        match (self.purpose, self.rank) {
+            ("sample", _) => format!("sampling, {ROWS} at once"),
+            (_, Some(rank)) => format!("training LoRA of rank {rank}"),
+            _ => "training all weights".to_owned(),
+        }
+    }
+
+    fn cell(&self) -> String {
+        let bytes = shown(self.bytes);
+        match self.fits {
+            None => format!("{bytes}, does not fit"),
+            Some("fast") => bytes,
+            Some(how) => format!("{bytes}, {how}"),
+        }
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "tokens": self.tokens, "use": self.purpose, "rank": self.rank,
+            "bytes": self.bytes, "fits": self.fits.is_some(), "plan": self.fits,
+        })
+    }
+}
+
+/// Memory that could be had now; without end where that can't be told.
+fn available() -> u64 {
+    memory::spare().unwrap_or(u64::MAX)
+}
 
 /// What there is to say of a model.
 struct About {
@@ -91,21 +185,27 @@ struct About {
     licence: Option<String>,
     template: &'static str,
     place: String,
-    /// By sequence length: bytes to sample, and bytes to train.
-    needs: Vec<(usize, Needs)>,
+    /// Memory that could be had when the settings were tried.
+    available: u64,
+    settings: Vec<Setting>,
+    /// What a run would train, and what that takes; `None` if nothing fits.
+    trains: (Option<String>, u64),
 }
 
 impl About {
     fn read(name: &str, path: Option<&Path>) -> Result<Self> {
         let Some(path) = path else {
             let policy = base::load()?;
-            return Ok(Self::of(name, policy.decoder().config(), |about| Self {
-                stored: "bf16".into(),
-                bytes: base::WEIGHTS.len() as u64,
-                licence: Some("MIT OR Apache-2.0".into()),
-                template: "built in",
-                place: "in this program".into(),
-                ..about
+            let decoder = policy.decoder();
+            return Ok(Self::of(name, decoder.config(), decoder.dtype(), |about| {
+                Self {
+                    stored: "bf16".into(),
+                    bytes: base::WEIGHTS.len() as u64,
+                    licence: Some("MIT OR Apache-2.0".into()),
+                    template: "built in",
+                    place: "in this program".into(),
+                    ..about
+                }
             }));
         };
         let opened = Pretrained::open(path).with_context(|| format!("opening {name}"))?;
@@ -116,27 +216,51 @@ impl About {
                 .with_context(|| format!("reading {}", file.display()))?
                 .len();
         }
-        Ok(Self::of(name, opened.config(), |about| Self {
-            stored: opened.stored().to_owned(),
-            bytes,
-            licence: opened.licence().map(str::to_owned),
-            template: if opened.has_template() {
-                "its own"
-            } else {
-                "ChatML"
-            },
-            place: path.display().to_string(),
-            ..about
+        Ok(Self::of(name, opened.config(), opened.kept_in(), |about| {
+            Self {
+                stored: opened.stored().to_owned(),
+                bytes,
+                licence: opened.licence().map(str::to_owned),
+                template: if opened.has_template() {
+                    "its own"
+                } else {
+                    "ChatML"
+                },
+                place: path.display().to_string(),
+                ..about
+            }
         }))
     }
 
-    fn of(name: &str, config: &policy::Config, rest: impl FnOnce(Self) -> Self) -> Self {
+    fn of(name: &str, config: &Config, kept_in: DType, rest: impl FnOnce(Self) -> Self) -> Self {
         let context = config.max_position_embeddings;
-        let needs = LENGTHS
-            .into_iter()
-            .filter(|length| *length == LENGTHS[0] || *length <= context)
-            .map(|length| (length, Needs::of(config, length)))
+        let available = available();
+        let loras = RANKS.map(LoraSettings::with_rank);
+        let methods: Vec<Method<'_>> = std::iter::once(Method::Full)
+            .chain(
+                loras
+                    .iter()
+                    .filter(|lora| lora.check(config).is_ok())
+                    .map(Method::Lora),
+            )
             .collect();
+        let lengths = LENGTHS.into_iter();
+        let settings = lengths
+            .filter(|length| *length == LONGEST || *length <= context)
+            .flat_map(|length| {
+                let training = |method: &Method<'_>| {
+                    Setting::training(config, kept_in, *method, length, available)
+                };
+                std::iter::once(Setting::sampling(config, kept_in, length, available))
+                    .chain(methods.iter().map(training))
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        let chosen = TrainingArgs::default().choose(config, kept_in, Some(available));
+        let lora = chosen.as_ref().ok().and_then(|choice| choice.lora.as_ref());
+        let method = lora.map_or(Method::Full, Method::Lora);
+        let taken = Setting::training(config, kept_in, method, LONGEST, available).bytes;
+        let trains = (chosen.is_ok().then(|| method.to_string()), taken);
         rest(Self {
             name: name.to_owned(),
             family: config.model_type.clone(),
@@ -147,7 +271,9 @@ impl About {
             licence: None,
             template: "",
             place: String::new(),
-            needs,
+            available,
+            settings,
+            trains,
         })
     }
 
@@ -155,24 +281,13 @@ impl About {
         self.licence.as_deref().unwrap_or("not stated")
     }
 
-    fn json(&self, available: u64) -> Value {
-        let needs: Vec<Value> = self
-            .needs
-            .iter()
-            .map(|(tokens, needs)| {
-                json!({
-                    "tokens": tokens,
-                    "sampling_bytes": needs.sampling, "sampling_fits": needs.sampling <= available,
-                    "training_bytes": needs.training, "training_fits": needs.training <= available,
-                    "adapter_bytes": needs.adapter, "adapter_fits": needs.adapter <= available,
-                })
-            })
-            .collect();
+    fn json(&self) -> Value {
+        let settings: Vec<Value> = self.settings.iter().map(Setting::json).collect();
         json!({
             "name": self.name, "family": self.family, "parameters": self.parameters,
             "context": self.context, "stored": self.stored, "bytes": self.bytes,
             "licence": self.licence, "chat_template": self.template, "place": self.place,
-            "needs": needs, "available_bytes": available,
+            "available_bytes": self.available, "settings": settings, "trains": self.trains.0,
         })
     }
 }
@@ -194,27 +309,20 @@ fn everything() -> Result<Vec<(String, Option<PathBuf>)>> {
 }
 
 fn list(as_json: bool) -> Result<String> {
-    let available = available();
     let mut rows = Vec::new();
     let mut all = Vec::new();
     for (name, path) in everything()? {
         match About::read(&name, path.as_deref()) {
             Ok(about) => {
-                all.push(about.json(available));
-                let needs = about.needs[0].1;
-                let (training, adapter) = (needs.training, needs.adapter);
-                let (fits, training) = match training <= available {
-                    true => ("yes", training),
-                    false if adapter <= available => ("an adapter", adapter),
-                    false => ("no", adapter.min(training)),
-                };
+                all.push(about.json());
+                let (trains, bytes) = &about.trains;
                 rows.push([
                     about.name.clone(),
                     about.family.clone(),
                     count(about.parameters),
                     shown(about.bytes),
                     about.licence().to_owned(),
-                    format!("{fits} ({})", shown(training)),
+                    format!("{} ({})", trains.as_deref().unwrap_or("no"), shown(*bytes)),
                 ]);
             }
             Err(error) => {
@@ -262,9 +370,9 @@ fn list(as_json: bool) -> Result<String> {
     }
     let _ = writeln!(
         text,
-        "\ntrains here: the memory one peer needs at {} tokens, of {} free",
-        LENGTHS[0],
-        shown(available)
+        "\ntrains here: by one peer, at {} tokens, in how much of the {} that can be had",
+        LONGEST,
+        shown(available())
     );
     Ok(text)
 }
@@ -285,21 +393,20 @@ fn pull(name: &str) -> Result<String> {
     }
     let folder = fetch::pull(name)?;
     let about = About::read(name, Some(&folder))?;
-    Ok(text(&about, available()) + &format!("\nrun it: murmur run --model {name}\n"))
+    Ok(text(&about) + &format!("\nrun it: murmur run --model {name}\n"))
 }
 
 fn info(args: &InfoArgs) -> Result<String> {
     let model = Model::find(&args.model, args.offline)?;
     let about = About::read(&model.name, model.path.as_deref())?;
-    let available = available();
     if args.json {
-        let json = serde_json::to_string_pretty(&about.json(available)).context("encoding")?;
+        let json = serde_json::to_string_pretty(&about.json()).context("encoding")?;
         return Ok(json + "\n");
     }
-    Ok(text(&about, available))
+    Ok(text(&about))
 }
 
-fn text(about: &About, available: u64) -> String {
+fn text(about: &About) -> String {
     let mut text = String::new();
     let fields = [
         ("model", about.name.clone()),
@@ -317,27 +424,37 @@ fn text(about: &About, available: u64) -> String {
     for (name, value) in fields {
         let _ = writeln!(text, "{name:<14} {value}");
     }
-    let _ = writeln!(text, "\nmemory for one peer, of {} free:", shown(available));
-    for (tokens, needs) in &about.needs {
-        let fits = |bytes| {
-            if bytes <= available {
-                "fits"
-            } else {
-                "does not fit"
-            }
-        };
-        let _ = writeln!(
-            text,
-            "  {tokens:>5} tokens   sample {:>8} ({})   train all weights {:>8} ({}), an adapter \
-             {:>8} ({})",
-            shown(needs.sampling),
-            fits(needs.sampling),
-            shown(needs.training),
-            fits(needs.training),
-            shown(needs.adapter),
-            fits(needs.adapter)
-        );
+    let had = shown(about.available);
+    let _ = writeln!(text, "\nmemory for one peer, of {had} that can be had:");
+    let lengths: Vec<usize> = LENGTHS
+        .into_iter()
+        .filter(|&length| {
+            about
+                .settings
+                .iter()
+                .any(|setting| setting.tokens == length)
+        })
+        .collect();
+    let mut table = vec![vec![String::new()]];
+    table[0].extend(lengths.iter().map(|length| format!("{length} tokens")));
+    for setting in &about.settings {
+        let label = setting.label();
+        match table.iter_mut().find(|row| row[0] == label) {
+            Some(row) => row.push(setting.cell()),
+            None => table.push(vec![label, setting.cell()]),
+        }
     }
+    for row in table {
+        let mut line = format!("  {:<24}", row[0]);
+        for cell in &row[1..] {
+            let _ = write!(line, "  {cell:<22}");
+        }
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    let _ = match &about.trains.0 {
+        Some(method) => writeln!(text, "\na run trains by {method} unless told otherwise"),
+        None => writeln!(text, "\ntraining this model does not fit here"),
+    };
     text
 }
 
@@ -365,5 +482,5 @@ fn import(args: &ImportArgs) -> Result<String> {
         .export(&folder, DType::BF16, licence.as_deref())
         .with_context(|| format!("writing {}", folder.display()))?;
     let about = About::read(name, Some(&folder))?;
-    Ok(text(&about, available()) + &format!("\nrun it: murmur run --model {name}\n"))
+    Ok(text(&about) + &format!("\nrun it: murmur run --model {name}\n"))
 }

@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo};
-use policy::{Config, Pretrained};
+use policy::{Config, DType, Pretrained};
 use sha2::{Digest, Sha256};
 
-use super::memory;
+use crate::method::TrainingArgs;
 
 /// Set to 1, nothing is asked of the hub.
 pub const OFFLINE_VARIABLE: &str = "HF_HUB_OFFLINE";
@@ -116,7 +116,10 @@ pub(super) fn pull(name: &str) -> Result<PathBuf> {
     let config = hub.file(CONFIG)?;
     let json = std::fs::read(&config).with_context(|| format!("reading {}", config.display()))?;
     let parsed = Config::from_json(&json).with_context(|| format!("{name} can't be used"))?;
-    memory::check(&parsed, 1).with_context(|| format!("{name} is not downloaded"))?;
+    let training = TrainingArgs::default();
+    // As nearly all of them are published: the least it can take.
+    let fits = training.check(&parsed, DType::BF16, 1);
+    fits.with_context(|| format!("{name} is not downloaded"))?;
     for file in TEXTS.into_iter().filter(|file| has(file)) {
         hub.file(file)?;
     }

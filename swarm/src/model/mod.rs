@@ -4,7 +4,6 @@
 //! | module | story |
 //! | --- | --- |
 //! | `manner` | how a model is spoken to |
-//! | `memory` | what it needs, and whether this machine has that |
 //! | `fetch` | from the hub into its cache |
 //! | `command` | `murmur model list`, `pull`, `info`, `import` |
 //!
@@ -14,16 +13,16 @@
 pub mod command;
 mod fetch;
 mod manner;
-mod memory;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use policy::{Device, Policy, Pretrained};
+use policy::{Device, Policy, Pretrained, memory};
 use serde::{Deserialize, Serialize};
 
 use crate::base;
 use crate::home::{Home, models_folder};
+use crate::method::{LONGEST, TrainingArgs};
 
 pub use fetch::OFFLINE_VARIABLE;
 pub use manner::Manner;
@@ -110,6 +109,7 @@ impl Model {
         home: Option<&Path>,
         offline: bool,
         peers: u16,
+        training: &TrainingArgs,
     ) -> Result<Self> {
         let model = match named {
             Some(name) => Self::find(name, offline)?,
@@ -119,7 +119,7 @@ impl Model {
             },
         };
         if let Some(opened) = model.open()? {
-            memory::check(opened.config(), peers)?;
+            training.check(opened.config(), opened.kept_in(), peers)?;
             if !model.knows_tags {
                 manner::check(&opened)?;
             }
@@ -197,14 +197,24 @@ impl Model {
     /// Read it.
     ///
     /// # Errors
-    /// A file is broken; it names the file and the tensor.
+    /// There is no room for it, or a file is broken; it names the file and the
+    /// tensor.
     pub fn load(&self) -> Result<Policy> {
-        match self.open()? {
-            None => base::load(),
-            Some(opened) => opened
-                .load(&Device::Cpu)
-                .with_context(|| format!("reading {}", self.name)),
+        let Some(opened) = self.open()? else {
+            return base::load();
+        };
+        let needed = memory::sampling(opened.config(), opened.kept_in(), 1, LONGEST);
+        if let Some(spare) = memory::spare().filter(|&spare| spare < needed) {
+            bail!(
+                "{} takes {} and there are {}: take a smaller model, or close other programs",
+                self.name,
+                memory::shown(needed),
+                memory::shown(spare)
+            );
         }
+        opened
+            .load(&Device::Cpu)
+            .with_context(|| format!("reading {}", self.name))
     }
 
     /// As its user named it.

@@ -168,9 +168,10 @@ impl Peer {
             } => {
                 self.spend("training", took);
                 if let Some(why) = &report.skipped {
-                    self.setup
-                        .hub
-                        .log(LogLevel::Warn, "policy", format!("update skipped: {why}"));
+                    self.outcome.skipped_updates += 1;
+                    let count = self.outcome.skipped_updates;
+                    let text = format!("update skipped, {count} so far: {why}");
+                    self.setup.hub.log(LogLevel::Warn, "policy", text);
                 }
                 if let Some(training) = self.jobs.training.take() {
                     self.setup.hub.emit(Event::Trained {

@@ -99,6 +99,7 @@ fn read(path: &Path, mut reader: BufReader<File>, content: Content) -> Result<Gg
             .map_err(|error| Error::Config(error.to_string()))?,
         tokenizer: vocabulary::tokenizer_json(&metadata)?,
         chat: vocabulary::chat(&metadata)?,
+        ends: vocabulary::ends(&metadata)?,
     };
     let interleaved =
         (family == "llama").then_some((config.num_attention_heads, config.num_key_value_heads));

@@ -24,16 +24,19 @@ use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::policy::Policy;
+use crate::settings::LARGE;
 use crate::tokenizer::Tokenizer;
-use candle_core::Device;
+use candle_core::{DType, Device};
 use half::bf16;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+/// How a model is to be sampled from.
+pub(crate) const GENERATION: &str = "generation_config.json";
 /// A longer `config.json` or template is none.
 const MOST_JSON: u64 = 16 << 20;
 /// Vocabularies of a quarter million tokens take about 20 MB.
@@ -82,6 +85,34 @@ pub(crate) struct Texts {
     pub(crate) tokenizer: Vec<u8>,
     /// The chat template and its tokens; ChatML where there is none.
     pub(crate) chat: Option<Chat>,
+    /// Tokens that end a message, besides those that the others name.
+    pub(crate) ends: Ends,
+}
+
+/// The part of a `generation_config.json` that sampling needs, and of a
+/// `config.json`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ends {
+    /// One or several, or none.
+    #[serde(default, deserialize_with = "one_or_several")]
+    pub(crate) eos_token_id: Vec<u32>,
+}
+
+fn one_or_several<'de, D: Deserializer<'de>>(input: D) -> std::result::Result<Vec<u32>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(
+        untagged,
+        expecting = "eos_token_id is a token's number, or a list of such"
+    )]
+    enum Written {
+        One(u32),
+        Several(Vec<u32>),
+    }
+    Ok(match Option::deserialize(input)? {
+        None => Vec::new(),
+        Some(Written::One(token)) => vec![token],
+        Some(Written::Several(tokens)) => tokens,
+    })
 }
 
 /// The part of a `tokenizer_config.json` that conversations need.
@@ -118,12 +149,32 @@ impl Texts {
                 config.vocab_size
             )));
         }
-        Ok((config, tokenizer))
+        let own: Ends = serde_json::from_slice(&self.config)
+            .map_err(|error| Error::Config(error.to_string()))?;
+        let ends = [own.eos_token_id, self.ends.eos_token_id.clone()].concat();
+        match ends.iter().find(|&&end| end as usize >= config.vocab_size) {
+            None => Ok((config, tokenizer.with_ends(ends))),
+            Some(end) => Err(Error::Tokenizer(format!(
+                "eos_token_id is {end}, and the model has {} tokens",
+                config.vocab_size
+            ))),
+        }
+    }
+
+    /// What ends a message as a `generation_config.json`, if there is any.
+    pub(crate) fn ends_json(&self) -> Result<Option<Vec<u8>>> {
+        if self.ends.eos_token_id.is_empty() {
+            return Ok(None);
+        }
+        serde_json::to_vec_pretty(&self.ends)
+            .map(Some)
+            .map_err(|error| Error::Tokenizer(error.to_string()))
     }
 }
 
 /// A published checkpoint, its weights not yet read.
 pub struct Pretrained {
+    path: PathBuf,
     texts: Texts,
     config: Config,
     tokenizer: Tokenizer,
@@ -157,10 +208,12 @@ impl Pretrained {
             config,
             tokenizer,
             chat: chat(folder)?,
+            ends: ends(folder)?,
         };
         let (config, tokenizer) = texts.read().map_err(|error| error.of(folder))?;
         let tensors = Safetensors::open(folder)?;
         Ok(Self {
+            path: folder.to_owned(),
             files: tensors.files(),
             stored: tensors.stored(),
             licence: licence(folder)?,
@@ -180,6 +233,7 @@ impl Pretrained {
         } = gguf::open(path)?;
         let (config, tokenizer) = texts.read().map_err(|error| error.of(path))?;
         Ok(Self {
+            path: path.to_owned(),
             tensors: Box::new(tensors),
             files: vec![path.to_owned()],
             texts,
@@ -196,7 +250,7 @@ impl Pretrained {
     /// A file is shorter than it says, or holds what is not finite.
     pub fn load(mut self, device: &Device) -> Result<Policy> {
         let decoder = Decoder::from_tensors(self.config, self.tensors.as_mut(), device)?;
-        Policy::new(self.texts, self.tokenizer, decoder)
+        Ok(Policy::new(self.texts, self.tokenizer, decoder)?.came_from(&self.path))
     }
 
     /// The architecture.
@@ -212,6 +266,14 @@ impl Pretrained {
     /// How most weights are stored: `bf16`, `q4_1`.
     pub fn stored(&self) -> &str {
         &self.stored
+    }
+
+    /// What its matrices are kept in once they are read on a CPU.
+    pub fn kept_in(&self) -> DType {
+        match self.stored == "bf16" && self.config.parameters() >= LARGE {
+            true => DType::BF16,
+            false => DType::F32,
+        }
     }
 
     /// The licence, as the checkpoint states it.
@@ -237,7 +299,9 @@ impl Pretrained {
         let mut hasher = blake3::Hasher::new();
         let chat = serde_json::to_vec(&self.texts.chat)
             .map_err(|error| Error::Tokenizer(error.to_string()))?;
-        for text in [&self.texts.config, &self.texts.tokenizer, &chat] {
+        let ends = self.texts.ends_json()?;
+        let texts = [&self.texts.config, &self.texts.tokenizer, &chat];
+        for text in texts.into_iter().chain(&ends) {
             hasher.update(&(text.len() as u64).to_le_bytes());
             hasher.update(text);
         }
@@ -363,6 +427,17 @@ fn chat(folder: &Path) -> Result<Option<Chat>> {
         chat_template: template,
         tokens: special_tokens(&settings),
     }))
+}
+
+/// What a folder's `generation_config.json` ends a message with.
+fn ends(folder: &Path) -> Result<Ends> {
+    let Some(bytes) = optional(folder, GENERATION, MOST_JSON)? else {
+        return Ok(Ends::default());
+    };
+    serde_json::from_slice(&bytes).map_err(|error| {
+        let path = folder.join(GENERATION);
+        Error::Config(format!("{}: {error}", path.display()))
+    })
 }
 
 /// `bos_token` and its like: strings, or objects with the string inside.

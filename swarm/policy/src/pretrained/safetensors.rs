@@ -61,6 +61,13 @@ impl<'a> Safetensors<'a> {
         Ok(tensors)
     }
 
+    /// The tensors of one file.
+    pub(crate) fn of_file(path: PathBuf) -> Result<Self> {
+        let mut tensors = Self::empty();
+        tensors.add_file(path)?;
+        Ok(tensors)
+    }
+
     /// The tensors of a folder.
     pub(crate) fn open(folder: &Path) -> Result<Self> {
         let mut tensors = Self::empty();

@@ -5,8 +5,8 @@
 //! refused: a tokenizer that cuts differently gives other tokens and says
 //! nothing.
 
-use super::Chat;
 use super::gguf::{Metadata, whole};
+use super::{Chat, Ends};
 use crate::error::{Error, Result};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -155,4 +155,17 @@ pub(super) fn chat(metadata: &Metadata<'_>) -> Result<Option<Chat>> {
         chat_template: metadata.text(TEMPLATE)?.to_owned(),
         tokens: named,
     }))
+}
+
+/// Tokens that end a message, as the file names them.
+pub(super) fn ends(metadata: &Metadata<'_>) -> Result<Ends> {
+    let keys = ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"];
+    let named = keys.into_iter().filter(|key| metadata.has(key));
+    let token = |key: &str| {
+        let id = metadata.number(key)?;
+        u32::try_from(id).map_err(|_| Error::Tokenizer(format!("{key} is {id}")))
+    };
+    Ok(Ends {
+        eos_token_id: named.map(token).collect::<Result<_>>()?,
+    })
 }
