@@ -1,4 +1,4 @@
-"""Writes the models of the benchmarks: real shapes, random weights in bf16, as
+"""Writes the models of the benchmarks: real shapes, random weights, in bf16 as
 models are published. Each side then keeps them in what it computes with.
 
 `models.py SCRATCH`; each is written once. The tokenizer is the base model's:
@@ -33,21 +33,23 @@ SHAPES = {
 }
 
 
-def write(scratch):
-    for name, shape in SHAPES.items():
-        folder = scratch / name
-        text = json.dumps(shape | {"dtype": "bfloat16"}, indent=2)
-        # Written last: what is there is whole, and of this shape and type.
-        card = folder / "config.json"
-        if card.exists() and card.read_text() == text:
-            continue
+def write(scratch, name):
+    """The folder of a model."""
+    folder = scratch / name
+    text = json.dumps(SHAPES[name] | {"dtype": "bfloat16"}, indent=2)
+    # Written last: what is there is whole, and of this shape and type.
+    card = folder / "config.json"
+    if not (card.exists() and card.read_text() == text):
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(1)
-        config = transformers.Qwen2Config(**shape)
-        transformers.Qwen2ForCausalLM(config).bfloat16().save_pretrained(folder, max_shard_size="100GB")
+        config = transformers.Qwen2Config(**SHAPES[name])
+        model = transformers.Qwen2ForCausalLM(config).bfloat16()
+        model.save_pretrained(folder, max_shard_size="100GB")
         shutil.copy(BASE / "tokenizer.json", folder)
         card.write_text(text)
+    return folder
 
 
 if __name__ == "__main__":
-    write(pathlib.Path(sys.argv[1]))
+    for each in SHAPES:
+        write(pathlib.Path(sys.argv[1]), each)

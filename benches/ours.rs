@@ -96,15 +96,21 @@ impl Side {
     fn answer(&mut self, asked: &Asked) -> anyhow::Result<Value> {
         let tokens = match asked.text("work") {
             Some("decode") => {
-                let request = Request {
-                    messages: vec![ChatMessage::new("user", "x")],
-                    group: asked.number("batch")?,
-                    max_tokens: asked.number("tokens")?,
-                    seed: 1,
-                    ..Request::default()
-                };
-                let groups = self.policy.sample(&[request])?;
-                groups.iter().flatten().map(|one| one.tokens.len()).sum()
+                let mut tokens = 0;
+                // Again and again, where once is too short to be measured.
+                for seed in 0..asked.0["times"].as_u64().unwrap_or(1) {
+                    let request = Request {
+                        messages: vec![ChatMessage::new("user", "x")],
+                        group: asked.number("batch")?,
+                        max_tokens: asked.number("tokens")?,
+                        seed,
+                        ..Request::default()
+                    };
+                    let groups = self.policy.sample(&[request])?;
+                    let drawn = groups.iter().flatten().map(|one| one.tokens.len());
+                    tokens += drawn.sum::<usize>();
+                }
+                tokens
             }
             Some("prefill") => {
                 let text = "x".repeat(asked.number("tokens")?);

@@ -37,7 +37,7 @@ SECONDS = 300  # for one answer, the reading of the model included
 # What is measured: the bar is against torch f32. Sizes take a second or two.
 Row = collections.namedtuple("Row", "model work sizes bar", defaults=[None])
 ROWS = [
-    *(Row("0.5M", "decode", {"batch": b, "tokens": 64}, 3.0) for b in (1, 8, 32)),
+    *(Row("0.5M", "decode", {"batch": b, "tokens": 64, "times": 20}, 3.0) for b in (1, 8, 32)),
     Row("0.5M", "grpo", {"groups": 4, "batch": 8, "tokens": 48}, 3.0),
     *(Row("30M", "decode", {"batch": b, "tokens": 32}, 2.0) for b in (1, 8, 32)),
     Row("30M", "grpo", {"groups": 2, "batch": 8, "tokens": 48}, 3.0),
@@ -104,8 +104,8 @@ class Side:
 class Bench:
     """All sides of one model, each started when it is first asked."""
 
-    def __init__(self, model, threads, asked):
-        self.folder, self.threads = asked.scratch / model, threads
+    def __init__(self, folder, threads, asked):
+        self.folder, self.threads = folder, threads
         self.repeats, self.binary = 1 if asked.quick else asked.repeats, asked.binary
         self.running = {}
 
@@ -132,13 +132,11 @@ class Bench:
         exact = row.work in ("log-probs", "train") and "memory" not in row.sizes
         sides = [*SIDES, *([EXACT] if exact else [])]
         found = {side: [] for side in sides}
-        # What takes milliseconds is asked more often.
-        repeats = self.repeats * (8 if (row.model, row.work) == ("0.5M", "decode") else 1)
         if alone:
             self.close()
-            turns = [(side, turn) for side in sides for turn in range(repeats + 1)]
+            turns = [(side, turn) for side in sides for turn in range(self.repeats + 1)]
         else:
-            turns = [(side, turn) for turn in range(repeats + 1) for side in sides]
+            turns = [(side, turn) for turn in range(self.repeats + 1) for side in sides]
         for side, turn in turns:
             if isinstance(found[side], str):
                 continue
@@ -149,7 +147,7 @@ class Bench:
             else:
                 if turn > 0:  # the first warms up
                     found[side].append(answer)
-            if alone and (turn == repeats or isinstance(found[side], str)):
+            if alone and (turn == self.repeats or isinstance(found[side], str)):
                 self.close()
         return {side: best(answers) for side, answers in found.items()}
 
@@ -157,7 +155,7 @@ class Bench:
 def best(answers):
     if isinstance(answers, str):
         return {"failed": answers}
-    rate = {unit: max(one["tokens"] / one[unit] for one in answers) for unit in ("cpu", "wall")}
+    rate = {unit: max(one["tokens"] / max(one[unit], 1e-3) for one in answers) for unit in ("cpu", "wall")}
     kept = ("peak_mb", "planned_mb", "plan")
     return rate | {key: answers[-1][key] for key in kept if key in answers[-1]}
 
@@ -298,7 +296,7 @@ def main():
     if not asked.binary.exists():
         sys.exit(f"{asked.binary} is not there: run benches/setup.sh")
     began = time.monotonic()
-    models.write(asked.scratch)
+    folders = {model: models.write(asked.scratch, model) for model in asked.models}
     cpu = next((l.split(": ")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), "?")
     results = {
         "date": datetime.date.today().isoformat(), "cpu": cpu, "cores": os.cpu_count(),
@@ -319,7 +317,12 @@ def main():
             return None
 
     def measure(bench, row):
-        found = row._asdict() | {"threads": bench.threads, "sides": bench.measure(row)}
+        try:
+            sides = bench.measure(row)
+        except Exception as why:
+            bench.close()
+            sides = {side: {"failed": f"{type(why).__name__}: {why}"} for side in SIDES}
+        found = row._asdict() | {"threads": bench.threads, "sides": sides}
         for side, result in found["sides"].items():
             if "failed" in result:
                 progress(f"{side}: {result['failed']}")
@@ -329,11 +332,10 @@ def main():
     for threads in asked.threads:
         progress(f"{threads} threads: the machine's limits")
         machine = Bench("limits", threads, asked)
-        machine.folder = "limits"
         results["limits"][str(threads)] = attempt("limits", machine, "ours", "limits")
         machine.close()
         for model in asked.models:
-            bench = Bench(model, threads, asked)
+            bench = Bench(folders[model], threads, asked)
             if model not in results["weights"]:
                 results["weights"][model] = attempt("weights", bench, "ours", "weights")
             for row in ROWS:
@@ -345,7 +347,7 @@ def main():
     for row in MEMORY if "memory" in asked.work else []:
         if row.model in asked.models:
             progress(f"{row.model} {name(row._asdict())}: memory")
-            bench = Bench(row.model, max(asked.threads), asked)
+            bench = Bench(folders[row.model], max(asked.threads), asked)
             bench.repeats = 1
             sizes = row.sizes | {"memory": row.bar * 1_000_000}
             results["memory"].append(measure(bench, row._replace(sizes=sizes)))
