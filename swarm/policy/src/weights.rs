@@ -250,4 +250,3 @@ mod tests {
         values.iter().flat_map(write).collect()
     }
 }
-
