@@ -82,6 +82,14 @@ impl Registry {
             .map(|(_, environment)| environment.as_ref())
     }
 
+    /// The environment with this name-by-hash, to be put into another registry.
+    #[must_use]
+    pub fn shared(&self, id: &EnvId) -> Option<Arc<dyn Environment>> {
+        let mut known = self.environments.iter();
+        let (_, environment) = known.find(|(known, _)| known == id)?;
+        Some(Arc::clone(environment))
+    }
+
     /// The environment with this name.
     #[must_use]
     pub fn by_name(&self, name: &str) -> Option<&dyn Environment> {

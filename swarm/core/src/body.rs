@@ -19,7 +19,7 @@ use crate::message::BodyKind;
 use crate::refusal::RejectReason;
 
 /// The version of the body format, its first byte.
-pub const BODY_VERSION: u8 = 1;
+pub const BODY_VERSION: u8 = 2;
 
 /// Which of a peer's items.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -116,6 +116,8 @@ pub struct Header {
     pub round: u64,
     /// The beacon its draws come from.
     pub beacon: Beacon,
+    /// The plan they are made by.
+    pub plan: Hash,
     /// Whose completions these are.
     pub peer: PeerId,
     /// Who is scored for them. A claim: only the author loses by a false one.
@@ -184,8 +186,8 @@ impl Body {
         (Hash::of(&bytes), bytes)
     }
 
-    /// Whether this is what the beacon draws for its peer, within the
-    /// manifest's numbers.
+    /// Whether this is what the beacon draws for its peer, within the numbers
+    /// of the manifest that holds in the round.
     pub fn check(&self, manifest: &Manifest) -> Result<(), RejectReason> {
         let Header { beacon, peer, .. } = *self.header();
         match self {

@@ -19,7 +19,8 @@ pub struct ItemDraw {
     pub seed: Seed,
 }
 
-/// The item in a peer's slot; `None` if the manifest has no such slot.
+/// The item in a peer's slot; `None` if the manifest has no such slot. The
+/// manifest is the one that [holds in the round](crate::plan::Plan::applied).
 pub fn item(manifest: &Manifest, beacon: Beacon, peer: PeerId, slot: Slot) -> Option<ItemDraw> {
     let seed = match slot {
         Slot::Common(k) if k < manifest.answer.common => {

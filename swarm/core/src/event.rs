@@ -173,6 +173,26 @@ pub struct ScoreRow {
     pub why: String,
 }
 
+/// A course of the curriculum, as it is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CourseView {
+    /// The environment's name, or its hash where it is not known.
+    pub env: String,
+    /// Whether the environment is known here.
+    pub here: bool,
+    /// The level.
+    pub level: u8,
+    /// The level before, where this round moves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u8>,
+    /// Its share of the draws, relative to the other courses.
+    pub weight: u32,
+    /// The smoothed share of right answers that its level follows, in ppm;
+    /// none where the level is fixed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_ppm: Option<u32>,
+}
+
 /// What a round came to, as the report lists it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RoundSummary {
@@ -320,6 +340,16 @@ pub enum Event {
         source: BeaconSource,
         /// The elected witnesses.
         committee: Vec<PeerId>,
+    },
+    /// What is asked from this round on: levels that moved, or the author's
+    /// change of the curriculum. Also said of the first round.
+    Curriculum {
+        /// The round.
+        round: u64,
+        /// Which amendment holds; 0 for the manifest's curriculum.
+        amendment: u32,
+        /// The courses.
+        courses: Vec<CourseView>,
     },
     /// A stage began on this peer.
     StageStarted {

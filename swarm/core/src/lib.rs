@@ -5,6 +5,8 @@
 //! | [`ids`] | peers, rounds, hashes, addresses, swarms: newtypes with a short `Display` |
 //! | [`event`] | the one event type that feeds the screen, the log, the file and the replay |
 //! | [`manifest`] | what a swarm is, and its id |
+//! | [`curriculum`] | what is asked, and how its author changes it |
+//! | [`plan`] | what is asked in a round, at the levels that settled rounds earned |
 //! | [`message`] | small signed announcements, what travels by gossip |
 //! | [`body`] | batches of completions, what travels by hash |
 //! | [`draw`] | what the beacon draws, so that nobody chooses |
@@ -24,12 +26,14 @@
 
 pub mod body;
 mod bounded;
+pub mod curriculum;
 pub mod draw;
 pub mod event;
 pub mod ids;
 pub mod ledger;
 pub mod manifest;
 pub mod message;
+pub mod plan;
 pub mod refusal;
 pub mod roster;
 pub mod round;

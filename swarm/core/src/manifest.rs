@@ -2,14 +2,16 @@
 //!
 //! Its canonical bytes hash to the swarm's id, so two nodes with the same id
 //! agree on every number below. Environments are named in the file by name or
-//! by hash, and held by hash: a new version of an environment is a new swarm.
+//! by hash, and held by hash. The curriculum is what a swarm begins with; its
+//! levels may move, and its author may change it ([`plan`](crate::plan)).
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use tasks::{EnvId, Registry};
 
-use crate::ids::{Address, SwarmId};
+use crate::curriculum::{self, Course, FileCourse, MAX_COURSES};
+use crate::ids::{Address, PeerId, SwarmId};
 use crate::message::HARD_PEERS;
 
 /// The most completions a group may have, whatever a manifest says.
@@ -19,12 +21,9 @@ pub const HARD_GROUPS: usize = 256;
 /// The most bytes a body may have, whatever a manifest says.
 pub const HARD_BODY_BYTES: u32 = 16 << 20;
 
-/// The most courses a curriculum may have.
-const MAX_COURSES: usize = 256;
-
 /// The version of the rules that this program plays by: the draws, the bodies
 /// and the judge. Swarms of other versions are refused, not misunderstood.
-pub const RULES: u32 = 2;
+pub const RULES: u32 = 3;
 
 /// What a swarm is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,8 +36,10 @@ pub struct Manifest {
     pub pace: Pace,
     /// How long stages last.
     pub stages: Stages,
-    /// What is asked.
+    /// What is asked at first.
     pub curriculum: Vec<Course>,
+    /// Whose key may put another curriculum in its place; nobody's if none.
+    pub author: Option<PeerId>,
     /// The answer stage.
     pub answer: AnswerPlan,
     /// The critique stage.
@@ -99,17 +100,6 @@ pub struct Stages {
     /// The first interval after which an unanswered announcement is repeated;
     /// it doubles each time.
     pub repeat_ms: u64,
-}
-
-/// An environment at a level, and how often it is drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Course {
-    /// The environment.
-    pub env: EnvId,
-    /// The level.
-    pub level: u8,
-    /// Its share of the draws, relative to the other courses.
-    pub weight: u32,
 }
 
 /// The answer stage.
@@ -227,20 +217,13 @@ struct File {
     pace: Pace,
     stages: Stages,
     curriculum: Vec<FileCourse>,
+    author: Option<PeerId>,
     answer: AnswerPlan,
     critique: CritiquePlan,
     resolve: ResolvePlan,
     training: TrainingPlan,
     limits: Limits,
     chain: Option<Chain>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileCourse {
-    env: String,
-    level: u8,
-    weight: u32,
 }
 
 impl Manifest {
@@ -256,33 +239,13 @@ impl Manifest {
     pub fn draft(text: &str, registry: &Registry) -> Result<Self, ManifestError> {
         let file: File =
             toml::from_str(text).map_err(|error| ManifestError::Toml(error.to_string()))?;
-        let mut curriculum = Vec::with_capacity(file.curriculum.len());
-        for (index, course) in file.curriculum.iter().enumerate() {
-            let env = match course.env.parse::<EnvId>() {
-                Ok(id) => id,
-                Err(_) => registry
-                    .by_name(&course.env)
-                    .ok_or_else(|| {
-                        invalid(
-                            &format!("curriculum[{index}].env"),
-                            format!("no environment is named {:?}", course.env),
-                        )
-                    })?
-                    .manifest()
-                    .id(),
-            };
-            curriculum.push(Course {
-                env,
-                level: course.level,
-                weight: course.weight,
-            });
-        }
         Ok(Self {
             rules: file.rules,
             name: file.name,
             pace: file.pace,
             stages: file.stages,
-            curriculum,
+            curriculum: curriculum::resolved(&file.curriculum, registry)?,
+            author: file.author,
             answer: file.answer,
             critique: file.critique,
             resolve: file.resolve,
@@ -332,13 +295,6 @@ impl Manifest {
 
     /// Checks every value against the others, the hard limits and the environments.
     pub fn validate(&self, registry: &Registry) -> Result<(), ManifestError> {
-        let within = |key: &str, value: u64, low: u64, high: u64| {
-            if (low..=high).contains(&value) {
-                Ok(())
-            } else {
-                Err(invalid(key, format!("must be {low} to {high}, is {value}")))
-            }
-        };
         if self.rules != RULES {
             let why = format!("this program plays by version {RULES}, not {}", self.rules);
             return Err(invalid("rules", why));
@@ -390,22 +346,7 @@ impl Manifest {
         if let Pace::Clock { length_ms, .. } = self.pace {
             within("pace.clock.length_ms", length_ms, 1_000, 86_400_000)?;
         }
-        within(
-            "curriculum (length)",
-            self.curriculum.len() as u64,
-            1,
-            MAX_COURSES as u64,
-        )?;
-        for (index, course) in self.curriculum.iter().enumerate() {
-            let key = |field: &str| format!("curriculum[{index}].{field}");
-            let environment = registry.get(&course.env).ok_or_else(|| {
-                invalid(&key("env"), format!("no environment {} here", course.env))
-            })?;
-            let levels = environment.manifest().levels.len() as u64;
-            within(&key("level"), course.level.into(), 1, levels)?;
-            within(&key("weight"), course.weight.into(), 1, 1_000_000)?;
-        }
-        Ok(())
+        curriculum::check(&self.curriculum, Some(registry))
     }
 }
 
@@ -427,7 +368,15 @@ impl Stages {
     }
 }
 
-fn invalid(key: &str, why: String) -> ManifestError {
+pub(crate) fn within(key: &str, value: u64, low: u64, high: u64) -> Result<(), ManifestError> {
+    if (low..=high).contains(&value) {
+        Ok(())
+    } else {
+        Err(invalid(key, format!("must be {low} to {high}, is {value}")))
+    }
+}
+
+pub(crate) fn invalid(key: &str, why: String) -> ManifestError {
     ManifestError::Invalid {
         key: key.to_owned(),
         why,

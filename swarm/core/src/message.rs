@@ -11,11 +11,12 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
 use crate::bounded::at_most;
+use crate::curriculum::Amendment;
 use crate::ids::{Address, Hash, PeerId, SwarmId, bytes};
 use crate::refusal::RejectReason;
 
 /// The version of the announcement format, its first byte.
-pub const WIRE_VERSION: u8 = 2;
+pub const WIRE_VERSION: u8 = 3;
 /// The most bytes an announcement may have on the wire, signature included.
 pub const MAX_WIRE: usize = 16 * 1024;
 /// The most peers a swarm may have, whatever a manifest says.
@@ -140,6 +141,8 @@ pub enum Payload {
         name: String,
         /// Said by a peer that is not on the ledger and cannot pay for it.
         plea: Option<Box<Plea>>,
+        /// The newest change of the curriculum I know of; 0 for none.
+        curriculum: u32,
     },
     /// This body of mine can be fetched.
     Have {
@@ -170,6 +173,13 @@ pub enum Payload {
     },
     /// I am going; do not wait for me.
     Leave,
+    /// The swarm's author changes the curriculum. Anybody passes it on.
+    Amendment(Box<Amendment>),
+    /// I ask by this plan in this round.
+    Plan {
+        /// Which.
+        plan: BodyRef,
+    },
 }
 
 /// A witness's signed scorecard, as the ledger verifies it.

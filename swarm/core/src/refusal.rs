@@ -37,6 +37,9 @@ pub enum RejectReason {
     /// Against the manifest's numbers.
     #[error("against the manifest: {0}")]
     Manifest(String),
+    /// A change of the curriculum, or a plan, that does not hold.
+    #[error("not the swarm's curriculum: {0}")]
+    Amendment(String),
     /// From somebody who has no say in this.
     #[error("not entitled: {0}")]
     NotEntitled(&'static str),
@@ -70,6 +73,7 @@ impl RejectReason {
             Self::Equivocation(_) => "equivocation",
             Self::Draw(_) => "wrong draw",
             Self::Manifest(_) => "against manifest",
+            Self::Amendment(_) => "bad curriculum",
             Self::NotEntitled(_) => "not entitled",
             Self::Budget(_) | Self::Flood(_) => "over budget",
             Self::Slow => "too slow",

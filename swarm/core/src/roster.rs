@@ -34,6 +34,8 @@ pub struct Peer {
     pub sequence: u64,
     /// When it last spoke.
     pub heard_ms: u64,
+    /// The newest amendment it knows of.
+    pub curriculum: u32,
     /// Whether it is waited for: it spoke since it last missed a stage.
     pub present: bool,
     /// What it owes for stages in which it was waited for in vain.
@@ -145,6 +147,7 @@ impl Roster {
             since: u64::MAX,
             sequence: 0,
             heard_ms: now_ms,
+            curriculum: 0,
             present: false,
             debt: 0,
             sponsored: None,

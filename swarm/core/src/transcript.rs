@@ -16,12 +16,13 @@ use crate::body::{self, Body};
 use crate::ids::{Address, Beacon, Hash, PeerId, SwarmId};
 use crate::manifest::Manifest;
 use crate::message::BodyKind;
+use crate::plan::{Evidence, MAX_PLAN, Plan};
 use crate::refusal::RejectReason;
 use crate::round::judge_bodies;
 use crate::score;
 
 /// The version of the format, its first byte.
-pub const TRANSCRIPT_VERSION: u8 = 1;
+pub const TRANSCRIPT_VERSION: u8 = 2;
 
 /// Room for the numbers around each body.
 const FRAME: usize = 64;
@@ -33,6 +34,8 @@ pub struct Transcript {
     pub round: u64,
     /// The beacon its draws come from.
     pub beacon: Beacon,
+    /// What was asked in it.
+    pub plan: Plan,
     /// The bodies as they travelled, in the order of their hashes.
     pub bodies: Vec<Vec<u8>>,
 }
@@ -48,6 +51,8 @@ pub struct Recomputed {
     pub addresses: BTreeMap<PeerId, Address>,
     /// Scores in ppm by address, as a witness signs them but for its own row.
     pub rows: BTreeMap<Address, u32>,
+    /// What later rounds' plans follow from.
+    pub evidence: Evidence,
 }
 
 impl Transcript {
@@ -61,7 +66,7 @@ impl Transcript {
     /// kind from every peer.
     pub fn limit(manifest: &Manifest) -> usize {
         let bodies = usize::from(manifest.limits.peers) * BodyKind::ALL.len();
-        (bodies + 1).saturating_mul(manifest.limits.body_bytes as usize + FRAME)
+        MAX_PLAN as usize + (bodies + 1).saturating_mul(manifest.limits.body_bytes as usize + FRAME)
     }
 
     /// Reads what [`Transcript::encode`] wrote.
@@ -85,18 +90,21 @@ impl Transcript {
     /// The name of its set of bodies.
     pub fn included(&self, swarm: SwarmId) -> Hash {
         let entries = self.bodies.iter().map(|bytes| Hash::of(bytes)).collect();
-        included_hash(swarm, self.round, self.beacon, &entries)
+        included_hash(swarm, self.round, self.beacon, self.plan.hash(), &entries)
     }
 
     /// Judges the bodies again, from nothing but their bytes.
     ///
     /// # Errors
-    /// A body that no honest witness would have included.
+    /// A plan or a body that no honest witness would have signed for.
     pub fn recompute(
         &self,
         manifest: &Manifest,
         registry: &Registry,
     ) -> Result<Recomputed, RejectReason> {
+        self.plan.check(manifest)?;
+        let rules = self.plan.applied(manifest);
+        let plan = self.plan.hash();
         let mut bodies: BTreeMap<Hash, Arc<Body>> = BTreeMap::new();
         for bytes in &self.bodies {
             let body = body::decode(bytes, manifest.limits.body_bytes)?;
@@ -104,11 +112,15 @@ impl Transcript {
             if (header.round, header.beacon) != (self.round, self.beacon) {
                 return Err(RejectReason::Mismatch("a body of another round"));
             }
-            body.check(manifest)?;
+            if header.plan != plan {
+                return Err(RejectReason::Mismatch("a body made by another plan"));
+            }
+            body.check(&rules)?;
             bodies.insert(Hash::of(bytes), Arc::new(body));
         }
-        let (board, addresses) = judge_bodies(manifest, registry, self.beacon, bodies.values());
+        let (board, addresses) = judge_bodies(&rules, registry, self.beacon, bodies.values());
         Ok(Recomputed {
+            evidence: Evidence::of(&self.plan, manifest, registry, &board),
             included: self.included(manifest.id()),
             rows: score::rows(&board, &addresses),
             board,
@@ -117,12 +129,19 @@ impl Transcript {
     }
 }
 
-/// The name of a set of bodies of a round.
-pub fn included_hash(swarm: SwarmId, round: u64, beacon: Beacon, entries: &BTreeSet<Hash>) -> Hash {
-    let mut hasher = blake3::Hasher::new_derive_key("murmuration included v1");
+/// The name of a set of bodies of a round, and of the plan they were made by.
+pub fn included_hash(
+    swarm: SwarmId,
+    round: u64,
+    beacon: Beacon,
+    plan: Hash,
+    entries: &BTreeSet<Hash>,
+) -> Hash {
+    let mut hasher = blake3::Hasher::new_derive_key("murmuration included v2");
     hasher.update(&swarm.0);
     hasher.update(&round.to_le_bytes());
     hasher.update(&beacon.0);
+    hasher.update(&plan.0);
     for entry in entries {
         hasher.update(&entry.0);
     }
@@ -138,18 +157,19 @@ mod tests {
         let transcript = Transcript {
             round: 3,
             beacon: Beacon([1; 32]),
+            plan: Plan::first(&crate::sim::manifest()),
             bodies: vec![vec![1, 2, 3]],
         };
         let bytes = transcript.encode();
-        assert_eq!(Transcript::decode(&bytes, 100), Ok(transcript));
+        assert_eq!(Transcript::decode(&bytes, 1_000), Ok(transcript));
         for cut in 0..bytes.len() {
-            assert!(Transcript::decode(&bytes[..cut], 100).is_err(), "{cut}");
+            assert!(Transcript::decode(&bytes[..cut], 1_000).is_err(), "{cut}");
         }
         let oversize = Transcript::decode(&bytes, bytes.len() - 1);
         assert!(matches!(oversize, Err(RejectReason::Oversize { .. })));
         let mut newer = bytes;
         newer[0] = 9;
-        let version = Transcript::decode(&newer, 100);
+        let version = Transcript::decode(&newer, 1_000);
         assert_eq!(version, Err(RejectReason::Version(9)));
     }
 }

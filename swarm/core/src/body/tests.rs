@@ -20,6 +20,7 @@ fn batch<G>(groups: Vec<G>) -> Batch<G> {
         header: Header {
             round: 4,
             beacon: BEACON,
+            plan: Hash([7; 32]),
             peer: ME,
             address: Address([1; 20]),
         },
@@ -83,10 +84,11 @@ fn the_encoding_is_these_bytes() {
     batch.groups[0].completions.truncate(1);
     let (_, bytes) = Body::Critique(batch).encode();
     let expected = [
-        "01",                                       // version
+        "02",                                       // version
         "01",                                       // critiques
         "04",                                       // round
         &"05".repeat(32),                           // beacon
+        &"07".repeat(32),                           // plan
         &"01".repeat(32),                           // peer
         &"01".repeat(20),                           // address
         &"00".repeat(32),                           // salt

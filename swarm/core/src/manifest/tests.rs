@@ -1,7 +1,7 @@
 use super::*;
 
 const TEXT: &str = r#"
-    rules = 2
+    rules = 3
     name = "test"
     pace = "eager"
 
@@ -120,9 +120,9 @@ fn an_error_names_the_key() {
         ("own = 4", "own = \"four\"", "own"),
         ("relay_ms = 500", "", "relay_ms"),
         (
-            "rules = 2",
             "rules = 3",
-            "rules: this program plays by version 2",
+            "rules = 2",
+            "rules: this program plays by version 3",
         ),
         (
             "env = \"sub\"",
@@ -135,6 +135,21 @@ fn an_error_names_the_key() {
             "curriculum[1].level: must be 1 to",
         ),
         ("weight = 1", "weight = 0", "curriculum[1].weight"),
+        (
+            "weight = 1",
+            "weight = 1\nclimb = { lowest = 1, highest = 9, down = 30, up = 80 }",
+            "curriculum[1].climb.highest: must be 1 to 3",
+        ),
+        (
+            "weight = 1",
+            "weight = 1\nclimb = { lowest = 1, highest = 3, down = 80, up = 80 }",
+            "curriculum[1].climb.down: must be 0 to 79",
+        ),
+        (
+            "pace = \"eager\"",
+            "pace = \"eager\"\nauthor = \"me\"",
+            "a peer id must be 64 hex digits",
+        ),
         ("size = 8", "size = 1", "answer.size: must be 2 to 64, is 1"),
         ("groups = 2", "groups = 7", "resolve.groups: must be 0 to 6"),
         (

@@ -44,7 +44,7 @@ fn the_wire_form_is_these_bytes() {
     let wire = announcement.sign(&key()).unwrap();
     let peer = announcement.peer.to_hex();
     let expected = [
-        "02",             // version
+        "03",             // version
         &"03".repeat(32), // swarm
         "ac02",           // round 300
         &peer,            //
@@ -173,6 +173,7 @@ fn a_name_is_short_and_plain() {
             address: Address([1; 20]),
             name: name.into(),
             plea: None,
+            curriculum: 0,
         });
         verify(&announcement.sign(&key()).unwrap(), SWARM)
     };

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use tasks::Registry;
 use tasks::dialogue::Message;
+use tasks::{EnvId, Registry};
 
 use crate::body::{Completion, Slot};
+use crate::curriculum::Amendment;
 use crate::event::Event;
 use crate::ids::{Address, Beacon, Hash, PeerId, TxHash};
 use crate::manifest::Manifest;
 use crate::message::{Announcement, BodyKind, Card, EvmSignature, Plea};
+use crate::plan::SettledSet;
 use crate::refusal::RejectReason;
 use crate::transcript::Transcript;
 
@@ -87,7 +89,14 @@ pub enum Input {
         beacon: Beacon,
         /// Its witnesses, as the chain drew them: peer and signing address.
         committee: Vec<(PeerId, Address)>,
+        /// What the chain had settled when it opened this round, from the
+        /// opening of the newest settled round on and in the chain's order:
+        /// what is asked in this round follows from it.
+        settled: Vec<SettledSet>,
     },
+    /// A change of the curriculum, from this machine: signed by the author
+    /// here, or kept from an earlier run.
+    Amendment(Box<Amendment>),
     /// The policy sampled what was asked.
     Sampled {
         /// The round.
@@ -196,6 +205,20 @@ pub enum Effect {
         round: u64,
         /// Its included bodies.
         transcript: Transcript,
+    },
+    /// Keep this change of the curriculum for the next start.
+    Keep {
+        /// Signed by the author.
+        amendment: Box<Amendment>,
+    },
+    /// Get this environment from peers, and have it repeat its golden vectors.
+    /// Comes back as [`Machine::add_environment`](super::Machine) or
+    /// `environment_failed`.
+    Obtain {
+        /// Its hash.
+        env: EnvId,
+        /// Who may have it.
+        from: Vec<PeerId>,
     },
     /// Train. Comes back as [`Input::Trained`], also if there is nothing to
     /// train on or training failed.

@@ -63,8 +63,9 @@ impl Machine {
         let Some(address) = opened.committee.get(&witness) else {
             return;
         };
-        let agrees = judged.included == Some(card.included)
-            && score::card(&judged.rows, *address) == card.scores;
+        // What could not be scored here can't be held against anybody.
+        let follows = || !judged.whole || score::card(&judged.rows, *address) == card.scores;
+        let agrees = judged.included == Some(card.included) && follows();
         let matching = groups(round).remove(&terms(card)).unwrap_or_default();
         let needed = opened.needed();
         self.emit(Event::Attested {
@@ -128,6 +129,7 @@ impl Machine {
         if differs {
             let false_cards = cards
                 .iter()
+                .filter(|_| judged.whole)
                 .filter(|(witness, card)| score::card(&judged.rows, *witness) != card.scores)
                 .count();
             self.round_mut(number).closing.differs = true;

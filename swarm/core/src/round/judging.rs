@@ -96,13 +96,20 @@ impl Machine {
         let round = self.rounds.get(&number)?;
         let beacon = round.opened.as_ref()?.beacon;
         let bodies = entries.iter().filter_map(|hash| round.bodies.get(hash));
-        let (manifest, registry) = (&self.config.manifest, &self.config.registry);
-        let (board, addresses) = judge_bodies(manifest, registry, beacon, bodies);
+        let (rules, registry) = (self.rules(number), &self.config.registry);
+        let lacked = self.lacks(number);
+        let answered = bodies.clone().filter_map(|body| match body.as_ref() {
+            Body::Answer(batch) => Some(&batch.groups),
+            _ => None,
+        });
+        let whole = answered.flatten().all(|group| !lacked.contains(&group.env));
+        let (board, addresses) = judge_bodies(rules, registry, beacon, bodies);
         let rows = score::rows(&board, &addresses);
         let included = quorum.then(|| round.included_hash(self.id, &entries));
         Some(Judged {
             included,
             entries,
+            whole,
             board,
             rows,
         })
@@ -113,7 +120,9 @@ impl Machine {
         let Some(round) = self.rounds.get(&number) else {
             return;
         };
-        let (Some(_), Some(opened)) = (judged.included, &round.opened) else {
+        let (Some(_), Some(opened), Some((plan, _))) =
+            (judged.included, &round.opened, &round.plan)
+        else {
             return;
         };
         let bodies = judged
@@ -123,6 +132,7 @@ impl Machine {
         let transcript = Transcript {
             round: number,
             beacon: opened.beacon,
+            plan: plan.as_ref().clone(),
             bodies: bodies.map(|body| body.encode().1).collect(),
         };
         self.effects.push(Effect::Record {
@@ -149,12 +159,14 @@ impl Machine {
             judge_accuracy_ppm: judged.board.judge_accuracy.0,
         });
         self.record(number, &judged);
-        let (me, agreed) = (self.config.me, judged.included);
+        let (me, agreed) = (self.config.me, judged.included.filter(|_| judged.whole));
         let rows = judged.rows.clone();
         let round = self.round_mut(number);
         round.judged = Some(judged);
         round.summary = Some(summary);
         round.closing.why = None;
+        self.keep_finding(number);
+        let round = self.round_mut(number);
         let chained = round
             .opened
             .as_ref()

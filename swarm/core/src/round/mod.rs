@@ -55,7 +55,8 @@
 //!
 //! # Where things are
 //! `api` is what goes in and out; `join` begins and catches up,
-//! `stages` goes from phase to phase, `pace` says when; `receive` takes in what
+//! `stages` goes from phase to phase, `pace` says when, `planning` what is
+//! asked; `receive` takes in what
 //! peers say, `sampling` what the policy wrote; `gallery` is what is on show;
 //! `judging`, `training` and `closing` are the end of a round.
 
@@ -65,6 +66,7 @@ mod gallery;
 mod join;
 mod judging;
 mod pace;
+mod planning;
 mod receive;
 mod sampling;
 mod stages;
@@ -74,11 +76,12 @@ mod training;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{BeaconSource, Event};
-use crate::ids::{Address, Beacon, PeerId, SwarmId};
+use crate::ids::{Address, PeerId, SwarmId};
 use crate::manifest::Pace;
 use crate::message::{Announcement, Payload, Phase, Position, WIRE_VERSION};
 use crate::refusal::{Outcome, RejectReason};
 use crate::roster::Roster;
+use planning::Planning;
 use state::{Opened, Round, Said};
 
 pub(crate) use gallery::Gallery;
@@ -108,6 +111,7 @@ pub struct Machine {
     deadline: u64,
     roster: Roster,
     rounds: BTreeMap<u64, Round>,
+    planning: Planning,
     hello: Said,
     timer: Option<u64>,
     running: bool,
@@ -121,6 +125,7 @@ impl Machine {
             address: config.address,
             name: config.name.clone(),
             plea: config.plea.clone(),
+            curriculum: 0,
         };
         Self {
             id: config.manifest.id(),
@@ -137,6 +142,7 @@ impl Machine {
             deadline: u64::MAX,
             roster: Roster::new(config.manifest.limits.peers),
             rounds: BTreeMap::new(),
+            planning: Planning::new(&config.manifest),
             hello: Said::new(hello, Phase::Join, 0),
             timer: None,
             running: false,
@@ -198,11 +204,22 @@ impl Machine {
             Input::Refused { from, reason } => self.count(from, reason.into()),
             Input::Body { hash, bytes } => self.receive_body(hash, &bytes),
             Input::FetchFailed { hash } => self.fetch_failed(hash),
+            Input::Amendment(amendment) => self.amend(*amendment),
             Input::RoundOpened {
                 round,
                 beacon,
                 committee,
-            } => self.round_opened(round, beacon, committee),
+                settled,
+            } => {
+                let opened = Opened {
+                    beacon,
+                    source: BeaconSource::Chain,
+                    seats: committee.len(),
+                    committee: committee.into_iter().collect(),
+                    settled: Some(settled),
+                };
+                self.round_opened(round, opened);
+            }
             Input::Sampled {
                 round,
                 kind,
@@ -243,17 +260,11 @@ impl Machine {
         self.join(first_round, self.config.manifest.stages.join_ms);
     }
 
-    fn round_opened(&mut self, number: u64, beacon: Beacon, committee: Vec<(PeerId, Address)>) {
+    fn round_opened(&mut self, number: u64, opened: Opened) {
         self.newest = self.newest.max(number);
         if number < self.at.round {
             return;
         }
-        let opened = Opened {
-            beacon,
-            source: BeaconSource::Chain,
-            seats: committee.len(),
-            committee: committee.into_iter().collect(),
-        };
         let round = self.round_mut(number);
         match &round.opened {
             None => round.opened = Some(opened),
@@ -264,10 +275,13 @@ impl Machine {
                     phase: Phase::Answer,
                 };
                 if self.at <= answering {
-                    let claims = std::mem::take(&mut self.round_mut(number).claims);
+                    let before = self.round_mut(number);
+                    let claims = std::mem::take(&mut before.claims);
+                    let plans = std::mem::take(&mut before.plans);
                     let me = self.config.me;
                     let mut round = Round::new(number);
                     round.opened = Some(opened);
+                    round.plans = plans;
                     round.claims = claims;
                     round.claims.retain(|(peer, _), _| *peer != me);
                     self.rounds.insert(number, round);
@@ -330,7 +344,12 @@ impl Machine {
     /// who are ahead what this peer lacks.
     fn only_hello(&self) -> bool {
         let at = self.at;
-        let waiting = !matches!(at.phase, Phase::Open | Phase::Train | Phase::Rest);
+        let waiting = match at.phase {
+            // Those who are ahead say again by what they ask.
+            Phase::Open => self.planning.is_waiting(),
+            Phase::Train | Phase::Rest => false,
+            _ => true,
+        };
         let silent = |round: &Round| !round.said.iter().any(|said| said.phase == at.phase);
         waiting && self.round().is_none_or(silent)
     }

@@ -51,15 +51,18 @@ impl Machine {
             address,
             name,
             plea,
+            curriculum,
         } = &payload
             && let Some(known) = self.roster.get_mut(&peer)
         {
+            known.curriculum = *curriculum;
             introduced = known.address != Some(*address) || known.name != *name;
             known.address = Some(*address);
             known.name.clone_from(name);
             if let Some(plea) = plea {
                 self.sponsor(peer, *address, name, plea);
             }
+            self.compare_amendments(*curriculum);
         }
         if payload == Payload::Leave {
             if let Some(known) = self.roster.get_mut(&peer)
@@ -145,6 +148,7 @@ impl Machine {
             Payload::Hello { .. } | Payload::Leave | Payload::Checkpoint { .. } => {
                 return Outcome::Applied;
             }
+            Payload::Amendment(amendment) => return self.take_amendment(*amendment),
             _ if !kept && !near => return Outcome::Ignored("another round"),
             _ => {}
         }
@@ -170,7 +174,11 @@ impl Machine {
                 }
             }
             Payload::Attestation(card) => self.apply_card(number, peer, card),
-            Payload::Hello { .. } | Payload::Leave | Payload::Checkpoint { .. } => Outcome::Applied,
+            Payload::Plan { plan } => self.apply_plan(number, peer, plan),
+            Payload::Hello { .. }
+            | Payload::Leave
+            | Payload::Checkpoint { .. }
+            | Payload::Amendment(_) => Outcome::Applied,
         }
     }
 
@@ -320,7 +328,7 @@ impl Machine {
             return wanted;
         };
         let past = number.saturating_add(1) < self.at.round;
-        if round.opened.is_none() || round.closing.tx.is_some() || past {
+        if round.plan.is_none() || round.closing.tx.is_some() || past {
             return wanted;
         }
         let here = |hash: &Hash| round.bodies.contains_key(hash) || round.is_useless(hash);
@@ -369,6 +377,9 @@ impl Machine {
 
     /// Nobody gave it: asks again later, ever more patiently.
     pub(super) fn fetch_failed(&mut self, hash: Hash) {
+        if self.receive_plan(hash, None) {
+            return;
+        }
         let repeat_ms = self.config.manifest.stages.repeat_ms;
         let now = self.now;
         for round in self.rounds.values_mut() {
@@ -382,6 +393,9 @@ impl Machine {
 
     /// A body that was asked for is here.
     pub(super) fn receive_body(&mut self, hash: Hash, bytes: &[u8]) {
+        if self.receive_plan(hash, Some(bytes)) {
+            return;
+        }
         let Some((number, fetching)) = self.rounds.iter_mut().find_map(|(number, round)| {
             let fetching = round.fetching.remove(&hash)?;
             Some((*number, fetching))
@@ -412,7 +426,8 @@ impl Machine {
     }
 
     /// Whether a body is what was announced and what the beacon draws; `None`
-    /// if it was drawn from another beacon, which may be an honest mistake.
+    /// if it was drawn from another beacon or made by another plan, which may
+    /// be an honest mistake.
     fn examine(&self, number: u64, hash: Hash, bytes: &[u8]) -> Result<Option<Body>, RejectReason> {
         if Hash::of(bytes) != hash {
             return Err(RejectReason::Mismatch("the bytes have another hash"));
@@ -436,10 +451,11 @@ impl Machine {
             return Err(RejectReason::Mismatch("another round"));
         }
         let beacon = round.and_then(|round| Some(round.opened.as_ref()?.beacon));
-        if beacon != Some(header.beacon) {
+        let plan = round.and_then(|round| Some(round.plan.as_ref()?.1));
+        if (beacon, plan) != (Some(header.beacon), Some(header.plan)) {
             return Ok(None);
         }
-        body.check(&self.config.manifest)?;
+        body.check(self.rules(number))?;
         Ok(Some(body))
     }
 }

@@ -16,13 +16,9 @@ use crate::message::{BodyKind, BodyRef, Payload, Phase};
 impl Machine {
     /// What is on show to this peer in a round: every valid body it holds.
     fn gallery<'a>(&'a self, round: &'a Round, beacon: Beacon) -> Gallery<'a> {
-        let Self { config, .. } = self;
-        Gallery::new(
-            &config.manifest,
-            &config.registry,
-            beacon,
-            round.bodies.values(),
-        )
+        let rules = self.rules(round.number);
+        let bodies = round.bodies.values();
+        Gallery::new(rules, &self.config.registry, beacon, bodies)
     }
 
     /// Asks the policy for the groups of a stage.
@@ -37,7 +33,7 @@ impl Machine {
         };
         let beacon = opened.beacon;
         let gallery = self.gallery(round, beacon);
-        let manifest = &self.config.manifest;
+        let manifest = self.rules(number);
         let (asked, prompts) = match kind {
             BodyKind::Answer => {
                 let (slots, prompts): (Vec<Slot>, Vec<_>) = draw::slots(manifest)
@@ -121,12 +117,15 @@ impl Machine {
         let size = usize::from(self.group_size(kind));
         let limit = self.config.manifest.limits.completion_bytes as usize;
         let round = self.round_mut(number);
-        let (Some(asked), Some(opened)) = (round.asked.take(), &round.opened) else {
+        let (Some(asked), Some(opened), Some((_, plan))) =
+            (round.asked.take(), &round.opened, &round.plan)
+        else {
             return;
         };
         let header = Header {
             round: number,
             beacon: opened.beacon,
+            plan: *plan,
             peer: self.config.me,
             address: self.config.address,
         };
@@ -136,8 +135,8 @@ impl Machine {
                 salt: [0; 32],
                 groups: whole(slots, groups, size, limit)
                     .filter_map(|(slot, completions)| {
-                        let drawn =
-                            draw::item(&self.config.manifest, header.beacon, header.peer, slot)?;
+                        let rules = self.rules(number);
+                        let drawn = draw::item(rules, header.beacon, header.peer, slot)?;
                         Some(AnswerGroup {
                             slot,
                             env: drawn.env,

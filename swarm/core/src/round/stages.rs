@@ -102,6 +102,9 @@ impl Machine {
             let opened = self.offline(number);
             self.round_mut(number).opened = Some(opened);
         }
+        if !self.agree_on_plan(number) {
+            return false;
+        }
         let Some(opened) = self.round().and_then(|round| round.opened.clone()) else {
             return false;
         };
@@ -133,6 +136,7 @@ impl Machine {
             source: BeaconSource::Offline,
             seats: committee.len(),
             committee,
+            settled: None,
         }
     }
 

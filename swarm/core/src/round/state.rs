@@ -8,7 +8,9 @@ use rewards::Scoreboard;
 use crate::body::{Body, Exhibit, Read, Slot};
 use crate::event::{BeaconSource, RoundSummary};
 use crate::ids::{Address, Beacon, Hash, PeerId, SwarmId, TxHash};
+use crate::manifest::Manifest;
 use crate::message::{BodyKind, BodyRef, Card, Payload, Phase};
+use crate::plan::{Plan, SettledSet};
 use crate::transcript::included_hash;
 
 /// The first repetition interval doubles up to this many times.
@@ -20,6 +22,9 @@ pub(super) struct Opened {
     pub(super) beacon: Beacon,
     pub(super) source: BeaconSource,
     pub(super) committee: BTreeMap<PeerId, Address>,
+    /// What the ledger had settled that this round's plan follows from;
+    /// `None` offline.
+    pub(super) settled: Option<Vec<SettledSet>>,
     /// How many witnesses were drawn, those that no peer here stands for
     /// among them.
     pub(super) seats: usize,
@@ -118,6 +123,8 @@ pub(super) struct Judged {
     /// peer judged what it held.
     pub(super) included: Option<Hash>,
     pub(super) entries: BTreeSet<Hash>,
+    /// Whether all of it could be scored here; else this peer signs nothing.
+    pub(super) whole: bool,
     pub(super) board: Scoreboard<PeerId>,
     /// What witnesses sign, this peer's own row among it.
     pub(super) rows: BTreeMap<Address, u32>,
@@ -149,6 +156,12 @@ pub(super) struct Closing {
 pub(super) struct Round {
     pub(super) number: u64,
     pub(super) opened: Option<Opened>,
+    /// What is asked in it, once that is settled, and its hash.
+    pub(super) plan: Option<(Arc<Plan>, Hash)>,
+    /// The manifest as it holds with that plan.
+    pub(super) rules: Option<Arc<Manifest>>,
+    /// By what others say they ask.
+    pub(super) plans: BTreeMap<PeerId, BodyRef>,
     /// Every stage is behind this peer, by work or by being left behind.
     pub(super) over: bool,
     pub(super) ended: bool,
@@ -157,7 +170,7 @@ pub(super) struct Round {
     pub(super) bodies: BTreeMap<Hash, Arc<Body>>,
     /// Bodies that were refused.
     pub(super) refused: BTreeSet<Hash>,
-    /// Bodies that were drawn from another beacon.
+    /// Bodies that were drawn from another beacon, or made by another plan.
     pub(super) foreign: BTreeSet<Hash>,
     pub(super) fetching: BTreeMap<Hash, Fetching>,
     pub(super) lists: BTreeMap<PeerId, BTreeSet<Hash>>,
@@ -264,6 +277,8 @@ impl Round {
     /// The name of a set of bodies of this round.
     pub(super) fn included_hash(&self, swarm: SwarmId, entries: &BTreeSet<Hash>) -> Hash {
         let beacon = self.opened.as_ref().map(|opened| opened.beacon);
-        included_hash(swarm, self.number, beacon.unwrap_or_default(), entries)
+        let plan = self.plan.as_ref().map(|(_, hash)| *hash);
+        let (beacon, plan) = (beacon.unwrap_or_default(), plan.unwrap_or_default());
+        included_hash(swarm, self.number, beacon, plan, entries)
     }
 }

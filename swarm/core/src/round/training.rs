@@ -121,7 +121,7 @@ impl Machine {
         let (judged, opened) = (round.judged.as_ref()?, round.opened.as_ref()?);
         let bodies = judged.entries.iter();
         let gallery = Gallery::new(
-            &self.config.manifest,
+            self.rules(number),
             &self.config.registry,
             opened.beacon,
             bodies.filter_map(|hash| round.bodies.get(hash)),

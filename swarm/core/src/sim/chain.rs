@@ -10,6 +10,7 @@ use crate::draw;
 use crate::ids::{Address, Beacon, Hash, PeerId, TxHash};
 use crate::ledger::{COMMITTEE, Card, MISSES, Standings};
 use crate::message::EvmSignature;
+use crate::plan::{SettledSet, Step, settled_before};
 use crate::round::Settlement;
 
 /// A settled round.
@@ -30,6 +31,7 @@ pub(super) struct OpenedRound {
     pub(super) round: u64,
     pub(super) beacon: Beacon,
     pub(super) committee: Vec<(PeerId, Address)>,
+    pub(super) settled: Vec<SettledSet>,
 }
 
 pub(super) struct Ledger {
@@ -38,6 +40,7 @@ pub(super) struct Ledger {
     rounds: BTreeMap<u64, OpenedRound>,
     standings: Standings<Address>,
     pub(super) settled: BTreeMap<u64, Settled>,
+    steps: Vec<Step>,
 }
 
 impl Ledger {
@@ -48,6 +51,7 @@ impl Ledger {
             rounds: BTreeMap::new(),
             standings: Standings::default(),
             settled: BTreeMap::new(),
+            steps: Vec::new(),
         }
     }
 
@@ -89,12 +93,14 @@ impl Ledger {
                 .take(COMMITTEE)
                 .map(|peer| (peer, self.members[&peer].0))
                 .collect();
+            self.steps.push(Step::Opened(round));
             self.rounds.insert(
                 round,
                 OpenedRound {
                     round,
                     beacon,
                     committee,
+                    settled: settled_before(&self.steps, round),
                 },
             );
         }
@@ -162,6 +168,7 @@ impl Ledger {
             .collect();
         let outcome = self.standings.settle(peers, &said);
         let tx = Seed::derive(&[b"tx", &round.to_le_bytes(), &included.0]);
+        self.steps.push(Step::Settled((*round, *included)));
         self.settled.insert(
             *round,
             Settled {

@@ -26,6 +26,8 @@ impl World<'_> {
                 entries.retain(|hash| self.nodes[peer].store.contains_key(hash));
             }
             (Lie::FarAhead, _) => said.at.round += 1_000,
+            (Lie::FalsePlan, Payload::Plan { plan }) => plan.hash.0[0] ^= 1,
+            (Lie::FalsePlan, Payload::Hello { curriculum, .. }) => *curriculum += 1_000,
             (Lie::FalseScores, Payload::Attestation(card)) => {
                 self.falsify(peer, card);
             }

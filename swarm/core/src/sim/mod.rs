@@ -17,13 +17,14 @@ mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tasks::Registry;
+use tasks::{EnvId, Registry};
 
-use crate::event::{Event, RoundSummary, ScoreRow};
+use crate::curriculum::{Amendment, Course};
+use crate::event::{CourseView, Event, RoundSummary, ScoreRow};
 use crate::ids::{Address, Hash, PeerId};
 use crate::manifest::{
-    AnswerPlan, Chain, Course, CritiquePlan, Limits, Manifest, Pace, Quota, RULES, ResolvePlan,
-    Stages, TrainingPlan,
+    AnswerPlan, Chain, CritiquePlan, Limits, Manifest, Pace, Quota, RULES, ResolvePlan, Stages,
+    TrainingPlan,
 };
 
 use crate::round::TrainGroup;
@@ -50,6 +51,10 @@ pub struct Scenario {
     pub faults: Vec<Fault>,
     /// The swarm.
     pub manifest: Manifest,
+    /// The chance of a right answer at each level, in percent.
+    pub skill: Vec<u64>,
+    /// What the author signs, at which peer and when.
+    pub amendments: Vec<(u64, usize, Amendment)>,
 }
 
 /// A link between two peers.
@@ -100,6 +105,15 @@ pub enum Fault {
         /// One side.
         group: BTreeSet<usize>,
     },
+    /// A peer does not know an environment, and can't get it for a while.
+    Lacks {
+        /// Which peer.
+        peer: usize,
+        /// Which environment.
+        env: EnvId,
+        /// Until when.
+        until_ms: u64,
+    },
     /// A peer lies.
     Liar {
         /// Which peer.
@@ -128,6 +142,10 @@ pub enum Lie {
     FarAhead,
     /// Its critiques say the opposite of what it finds.
     Contrary,
+    /// It answers wrong whatever it knows, to keep levels low.
+    Sandbag,
+    /// It says it asks by another plan, and that it knows a newer curriculum.
+    FalsePlan,
 }
 
 /// What came of it.
@@ -181,6 +199,21 @@ impl Report {
         boards
     }
 
+    /// What a peer asked from which round on: the amendment and the courses.
+    pub fn curricula(&self, peer: usize) -> BTreeMap<u64, (u32, &[CourseView])> {
+        let events = self.events[peer].iter();
+        events
+            .filter_map(|(_, event)| match event {
+                Event::Curriculum {
+                    round,
+                    amendment,
+                    courses,
+                } => Some((*round, (*amendment, courses.as_slice()))),
+                _ => None,
+            })
+            .collect()
+    }
+
     /// How often a peer refused something, by reason.
     pub fn refusals(&self, peer: usize) -> BTreeMap<&str, usize> {
         let mut refusals = BTreeMap::new();
@@ -209,6 +242,8 @@ impl Scenario {
             notice_ms: None,
             faults: Vec::new(),
             manifest: manifest(),
+            skill: vec![55],
+            amendments: Vec::new(),
         }
     }
 }
@@ -221,6 +256,7 @@ pub fn manifest() -> Manifest {
             env,
             level: 1,
             weight: 1,
+            climb: None,
         })
         .collect();
     let quota = Quota {
@@ -245,6 +281,7 @@ pub fn manifest() -> Manifest {
             repeat_ms: 250,
         },
         curriculum,
+        author: None,
         answer: AnswerPlan {
             size: 4,
             own: 2,

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use tasks::dialogue::Verdict;
 use tasks::{Draw, Item, Registry, Seed, Style};
 
+use super::Lie;
 use crate::body::Completion;
+use crate::curriculum::Course;
 use crate::draw;
 use crate::ids::{Beacon, PeerId};
 use crate::manifest::Manifest;
@@ -16,6 +18,7 @@ use crate::round::SampleRequest;
 #[derive(Default)]
 pub(super) struct AnswerBook {
     beacon: Beacon,
+    curriculum: Vec<Course>,
     items: BTreeMap<String, Item>,
 }
 
@@ -28,10 +31,11 @@ impl AnswerBook {
         beacon: Beacon,
         peers: &[PeerId],
     ) {
-        if self.beacon == beacon {
+        if self.beacon == beacon && self.curriculum == manifest.curriculum {
             return;
         }
         self.beacon = beacon;
+        self.curriculum.clone_from(&manifest.curriculum);
         self.items.clear();
         for peer in peers {
             for slot in draw::slots(manifest) {
@@ -43,20 +47,30 @@ impl AnswerBook {
         }
     }
 
-    /// Samples a group. `skill` is the chance of being right, in percent.
+    /// Samples a group. `skill` is the chance of being right at each level, in
+    /// percent, the last also beyond; whoever lies never is.
     pub(super) fn sample(
         &self,
         registry: &Registry,
         kind: BodyKind,
         request: &SampleRequest,
-        skill: u64,
-        contrary: bool,
+        skill: &[u64],
+        lie: Option<Lie>,
     ) -> Vec<Completion> {
         let mut dice = Seed::derive(&[b"policy", &request.seed.to_le_bytes()]).draw();
         let prompt = request.messages.last().map_or("", |m| m.content.as_str());
         let mut lines = prompt.lines();
         let item = lines.next().and_then(|question| self.items.get(question));
         let second = lines.next();
+        let contrary = lie == Some(Lie::Contrary);
+        let skill = match item {
+            _ if lie == Some(Lie::Sandbag) && kind != BodyKind::Critique => 0,
+            Some(item) => {
+                let level = usize::from(item.level).min(skill.len());
+                skill.get(level.saturating_sub(1)).copied().unwrap_or(0)
+            }
+            None => 0,
+        };
         (0..request.completions)
             .map(|_| Completion {
                 text: item.map_or_else(String::new, |item| {

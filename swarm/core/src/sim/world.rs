@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-use tasks::{Draw, Registry, Seed};
+use tasks::{Draw, EnvId, Registry, Seed};
 
 use super::chain::{Ledger, sign};
 use super::policy::AnswerBook;
@@ -19,8 +19,6 @@ const LONGEST_MS: u64 = 3_600_000;
 const OUTBOX_MS: u64 = 300;
 /// How long a fetch from nobody takes to fail.
 const FETCH_TIMEOUT_MS: u64 = 800;
-/// The chance of a right answer, in percent.
-const SKILL: u64 = 55;
 
 /// What happens to whom.
 enum Happening {
@@ -28,6 +26,8 @@ enum Happening {
     Crash,
     Input(Input),
     Tick,
+    /// An environment that was asked for, if it can be had by then.
+    Obtain(EnvId),
     Open(u64),
     Settle(Settlement),
     /// The transport gives up this peer's process of that life.
@@ -142,6 +142,10 @@ impl<'a> World<'a> {
                 _ => {}
             }
         }
+        for (at_ms, peer, amendment) in &self.scenario.amendments {
+            let input = Input::Amendment(Box::new(amendment.clone()));
+            self.push(begin + at_ms, *peer, Happening::Input(input));
+        }
         for peer in 0..self.scenario.peers {
             let (crashes, starts) = planned.get(&peer).copied().unwrap_or_default();
             if crashes || !starts {
@@ -232,6 +236,7 @@ impl<'a> World<'a> {
                             round: opened.round,
                             beacon: opened.beacon,
                             committee: opened.committee.clone(),
+                            settled: opened.settled.clone(),
                         };
                         self.push_input(after, index, input);
                     }
@@ -257,6 +262,15 @@ impl<'a> World<'a> {
                 }
             }
             Happening::Input(input) => self.feed(peer, input),
+            Happening::Obtain(env) => {
+                let environment = self.registry.shared(&env).filter(|_| !self.lacks(peer, env));
+                if let Some(machine) = self.nodes[peer].machine.as_mut() {
+                    match environment {
+                        Some(environment) => machine.add_environment(environment),
+                        None => machine.environment_failed(env),
+                    }
+                }
+            }
             Happening::Lost(gone, life) => {
                 // One that is back has new connections.
                 let node = &self.nodes[gone];
@@ -272,6 +286,9 @@ impl<'a> World<'a> {
         let scenario = self.scenario;
         let ids: BTreeSet<PeerId> = self.ids.iter().copied().collect();
         self.ledger.check_in(self.ids[peer], self.addresses[peer]);
+        let known = self.registry.ids().filter(|env| !self.lacks(peer, *env));
+        let known = known.filter_map(|env| self.registry.shared(&env)).collect();
+        let registry = Registry::new(known).expect("fewer of what is a registry");
         let node = &mut self.nodes[peer];
         if node.machine.is_some() {
             return;
@@ -284,7 +301,7 @@ impl<'a> World<'a> {
             secret: [u8::try_from(peer).unwrap_or(0); 32],
             local: ids,
             manifest: scenario.manifest.clone(),
-            registry: self.registry.clone(),
+            registry,
         }));
         node.busy_until = self.now;
         let first_round = (node.opened + 1).max(self.ledger.next_round());
@@ -337,7 +354,14 @@ impl<'a> World<'a> {
                 self.nodes[peer].store.insert(hash, bytes);
             }
             Effect::Fetch { hash, bytes, from } => self.fetch(peer, hash, bytes, &from),
-            Effect::Retire { .. } | Effect::Record { .. } | Effect::Sponsor { .. } => {}
+            Effect::Obtain { env, .. } => {
+                let after = self.latency() + self.latency();
+                self.push(self.now + after, peer, Happening::Obtain(env));
+            }
+            Effect::Retire { .. }
+            | Effect::Record { .. }
+            | Effect::Sponsor { .. }
+            | Effect::Keep { .. } => {}
             Effect::Sample {
                 round,
                 kind,
@@ -388,15 +412,17 @@ impl<'a> World<'a> {
 
     fn sample(&mut self, peer: usize, round: u64, kind: BodyKind, requests: &[SampleRequest]) {
         let beacon = self.nodes[peer].beacons[&round];
-        let manifest = &self.scenario.manifest;
-        self.book
-            .turn_to(manifest, &self.registry, beacon, &self.ids);
-        let contrary = self.nodes[peer].lie == Some(Lie::Contrary);
+        let Some(machine) = &self.nodes[peer].machine else {
+            return;
+        };
+        let rules = machine.rules(round);
+        self.book.turn_to(rules, &self.registry, beacon, &self.ids);
+        let (skill, lie) = (&self.scenario.skill, self.nodes[peer].lie);
         let groups = requests
             .iter()
             .map(|request| {
                 self.book
-                    .sample(&self.registry, kind, request, SKILL, contrary)
+                    .sample(&self.registry, kind, request, skill, lie)
             })
             .collect();
         let after = self.work(peer);
@@ -474,6 +500,14 @@ impl<'a> World<'a> {
             matches!(fault, Fault::ChainDown { from_ms, until_ms, peers }
                 if (*from_ms..*until_ms).contains(&now)
                     && (peers.is_empty() || peers.contains(&peer)))
+        })
+    }
+
+    fn lacks(&self, peer: usize, env: EnvId) -> bool {
+        let now = self.since_begin();
+        self.scenario.faults.iter().any(|fault| {
+            matches!(fault, Fault::Lacks { peer: of, env: lacked, until_ms }
+                if (*of, *lacked) == (peer, env) && now < *until_ms)
         })
     }
 

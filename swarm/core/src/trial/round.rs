@@ -12,7 +12,7 @@ use crate::body::{
     AnswerGroup, Batch, Body, Completion, CritiqueGroup, Header, ResolveGroup, Slot,
 };
 use crate::draw;
-use crate::ids::{Address, Beacon, PeerId};
+use crate::ids::{Address, Beacon, Hash, PeerId};
 use crate::manifest::Manifest;
 use crate::round::{Gallery, included, judge_settings, slot_number};
 
@@ -134,6 +134,7 @@ impl Round<'_> {
         Header {
             round: self.number,
             beacon: self.beacon,
+            plan: Hash::default(),
             peer,
             address: Address::default(),
         }

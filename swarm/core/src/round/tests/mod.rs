@@ -13,7 +13,9 @@ use crate::body::{AnswerGroup, Batch, Body, Completion, CritiqueGroup, Header};
 use crate::draw;
 use crate::event::{LogLevel, Stage};
 use crate::ids::{Hash, TxHash};
+use crate::ids::Beacon;
 use crate::message::{BodyKind, BodyRef, Card, EvmSignature, Plea};
+use crate::plan::Plan;
 use crate::score::UNSCORED;
 use crate::sim;
 use crate::transcript::Transcript;
@@ -82,6 +84,7 @@ impl Driver {
             round,
             beacon: BEACON,
             committee: (1..=4).map(|index| (peer(index), address(index))).collect(),
+            settled: Vec::new(),
         });
     }
 
@@ -242,6 +245,7 @@ fn hello(index: u8) -> Payload {
         address: address(index),
         name: format!("peer {index}"),
         plea: None,
+        curriculum: 0,
     }
 }
 
@@ -258,6 +262,7 @@ fn batch<G>(index: u8, groups: Vec<G>) -> Batch<G> {
         header: Header {
             round: 1,
             beacon: BEACON,
+            plan: Plan::first(&sim::manifest()).hash(),
             peer: peer(index),
             address: address(index),
         },

@@ -179,6 +179,7 @@ fn a_peer_that_cannot_register_itself_is_sponsored_once_a_round() {
             registration: EvmSignature([2; 65]),
             joining: EvmSignature([3; 65]),
         })),
+        curriculum: 0,
     };
     let sponsors = |driver: &Driver| {
         driver.took(|effect| {
