@@ -23,6 +23,8 @@ pub enum Line {
     Included,
     /// The randomness that its draws come from.
     Beacon,
+    /// The plan of what was asked.
+    Plan,
     /// The witnesses that are said to have signed.
     Witnesses,
     /// A signature.
@@ -225,6 +227,7 @@ impl Replay {
                 };
                 self.standings.set(peer, standing, place);
             }
+            Step::Opened { .. } => {}
             Step::Settled { round } => {
                 if let Some(round) = rounds.get(&round)
                     && let Some(settled) = &round.settled

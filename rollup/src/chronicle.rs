@@ -23,13 +23,13 @@ use crate::swarm::Swarm;
 pub struct Chronicle {
     /// Rounds that were opened, by number.
     pub rounds: BTreeMap<u64, Round>,
-    /// What moved somebody's standing, in order.
+    /// What moved somebody's standing and what began a round, in order.
     pub steps: Vec<Step>,
     /// The newest block that was read.
     pub height: u64,
 }
 
-/// What moved somebody's standing.
+/// What moved somebody's standing, or began a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// A peer joined: nothing is known of it.
@@ -57,6 +57,11 @@ pub enum Step {
         reputation: u32,
         /// How unsure that is.
         uncertainty: u32,
+    },
+    /// A round was opened.
+    Opened {
+        /// Which.
+        round: u64,
     },
     /// A round settled.
     Settled {
@@ -221,6 +226,7 @@ impl Chronicle {
         match log.topics().first() {
             Some(&L::RoundOpened::SIGNATURE_HASH) => {
                 let event = L::RoundOpened::decode_log(&log.inner)?.data;
+                self.steps.push(Step::Opened { round: event.round });
                 let round = self.rounds.entry(event.round).or_default();
                 round.beacon = event.beacon.0;
                 round.committee = event.committee.iter().map(|one| one.into_array()).collect();

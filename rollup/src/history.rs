@@ -57,6 +57,17 @@ pub struct ScoredPeer {
     pub uncertainty: u32,
 }
 
+/// A round's opening or settlement, and the block it is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Milestone {
+    /// The round.
+    pub round: u64,
+    /// What it included, if it settled; else it was opened.
+    pub settled: Option<[u8; 32]>,
+    /// The block.
+    pub block: u64,
+}
+
 /// How sure it is that a block stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Finality {
@@ -138,6 +149,46 @@ impl Swarm {
         }
         folded.rounds.retain(|settled| settled.round >= from_round);
         Ok(folded.rounds)
+    }
+
+    /// The openings and settlements of rounds from a block on, in the ledger's order;
+    /// with no block, from the swarm's beginning.
+    pub async fn milestones(&self, from: Option<u64>) -> Result<Vec<Milestone>, LedgerError> {
+        let from = match from {
+            Some(block) => block,
+            None => {
+                let created = self.info().await?.created_at;
+                let height = self.ledger.height().await?;
+                self.first_block_at(created, height).await?
+            }
+        };
+        let filter = Filter::new()
+            .address(self.ledger.addresses().ledger)
+            .event_signature(vec![
+                L::RoundOpened::SIGNATURE_HASH,
+                L::RoundSettled::SIGNATURE_HASH,
+            ])
+            .topic1(self.id);
+        let logs = self.ledger.logs_since(filter, from).await?;
+        let milestone = |log: &Log| -> Result<Milestone, alloy::sol_types::Error> {
+            let (round, settled) = match log.topics().first() {
+                Some(&L::RoundOpened::SIGNATURE_HASH) => {
+                    (L::RoundOpened::decode_log(&log.inner)?.data.round, None)
+                }
+                _ => {
+                    let event = L::RoundSettled::decode_log(&log.inner)?.data;
+                    (event.round, Some(event.included.0))
+                }
+            };
+            Ok(Milestone {
+                round,
+                settled,
+                block: log.block_number.unwrap_or_default(),
+            })
+        };
+        logs.iter()
+            .map(|log| milestone(log).map_err(|error| self.ledger.reader().unreadable(error)))
+            .collect()
     }
 
     /// The first block made at `time` or later. Found by the headers' clocks: what a

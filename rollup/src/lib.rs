@@ -71,7 +71,7 @@ pub use chronicle::{Chronicle, KnownSwarm, Round, Step, checksummed, interface};
 pub use connection::{ChainProfile, Sent};
 pub use contracts::{Addresses, Refusal};
 pub use error::LedgerError;
-pub use history::{Finality, ScoredPeer, SettledRound};
+pub use history::{Finality, Milestone, ScoredPeer, SettledRound};
 pub use keystore::{Keystore, KeystoreError, signer_of_phrase};
 pub use ledger::{Admission, Ledger, Terms};
 pub use outbox::{Delivery, Outbox, OutboxError, SignedRound};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -13,6 +13,7 @@ use rollup::{
 };
 use swarm_core::ids::{Address, Beacon, Hash, PeerId, TxHash};
 use swarm_core::message::{Card, EvmSignature, Plea};
+use swarm_core::plan::{self, SettledSet, Step};
 use swarm_core::round::{ScorecardRequest, Settlement};
 use tokio::sync::Mutex;
 
@@ -32,6 +33,9 @@ pub struct Chain {
     sponsored: Arc<Mutex<BTreeSet<PeerId>>>,
     /// Whether the account had funds when last seen.
     pays: Arc<AtomicBool>,
+    /// The block of the newest settled round's opening: nothing earlier matters
+    /// for what is asked. 0 while unknown.
+    since: Arc<AtomicU64>,
 }
 
 /// A peer that asks to be registered by whoever can pay.
@@ -56,6 +60,8 @@ pub struct Opened {
     pub beacon: Beacon,
     /// Its witnesses.
     pub committee: Vec<(PeerId, Address)>,
+    /// What had settled that its plan follows from.
+    pub settled: Vec<SettledSet>,
 }
 
 /// A peer's standing, as the ledger has it.
@@ -79,6 +85,7 @@ impl Chain {
             names: Arc::default(),
             sponsored: Arc::default(),
             pays: Arc::default(),
+            since: Arc::default(),
         }
     }
 
@@ -299,7 +306,40 @@ impl Chain {
             round: opened.round,
             beacon: Beacon(opened.beacon),
             committee,
+            settled: self.settled_before(opened.round).await?,
         })
+    }
+
+    /// What the ledger had settled that a round's plan follows from.
+    async fn settled_before(&self, round: u64) -> Result<Vec<SettledSet>> {
+        let since = self.since.load(Ordering::Relaxed);
+        for from in [Some(since).filter(|since| *since > 0), None] {
+            let milestones = self.swarm.milestones(from).await;
+            let milestones = milestones.context("reading the ledger's events")?;
+            let steps: Vec<Step> = milestones
+                .iter()
+                .map(|at| match at.settled {
+                    None => Step::Opened(at.round),
+                    Some(included) => Step::Settled((at.round, Hash(included))),
+                })
+                .collect();
+            let settled = plan::settled_before(&steps, round);
+            let newest = settled.iter().map(|(round, _)| *round).max();
+            let opening = |round: u64| {
+                let mut openings = milestones.iter().filter(|at| at.settled.is_none());
+                openings.find(|at| at.round == round).map(|at| at.block)
+            };
+            match newest.map(opening) {
+                Some(Some(block)) if opening(round).is_some() => {
+                    self.since.store(block, Ordering::Relaxed);
+                    return Ok(settled);
+                }
+                // A part of it lies before, or the chain went another way.
+                _ if from.is_some() => {}
+                _ => return Ok(settled),
+            }
+        }
+        Ok(Vec::new())
     }
 
     async fn peer_of(&self, address: [u8; 20]) -> Result<Option<PeerId>> {

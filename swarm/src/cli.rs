@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::create::CreateArgs;
+use crate::curriculum::CurriculumCommand;
 use crate::doctor::DoctorArgs;
 use crate::explore::ExploreArgs;
 use crate::method::TrainingArgs;
@@ -51,6 +52,9 @@ pub enum Command {
     /// Environments: write, try, test, train on and publish them
     #[command(subcommand)]
     Task(TaskCommand),
+    /// What a swarm is asked: levels as they stand, and the author's changes
+    #[command(subcommand)]
+    Curriculum(CurriculumCommand),
     /// Reputation as a web page on this machine, read-only
     Explore(ExploreArgs),
     /// Keys: which there are, where they are, what they hold; back-up, rotation

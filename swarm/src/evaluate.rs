@@ -39,7 +39,13 @@ impl EvalPlan {
         let entries: BTreeSet<_> = manifest
             .curriculum
             .iter()
-            .map(|course| (course.env, course.level))
+            .flat_map(|course| {
+                // Where levels move: all that it may come to.
+                let levels = course.climb.map_or(course.level..=course.level, |climb| {
+                    climb.lowest..=climb.highest
+                });
+                levels.map(|level| (course.env, level))
+            })
             .collect();
         Self {
             entries: entries.into_iter().collect(),

@@ -5,6 +5,8 @@
 //!   lock            held while a process runs here
 //!   identity.json   the account that deploys and funds (0600; see [`crate::identity`])
 //!   model.json      the model its peers began with, unless it is the embedded one
+//!   author/         the key that may change the curriculum, where the swarm was made
+//!   curriculum/     its changes, signed (see [`crate::curriculum`])
 //!   swarm.bin       the canonical manifest of the swarm this home belongs to
 //!   network.json    how its peers are reached and found, unless it is the local profile
 //!   joined.txt      the ticket it was joined by, if the swarm is somebody else's

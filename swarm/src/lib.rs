@@ -9,6 +9,7 @@
 //! | [`doctor`], [`metrics`] | what works from here; numbers for machines |
 //! | [`peer`] | one peer: the shell around the round machine |
 //! | [`net`] | iroh: gossip for announcements, bodies by hash |
+//! | [`curriculum`] | `murmur curriculum`: what is asked, changed while it runs |
 //! | [`packages`], [`task`] | environments of strangers; `murmur task` |
 //! | [`ticket`] | what a third process needs to join |
 //! | [`chain`] | one peer's side of the ledger |
@@ -31,6 +32,7 @@ pub mod base;
 pub mod chain;
 pub mod cli;
 pub mod create;
+pub mod curriculum;
 pub mod doctor;
 pub mod evaluate;
 pub mod explore;

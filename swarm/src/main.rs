@@ -9,7 +9,7 @@ use swarm::cli::{Cli, Command, JoinArgs, ReplayArgs, RunArgs};
 use swarm::explore::ExploreArgs;
 use swarm::model::{self, Model};
 use swarm::rep::args::RepCommand;
-use swarm::{create, doctor, explore, inspect, join, process, rep, sim, task, wallet};
+use swarm::{create, curriculum, doctor, explore, inspect, join, process, rep, sim, task, wallet};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         Command::Task(command) => runtime()
             .and_then(|runtime| task::run(command, &runtime))
             .map(|text| print(&text)),
+        Command::Curriculum(command) => curriculum::run(&command).map(|text| print(&text)),
         Command::Rep(command) => reputation(&command),
         Command::Wallet(args) => runtime()
             .and_then(|runtime| runtime.block_on(wallet::run(&args)))

@@ -3,6 +3,7 @@
 //! nothing.
 
 mod acts;
+mod asking;
 mod feed;
 mod work;
 
@@ -22,16 +23,18 @@ use swarm_core::ids::{Address, Hash, PeerId};
 use swarm_core::manifest::Manifest;
 use swarm_core::message::{Card, Plea};
 use swarm_core::round::{Config, Input, Machine};
-use tasks::Registry;
+use tasks::{EnvId, Environment, Registry};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::chain::{Chain, POLL, SettledTx};
+use crate::curriculum::{Amendments, Asked, Seen};
 use crate::evaluate::EvalPlan;
 use crate::home;
 use crate::hub::{Hub, now_ms};
 use crate::net::{Finder, Net, NetEvents, PeerAddr};
+use crate::packages::Store;
 use crate::reach::Network;
 use crate::transcripts::Transcripts;
 use crate::worker::{Done, Worker};
@@ -44,6 +47,8 @@ const WATCHED_ROUNDS: usize = 16;
 const REACH: u64 = 4096;
 /// Peers to join through after a restart: one that answers is enough.
 const REMEMBERED: usize = 32;
+/// Rounds before this start that are judged again, for what is asked next.
+const REPLAYED: usize = 4;
 /// How often links are reported to the Peers screen.
 const LINKS_EVERY: Duration = Duration::from_secs(3);
 
@@ -73,6 +78,10 @@ pub struct Setup {
     pub registry: Arc<Registry>,
     /// Packages of the curriculum, as they are served to whoever lacks them.
     pub packages: Arc<Vec<Vec<u8>>>,
+    /// Where packages that come later are kept.
+    pub store: Store,
+    /// The author's changes of the curriculum.
+    pub amendments: Amendments,
     /// The model, as resumed or fresh.
     pub policy: Policy,
     /// How it is trained.
@@ -112,6 +121,8 @@ pub struct Outcome {
     pub rounds: Vec<RoundSummary>,
     /// Updates that were not made because a number in them was not finite.
     pub skipped_updates: u64,
+    /// What was asked, whenever that changed.
+    pub asked: Vec<Asked>,
     /// Where its time went, in seconds.
     pub time_s: BTreeMap<String, f64>,
     /// When its first round opened.
@@ -146,6 +157,11 @@ enum Finished {
     Flushed(Result<Vec<(SettledTx, u64)>>),
     /// A stranger is on the ledger now, and this peer paid for it.
     Sponsored(PeerId),
+    /// An environment that the curriculum names, or why it could not be had.
+    Environment {
+        env: EnvId,
+        result: Result<Arc<dyn Environment>>,
+    },
     /// It failed, and is tried again by whoever cares.
     Failed {
         what: &'static str,
@@ -173,6 +189,8 @@ struct Peer {
     unsettled: BTreeSet<u64>,
     /// Bodies of recent rounds in the store, by the round in which they came.
     bodies: BTreeMap<u64, Vec<Hash>>,
+    /// Amendments that were looked at.
+    seen: Seen,
     /// Strangers whose way onto the ledger this peer has paid for.
     sponsored: usize,
     /// Witnesses' cards of recent rounds, for voiding.
@@ -196,6 +214,8 @@ struct Slim {
     eval: EvalPlan,
     eval_every: u64,
     manifest: Manifest,
+    store: Store,
+    amendments: Amendments,
     transcripts: Transcripts,
     hub: Hub,
 }
@@ -241,16 +261,17 @@ pub async fn start(setup: Setup) -> Result<Ready> {
     for body in setup.packages.iter() {
         net.serve(body.clone()).await.context("serving a package")?;
     }
-    let machine = Machine::new(Config {
+    let mut machine = Machine::new(Config {
         me: id,
         address: setup.address,
         name: setup.name.clone(),
-        plea: setup.plea,
+        plea: setup.plea.clone(),
         secret: *blake3::keyed_hash(&setup.iroh_secret, b"commitments").as_bytes(),
-        local: setup.local,
+        local: setup.local.clone(),
         manifest: setup.manifest.clone(),
         registry: Registry::clone(&setup.registry),
     });
+    remember(&mut machine, &setup);
     let (done, finished) = mpsc::unbounded_channel();
     let worker = Worker::start(&setup.name, setup.policy, setup.registry, move |result| {
         // Nobody listens once the peer has stopped; the work is lost with it.
@@ -286,6 +307,7 @@ pub async fn start(setup: Setup) -> Result<Ready> {
         jobs: work::Jobs::default(),
         unsettled: BTreeSet::new(),
         bodies: BTreeMap::new(),
+        seen: Seen::new(),
         sponsored: 0,
         cards: BTreeMap::new(),
         polling: false,
@@ -298,6 +320,7 @@ pub async fn start(setup: Setup) -> Result<Ready> {
             after: None,
             rounds: Vec::new(),
             skipped_updates: 0,
+            asked: Vec::new(),
             time_s: BTreeMap::new(),
             first_round: None,
         },
@@ -313,6 +336,8 @@ pub async fn start(setup: Setup) -> Result<Ready> {
             eval: setup.eval,
             eval_every: setup.eval_every,
             manifest: setup.manifest,
+            store: setup.store,
+            amendments: setup.amendments,
             transcripts: setup.transcripts,
             hub: setup.hub,
         },
@@ -323,6 +348,26 @@ pub async fn start(setup: Setup) -> Result<Ready> {
         done: finished,
         first_round,
     })
+}
+
+/// What is asked next follows from the rounds before: those that this home
+/// kept save asking the others.
+fn remember(machine: &mut Machine, setup: &Setup) {
+    let kept = setup.transcripts.newest(&setup.manifest, REPLAYED);
+    let told = kept.map(|kept| {
+        for transcript in &kept {
+            if let Err(why) = machine.remember(transcript) {
+                let round = transcript.round;
+                let text = format!("the transcript of round {round} is left out: {why}");
+                setup.hub.log(LogLevel::Warn, "curriculum", text);
+            }
+        }
+    });
+    if let Err(error) = told {
+        setup
+            .hub
+            .log(LogLevel::Warn, "curriculum", format!("{error:#}"));
+    }
 }
 
 fn read_progress(setup: &Setup) -> Result<Progress> {
@@ -405,6 +450,7 @@ impl Peer {
             expect: self.setup.expect,
             last_round: self.last_round,
         }]);
+        inputs.extend(self.new_amendments());
         let mut poll = tokio::time::interval(POLL);
         let mut links = tokio::time::interval(LINKS_EVERY);
         loop {
@@ -427,7 +473,13 @@ impl Peer {
                 event = events.next() => inputs.extend(self.heard(event)),
                 Some(result) = worker_done.recv() => inputs.extend(self.worked(result)?),
                 Some(result) = self.tasks.join_next() => inputs.extend(self.finished(result)),
-                _ = poll.tick() => self.poll_chain(),
+                _ = poll.tick() => {
+                    self.poll_chain();
+                    // One of a home's peers looks; the others hear of it.
+                    if self.setup.index == 0 {
+                        inputs.extend(self.new_amendments());
+                    }
+                }
                 _ = links.tick() => self.report_links(),
                 () = tokio::time::sleep(wait) => {
                     self.timer = None;

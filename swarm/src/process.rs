@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::chain::{Chain, standings};
 use crate::cli::RunArgs;
+use crate::curriculum::{self, Amendments};
 use crate::evaluate::EvalPlan;
 use crate::home::Home;
 use crate::hub::{Hub, Listeners, now_ms};
@@ -200,6 +201,8 @@ async fn bring_up(
         bootstrap: place.bootstrap.clone(),
         has_screen,
         transcripts: Transcripts::of(home.path()),
+        store: Store::of(home.path()),
+        amendments: Amendments::of(home.path()),
         hub,
     };
     let mut ready = Vec::new();
@@ -492,6 +495,9 @@ async fn place(args: &RunArgs, home: &Home, hub: &Hub) -> Result<Place> {
         registry: Address(addresses.registry.into_array()),
         ledger: Address(addresses.ledger.into_array()),
     });
+    if manifest.author.is_none() {
+        manifest.author = Some(author(args, home)?);
+    }
     let resumed = bind(home, &manifest, &registry)?;
     let packages = served(&manifest, &store)?;
     if resumed && devnet_is_new {
@@ -513,6 +519,16 @@ async fn place(args: &RunArgs, home: &Home, hub: &Hub) -> Result<Place> {
         joined: false,
         resumed,
     })
+}
+
+/// Who may change the curriculum: as the home's swarm has it, whatever became
+/// of the key since; in a new one, who made it.
+fn author(args: &RunArgs, home: &Home) -> Result<PeerId> {
+    let kept = home.manifest()?.and_then(|kept| Manifest::author_in(&kept));
+    match kept {
+        Some(author) => Ok(author),
+        None => curriculum::author(home.path(), args.seed),
+    }
 }
 
 /// Binds the home to the swarm; true if it was bound to it before.
@@ -697,6 +713,8 @@ struct Shared<'a> {
     bootstrap: Vec<PeerAddr>,
     has_screen: bool,
     transcripts: Transcripts,
+    store: Store,
+    amendments: Amendments,
     hub: &'a Hub,
 }
 
@@ -757,6 +775,8 @@ async fn setup(
         manifest: place.manifest.clone(),
         registry: Arc::clone(shared.registry),
         packages: Arc::clone(&place.packages),
+        store: shared.store.clone(),
+        amendments: shared.amendments.clone(),
         grpo: GrpoSettings {
             learning_rate: model::learning_rate(&policy),
             measure_effect: false,
@@ -854,6 +874,10 @@ fn report(outcomes: &[Outcome], reputation: Vec<ReputationRow>, started: Instant
         rounds: outcomes
             .first()
             .map(|outcome| outcome.rounds.clone())
+            .unwrap_or_default(),
+        curriculum: outcomes
+            .first()
+            .map(|outcome| outcome.asked.clone())
             .unwrap_or_default(),
         reputation,
         eval: BeforeAfter {

@@ -6,6 +6,7 @@ use serde::Serialize;
 use swarm_core::event::{EvalReport, RoundSummary, TaskEval};
 use swarm_core::ids::PeerId;
 
+use crate::curriculum::Asked;
 use crate::metrics::LinkRow;
 
 /// The whole report.
@@ -13,6 +14,9 @@ use crate::metrics::LinkRow;
 pub struct Report {
     /// One entry a round, as the first local peer saw it.
     pub rounds: Vec<RoundSummary>,
+    /// What was asked, whenever environments or levels changed, as the first
+    /// local peer saw it.
+    pub curriculum: Vec<Asked>,
     /// The ledger at the end, highest first.
     pub reputation: Vec<ReputationRow>,
     /// Held-out accuracy, the mean over this process's peers; null where a run

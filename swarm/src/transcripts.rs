@@ -9,6 +9,7 @@
 //! both, and whoever checks takes the one that settled. Past [`KEPT_BYTES`] the oldest
 //! rounds are collected.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -84,6 +85,31 @@ impl Transcripts {
         Ok(())
     }
 
+    /// What is kept of the newest `rounds` rounds; what can't be read is left out.
+    ///
+    /// # Errors
+    /// The folder can't be read.
+    pub fn newest(&self, manifest: &Manifest, rounds: usize) -> Result<Vec<Transcript>> {
+        let entries = match std::fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => {
+                return Err(error).with_context(|| format!("reading {}", self.folder.display()));
+            }
+        };
+        let mut found: BTreeMap<u64, Vec<PathBuf>> = BTreeMap::new();
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            let name = path.file_name().and_then(|name| name.to_str());
+            if let Some(round) = name.and_then(round_of) {
+                found.entry(round).or_default().push(path);
+            }
+        }
+        let newest = found.into_values().rev().take(rounds).flatten();
+        Ok(newest
+            .filter_map(|path| read(&path, manifest).ok())
+            .collect())
+    }
+
     /// The transcript of the set that a round settled, if it is kept here.
     ///
     /// # Errors
@@ -100,6 +126,14 @@ impl Transcripts {
             false => Ok(None),
         }
     }
+}
+
+/// The round that a file's name says, if it is one of ours.
+fn round_of(name: &str) -> Option<u64> {
+    if !is_ours(name) {
+        return None;
+    }
+    name.split_once('-')?.0.parse().ok()
 }
 
 /// Reads one transcript from a file, from wherever it came.
@@ -137,6 +171,7 @@ fn is_ours(name: &str) -> bool {
 mod tests {
     use super::*;
     use swarm_core::ids::Beacon;
+    use swarm_core::plan::Plan;
     use tasks::Registry;
 
     fn manifest() -> Manifest {
@@ -148,6 +183,7 @@ mod tests {
         Transcript {
             round,
             beacon: Beacon([1; 32]),
+            plan: Plan::first(&manifest()),
             bodies: vec![vec![7; size]],
         }
     }
@@ -195,6 +231,22 @@ mod tests {
             .map(|name| &name[..name.len().min(10)])
             .collect();
         assert_eq!(rounds, ["0-note.txt", "0000000011", "0000000100"]);
+    }
+
+    #[test]
+    fn the_newest_rounds_are_found_whatever_else_lies_there() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Transcripts::of(home.path());
+        let manifest = manifest();
+        assert_eq!(store.newest(&manifest, 2).unwrap(), []);
+        for round in [8, 9, 100] {
+            store.keep(&manifest, &transcript(round, 10)).unwrap();
+        }
+        std::fs::write(store.folder.join("0000000200-x.bin"), b"torn").unwrap();
+        std::fs::write(store.folder.join("note.txt"), b"mine").unwrap();
+        let newest = store.newest(&manifest, 3).unwrap();
+        let rounds: Vec<u64> = newest.iter().map(|kept| kept.round).collect();
+        assert_eq!(rounds, [100, 9]);
     }
 
     #[test]

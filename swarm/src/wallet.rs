@@ -10,6 +10,7 @@ use rollup::{Keystore, U256, checksummed, signer_of_phrase};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::curriculum::AUTHOR;
 use crate::home::{self, Home};
 use crate::identity::{self, Access, Identity, Sealed};
 use crate::rep::args::Place;
@@ -157,6 +158,10 @@ fn existing(args: &WalletArgs) -> Result<Home> {
 /// peers'.
 fn folders(home: &Home) -> Result<Vec<(String, PathBuf)>> {
     let mut all = vec![(".".to_owned(), home.path().to_owned())];
+    let author = home.path().join(AUTHOR);
+    if author.exists() {
+        all.push((AUTHOR.to_owned(), author));
+    }
     for folder in home.peers()? {
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
         all.push((format!("peers/{name}"), folder));
@@ -315,6 +320,12 @@ fn restore(args: &WalletArgs, file: &Path) -> Result<String> {
         let peer = entry.place.strip_prefix("peers/");
         let folder = match (entry.place.as_str(), peer.map(str::parse::<u16>)) {
             (".", _) => home.path().to_owned(),
+            (AUTHOR, _) => {
+                let folder = home.path().join(AUTHOR);
+                std::fs::create_dir_all(&folder)
+                    .with_context(|| format!("making {}", folder.display()))?;
+                folder
+            }
             (_, Some(Ok(index))) => home.peer(index)?,
             _ => bail!("{} names a folder that no home has", file.display()),
         };

@@ -22,7 +22,7 @@ pub mod training;
 
 use std::collections::BTreeMap;
 
-use swarm_core::event::{ChainInfo, Event, Record};
+use swarm_core::event::{ChainInfo, CourseView, Event, Record};
 use swarm_core::ids::{PeerId, SwarmId};
 
 use crate::text;
@@ -35,6 +35,8 @@ use training::Training;
 
 /// Longest name, reason or label kept, in bytes: wider than any column.
 pub const LABEL_BYTES: usize = 120;
+/// Courses kept: as many as a curriculum may have.
+pub const COURSES_KEPT: usize = 256;
 /// Longest single line kept (a `why`, a log message), in bytes.
 pub const LINE_BYTES: usize = 1_024;
 
@@ -55,6 +57,24 @@ pub struct Started {
     pub resumed: bool,
 }
 
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Since this round.
+    pub round: u64,
+    /// By which amendment; 0 for the manifest's curriculum.
+    pub amendment: u32,
+    /// The courses.
+    pub courses: Vec<CourseView>,
+}
+
+impl Asked {
+    /// Whether it is worth a line: something moves, or was changed.
+    pub fn moves(&self) -> bool {
+        self.amendment > 0 || self.courses.iter().any(|one| one.rate_ppm.is_some())
+    }
+}
+
 /// Everything the screens show, folded from events.
 #[derive(Debug, Clone, Default)]
 pub struct State {
@@ -62,6 +82,8 @@ pub struct State {
     pub started: Option<Started>,
     /// The newest round that opened.
     pub round: Option<CurrentRound>,
+    /// What is asked, as of the newest round that changed it.
+    pub asked: Option<Asked>,
     /// Stages of the peers in this process.
     pub locals: Locals,
     /// All peers, local and remote.
@@ -129,6 +151,29 @@ impl State {
             } => {
                 self.locals.opened(*peer, *round);
                 CurrentRound::open(&mut self.round, *at_ms, *round, *beacon, *source, committee);
+            }
+            Event::Curriculum {
+                round,
+                amendment,
+                amended: _,
+                courses,
+            } => {
+                // Every local peer says it; the newest round counts.
+                if self
+                    .asked
+                    .as_ref()
+                    .is_none_or(|asked| asked.round <= *round)
+                {
+                    let clipped = |course: &CourseView| CourseView {
+                        env: text::clip(&course.env, LABEL_BYTES),
+                        ..course.clone()
+                    };
+                    self.asked = Some(Asked {
+                        round: *round,
+                        amendment: *amendment,
+                        courses: courses.iter().take(COURSES_KEPT).map(clipped).collect(),
+                    });
+                }
             }
             Event::StageStarted {
                 round,

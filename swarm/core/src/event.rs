@@ -348,6 +348,8 @@ pub enum Event {
         round: u64,
         /// Which amendment holds; 0 for the manifest's curriculum.
         amendment: u32,
+        /// Whether it holds for the first time.
+        amended: bool,
         /// The courses.
         courses: Vec<CourseView>,
     },

@@ -271,6 +271,12 @@ impl Manifest {
         Ok((manifest.id(), courses.map(|course| course.env).collect()))
     }
 
+    /// Who may change the curriculum, by canonical bytes that need not be
+    /// valid here; `None` also where they are no manifest.
+    pub fn author_in(bytes: &[u8]) -> Option<PeerId> {
+        Self::outline(bytes).ok()?.author
+    }
+
     /// Reads canonical bytes without checking the values: for what can be said of
     /// a swarm before its environments are here.
     pub fn outline(bytes: &[u8]) -> Result<Self, ManifestError> {

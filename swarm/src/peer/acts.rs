@@ -13,6 +13,7 @@ use swarm_core::transcript::Transcript;
 
 use super::{Finished, Peer, WATCHED_ROUNDS};
 use crate::chain::{Candidate, Chain, Opened, SettledTx};
+use crate::curriculum::Asked;
 use crate::net::{FetchError, PeerAddr, ProviderFailure};
 
 /// How long before a settlement that failed is sent again.
@@ -86,6 +87,8 @@ impl Peer {
                 }
             }
             Effect::Record { transcript, .. } => self.record(transcript).await,
+            Effect::Keep { amendment } => self.keep_amendment(&amendment).await,
+            Effect::Obtain { env, from } => self.obtain(env, &from),
             Effect::Train {
                 round,
                 steps,
@@ -100,7 +103,11 @@ impl Peer {
         Ok(None)
     }
 
-    fn spawn(&mut self, kind: &'static str, work: impl Future<Output = Finished> + Send + 'static) {
+    pub(super) fn spawn(
+        &mut self,
+        kind: &'static str,
+        work: impl Future<Output = Finished> + Send + 'static,
+    ) {
         self.tasks.spawn(async move {
             let start = Instant::now();
             let finished = work.await;
@@ -270,6 +277,16 @@ impl Peer {
                 }
             }
             Event::Unsettled { round, .. } => self.void(*round),
+            Event::Curriculum {
+                round,
+                amendment,
+                courses,
+                ..
+            } => self.asked(Asked {
+                round: *round,
+                amendment: *amendment,
+                courses: courses.clone(),
+            }),
             Event::RoundEnded(summary) => {
                 self.outcome.rounds.push(summary.clone());
             }
@@ -345,6 +362,10 @@ impl Peer {
                 self.sponsored += 1;
                 let text = format!("paid for {}'s way onto the ledger", peer.nickname());
                 self.setup.hub.log(LogLevel::Info, "chain", text);
+                Vec::new()
+            }
+            Finished::Environment { env, result } => {
+                self.obtained(env, result);
                 Vec::new()
             }
             Finished::Flushed(result) => self.flushed(result),
@@ -449,6 +470,7 @@ fn round_opened(opened: Opened) -> Input {
         round: opened.round,
         beacon: opened.beacon,
         committee: opened.committee,
+        settled: opened.settled,
     }
 }
 

@@ -3,7 +3,8 @@
 //! Three things are held against each other: what the ledger's events claim, the cards
 //! that its witnesses signed (the settling transaction's own bytes), and the bodies that
 //! were judged (the transcript). From the bodies follow the included set and every score;
-//! from the cards the medians; from those the reputations and the running root.
+//! from the cards the medians; from those the reputations and the running root. What was
+//! asked follows from the rounds that had settled before, and is recomputed from theirs.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ use rollup::{Chronicle, Round, SettledRound, SignedScorecard, Step, UNSCORED, ch
 use serde_json::{Value, json};
 use swarm_core::ids::{Address, Beacon, Hash};
 use swarm_core::manifest::Manifest;
+use swarm_core::plan::{self, Evidence, Plan, SettledSet};
 use swarm_core::transcript::Transcript;
 use tasks::Registry;
 
@@ -48,6 +50,7 @@ pub async fn verify(
         settled(chronicle, number)?;
     }
     let domain = source.swarm.ledger().domain();
+    let mut asking = Asking::new(source, chronicle);
     let mut replay = Replay::new(source.swarm.id());
     let mut checked = Vec::new();
     for step in &chronicle.steps {
@@ -92,6 +95,10 @@ pub async fn verify(
                     manifest,
                     &source.registry,
                 ));
+                match asking.check(manifest, &transcript) {
+                    Ok(difference) => result.differences.extend(difference),
+                    Err(why) => result.unchecked.push(format!("what was asked: {why:#}")),
+                }
             }
             Err(why) => result
                 .unchecked
@@ -159,6 +166,83 @@ fn evidence<'a>(
          has none); ask another peer, --transcript reads its file",
     )?;
     Ok((manifest, transcript))
+}
+
+/// Rounds judged again, for the plans of those that follow from them.
+struct Asking<'a> {
+    source: &'a Source,
+    chronicle: &'a Chronicle,
+    steps: Vec<plan::Step>,
+    known: BTreeMap<SettledSet, Evidence>,
+}
+
+impl<'a> Asking<'a> {
+    fn new(source: &'a Source, chronicle: &'a Chronicle) -> Self {
+        let set = |number: u64| {
+            let settled = chronicle.rounds.get(&number)?.settled.as_ref()?;
+            Some((number, Hash(settled.included)))
+        };
+        let steps = chronicle.steps.iter();
+        let steps = steps.filter_map(|step| match step {
+            Step::Opened { round } => Some(plan::Step::Opened(*round)),
+            Step::Settled { round } => set(*round).map(plan::Step::Settled),
+            _ => None,
+        });
+        Self {
+            source,
+            chronicle,
+            steps: steps.collect(),
+            known: BTreeMap::new(),
+        }
+    }
+
+    /// Whether what was asked in a round is what follows from the rounds before.
+    fn check(
+        &mut self,
+        manifest: &Manifest,
+        transcript: &Transcript,
+    ) -> Result<Option<Difference>> {
+        let settled = plan::settled_before(&self.steps, transcript.round);
+        for set in &settled {
+            if !self.known.contains_key(set) {
+                let (_, before) = self::settled(self.chronicle, set.0)?;
+                let found = evidence(self.source, before, None);
+                let (_, found) =
+                    found.with_context(|| format!("it follows from round {}", set.0))?;
+                match found.recompute(manifest, &self.source.registry) {
+                    Ok(recomputed) => self.known.insert(*set, recomputed.evidence),
+                    Err(why) => bail!("it follows from round {}: {why}", set.0),
+                };
+            }
+        }
+        let amendment = transcript.plan.amendment.as_deref();
+        let holding = amendment.filter(|amendment| amendment.from <= transcript.round);
+        let known = &self.known;
+        let follows = plan::derive(manifest, &settled, |set| known.get(set), holding);
+        let Ok(follows) = follows else {
+            bail!("an environment of a round before is not known here");
+        };
+        Ok(Difference::between(
+            Line::Plan,
+            told_plan(&transcript.plan),
+            told_plan(&follows),
+        ))
+    }
+}
+
+/// A plan in a line.
+fn told_plan(plan: &Plan) -> String {
+    let levels: Vec<String> = plan
+        .standings
+        .iter()
+        .map(|one| one.level.to_string())
+        .collect();
+    format!(
+        "amendment {}, levels {} ({})",
+        plan.number(),
+        levels.join(" "),
+        plan.hash()
+    )
 }
 
 /// Holds a round's signed scores against what follows from its bodies.
@@ -242,6 +326,7 @@ pub fn told(line: &Line, names: &Names) -> String {
     match line {
         Line::Included => "included hash".to_owned(),
         Line::Beacon => "beacon".to_owned(),
+        Line::Plan => "what was asked".to_owned(),
         Line::Witnesses => "witnesses that signed".to_owned(),
         Line::Signature { witness } => format!("signature of {}", name(witness)),
         Line::Quorum => "quorum".to_owned(),

@@ -140,6 +140,30 @@ pub fn line(record: &Record, name: impl Fn(PeerId) -> String) -> Option<LogLine>
             };
             (Info, "round", format!("round {round} opened, {source}"))
         }
+        Event::Curriculum {
+            round,
+            amendment,
+            amended,
+            courses,
+        } => {
+            let moved: Vec<String> = courses
+                .iter()
+                .filter_map(|course| {
+                    let from = course.from?;
+                    let to = course.level;
+                    Some(format!("{} from level {from} to {to}", course.env))
+                })
+                .collect();
+            let message = match (amended, moved.as_slice()) {
+                (true, _) => format!(
+                    "from round {round} on amendment {amendment} holds: {} courses",
+                    courses.len()
+                ),
+                (false, []) => return None,
+                (false, moved) => format!("round {round}: {}", moved.join(", ")),
+            };
+            (Info, "curriculum", message)
+        }
         Event::Attested {
             round,
             witness,

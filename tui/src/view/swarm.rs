@@ -2,7 +2,7 @@
 //! what is settled.
 //!
 //! ```text
-//! round, beacon, witnesses
+//! round, beacon, witnesses, what is asked where that moves
 //! stages of each local peer
 //! accuracy over rounds    │ held-out before → now, rounds first → last
 //! (charts where there is room)
@@ -12,9 +12,10 @@
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::text::{Line, Span};
-use swarm_core::event::BeaconSource;
+use swarm_core::event::{BeaconSource, CourseView};
 
 use crate::app::App;
+use crate::state::Asked;
 use crate::state::series::Series;
 use crate::text;
 use crate::theme::Theme;
@@ -37,8 +38,9 @@ pub(super) fn draw(app: &mut App, scene: &Scene<'_>, area: Rect, buffer: &mut Bu
     let rows = (locals.len().clamp(1, most) + usize::from(locals.len() > most)) as u16;
     let gap = u16::from(roomy);
     let settlement = if roomy { 7 } else { 2 };
+    let asked = scene.state.asked.as_ref().filter(|asked| asked.moves());
     let [round, _, stages, _, learning, _, chain] = Layout::vertical([
-        Constraint::Length(2),
+        Constraint::Length(2 + u16::from(asked.is_some())),
         Constraint::Length(gap),
         Constraint::Length(1 + rows),
         Constraint::Length(gap),
@@ -48,6 +50,9 @@ pub(super) fn draw(app: &mut App, scene: &Scene<'_>, area: Rect, buffer: &mut Bu
     ])
     .areas(area);
     draw_round(theme, scene, round, buffer);
+    if let Some(asked) = asked {
+        draw_asked(theme, asked, round, buffer);
+    }
     stages::draw(theme, scene, &locals, most, stages, buffer);
     draw_learning(theme, scene, roomy, learning, buffer);
     draw_chain(theme, scene, roomy, chain, buffer);
@@ -118,6 +123,47 @@ fn draw_round(theme: Theme, scene: &Scene<'_>, area: Rect, buffer: &mut Buffer) 
         put_right(buffer, area, 1, &Line::from(say(words, style)));
     }
     put(buffer, area, 1, &Line::from(line));
+}
+
+/// Levels as they stand, and the share of right answers that each follows:
+/// what moved comes first.
+fn draw_asked(theme: Theme, asked: &Asked, area: Rect, buffer: &mut Buffer) {
+    let mut line = vec![Span::styled("asked  ", theme.dim())];
+    if asked.amendment > 0 {
+        let words = format!("amendment {}  ", asked.amendment);
+        line.push(say(words, theme.accent_strong()));
+    }
+    let mut courses: Vec<&CourseView> = asked.courses.iter().collect();
+    courses.sort_by_key(|course| (course.from.is_none(), course.here));
+    let used: usize = line.iter().map(Span::width).sum();
+    let mut room = usize::from(area.width).saturating_sub(used);
+    for (shown, course) in courses.iter().enumerate() {
+        let mark = match course.from {
+            Some(from) if from < course.level => "↑",
+            Some(_) => "↓",
+            None => "",
+        };
+        let rate = course.rate_ppm.map_or_else(String::new, |rate| {
+            format!(" {}", text::share(text::fraction(rate)))
+        });
+        let lacking = if course.here { "" } else { " (not here)" };
+        let name = text::fit(&course.env, 20);
+        let level = course.level;
+        let words = format!("{name} {level}{mark}{rate}{lacking}   ");
+        let more = format!("{} more", courses.len() - shown);
+        let width = text::width(&words);
+        if width + more.len() > room {
+            line.push(Span::styled(more, theme.dim()));
+            break;
+        }
+        room -= width;
+        let style = match course.from {
+            Some(_) => theme.accent_strong(),
+            None => theme.plain(),
+        };
+        line.push(say(words, style));
+    }
+    put(buffer, area, 2, &Line::from(line));
 }
 
 fn draw_learning(theme: Theme, scene: &Scene<'_>, roomy: bool, area: Rect, buffer: &mut Buffer) {

@@ -58,8 +58,8 @@ fn the_wire_form_is_these_bytes() {
     assert_eq!(hex::encode(&wire[64..]), expected);
     assert_eq!(
         hex::encode(&wire[..64]),
-        "633a111035c7a816138a8dbab4f11c91e3c7dece04c5db39a6e6406e0638e0a8\
-         ad3a178adbbff64cd2f21a6a2e28c8dbd58a110493e4e280f63c48f82d10f400"
+        "243c5af459c434e8205eb93135cfaff7aa971bd0f6f7a7abad9e78d85ef64a61\
+         7057208279adcbc2ae2c6b52d6acfae1a4f7063cd7341a90d4692eab8270f401"
     );
     assert_eq!(verify(&wire, SWARM), Ok(Some(announcement)));
 }

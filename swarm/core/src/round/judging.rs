@@ -13,7 +13,7 @@ use super::stages::count;
 use super::state::{Judged, Round};
 use super::{Effect, Machine, ScorecardRequest};
 use crate::body::Body;
-use crate::event::{BeaconSource, Event, RoundSummary};
+use crate::event::{BeaconSource, Event, LogLevel, RoundSummary};
 use crate::ids::{Address, Beacon, Hash, PeerId};
 use crate::manifest::Manifest;
 use crate::message::{BodyKind, Payload, Phase};
@@ -155,9 +155,24 @@ impl Machine {
             round: number,
             included,
             batches: count(judged.entries.len()),
-            rows: score::shown(&judged.board),
+            // Of what is known in part only, no scores are told.
+            rows: if judged.whole {
+                score::shown(&judged.board)
+            } else {
+                Vec::new()
+            },
             judge_accuracy_ppm: judged.board.judge_accuracy.0,
         });
+        if !judged.whole {
+            let lacked = self.lacks(number).len();
+            self.tell_curriculum(
+                LogLevel::Warn,
+                format!(
+                    "round {number}: {lacked} of its environments are not here yet; their items \
+                     are left to the others, and no scorecard is signed"
+                ),
+            );
+        }
         self.record(number, &judged);
         let (me, agreed) = (self.config.me, judged.included.filter(|_| judged.whole));
         let rows = judged.rows.clone();

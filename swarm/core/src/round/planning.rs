@@ -331,11 +331,12 @@ impl Machine {
         self.emit(Event::Curriculum {
             round: number,
             amendment: plan.number(),
+            amended: plan.number() != before.number(),
             courses,
         });
     }
 
-    fn tell_curriculum(&mut self, level: LogLevel, message: String) {
+    pub(super) fn tell_curriculum(&mut self, level: LogLevel, message: String) {
         self.emit(Event::Log {
             level,
             target: "curriculum".to_owned(),
@@ -437,9 +438,7 @@ impl Machine {
         };
         self.tell_curriculum(
             LogLevel::Info,
-            format!(
-                "the author's amendment {number}{again}: {count} courses from round {from} on"
-            ),
+            format!("the author's amendment {number}{again}: {count} courses from round {from} on"),
         );
         Outcome::Applied
     }

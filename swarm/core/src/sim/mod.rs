@@ -208,6 +208,7 @@ impl Report {
                     round,
                     amendment,
                     courses,
+                    ..
                 } => Some((*round, (*amendment, courses.as_slice()))),
                 _ => None,
             })

@@ -263,7 +263,10 @@ impl<'a> World<'a> {
             }
             Happening::Input(input) => self.feed(peer, input),
             Happening::Obtain(env) => {
-                let environment = self.registry.shared(&env).filter(|_| !self.lacks(peer, env));
+                let environment = self
+                    .registry
+                    .shared(&env)
+                    .filter(|_| !self.lacks(peer, env));
                 if let Some(machine) = self.nodes[peer].machine.as_mut() {
                     match environment {
                         Some(environment) => machine.add_environment(environment),
@@ -420,10 +423,7 @@ impl<'a> World<'a> {
         let (skill, lie) = (&self.scenario.skill, self.nodes[peer].lie);
         let groups = requests
             .iter()
-            .map(|request| {
-                self.book
-                    .sample(&self.registry, kind, request, skill, lie)
-            })
+            .map(|request| self.book.sample(&self.registry, kind, request, skill, lie))
             .collect();
         let after = self.work(peer);
         self.push_input(
