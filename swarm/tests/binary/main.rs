@@ -6,6 +6,7 @@
     reason = "a test may panic; its helpers are not test functions"
 )]
 
+mod curriculum;
 mod explorer;
 mod models;
 mod network;

@@ -21,7 +21,7 @@ fn blocks(language: &str) -> Vec<&'static str> {
         .collect()
 }
 
-fn murmur_in(folder: &Path, args: &[&str]) -> Ended {
+pub(crate) fn murmur_in(folder: &Path, args: &[&str]) -> Ended {
     let output = Command::new(env!("CARGO_BIN_EXE_murmur"))
         .args(args)
         .current_dir(folder)
@@ -37,7 +37,7 @@ fn murmur_in(folder: &Path, args: &[&str]) -> Ended {
 }
 
 /// Follows the guide up to `publish`; returns the hash.
-fn follow_the_guide(folder: &Path, home: &str) -> String {
+pub(crate) fn follow_the_guide(folder: &Path, home: &str) -> String {
     let made = murmur_in(folder, &["task", "new", "dice", "--kind", "starlark"]);
     assert!(made.success, "{}", made.stderr);
     let dice = folder.join("dice");

@@ -1,6 +1,6 @@
 //! The fold: any order, bounded memory, and what it makes of repeats.
 
-use swarm_core::event::{Event, GroupView, LogLevel, Record, ScoreRow, Stage};
+use swarm_core::event::{CourseView, Event, GroupView, LogLevel, Record, ScoreRow, Stage};
 use swarm_core::ids::{Address, Hash, PeerId, SwarmId, TxHash};
 use tui::state::State;
 use tui::state::groups::{GROUPS_BYTES, GROUPS_KEPT};
@@ -283,4 +283,44 @@ fn a_flood_of_one_log_line_stays_one_line() {
     assert_eq!(state.logs.len(), 1);
     assert_eq!(state.logs.lines().next().unwrap().repeated, 500);
     assert_eq!(state.logs.warnings, 500);
+}
+
+#[test]
+fn levels_that_move_are_shown_and_logged_and_fixed_ones_are_not() {
+    let asked = |round, from, rate_ppm, amendment| Event::Curriculum {
+        round,
+        amendment,
+        amended: amendment > 0,
+        courses: vec![
+            CourseView {
+                env: "\u{1b}[2Jadd".into(),
+                here: true,
+                level: 2,
+                from,
+                weight: 1,
+                rate_ppm,
+            },
+            CourseView {
+                env: "dice".into(),
+                here: false,
+                level: 1,
+                from: None,
+                weight: 1,
+                rate_ppm: None,
+            },
+        ],
+    };
+    let with = |event: Event| {
+        let mut records = fixture::run();
+        records.push(record(u64::MAX / 2, event));
+        all_screens(&fold(&records))
+    };
+    assert!(!with(asked(90, None, None, 0)).contains("asked  "));
+    let climbing = with(asked(90, Some(1), Some(553_000), 0));
+    assert!(climbing.contains("add 2↑ 55.3%"), "{climbing}");
+    assert!(climbing.contains("dice 1 (not here)"), "{climbing}");
+    assert!(climbing.contains("add from level 1 to 2"), "{climbing}");
+    let amended = with(asked(90, None, None, 3));
+    assert!(amended.contains("asked  amendment 3"), "{amended}");
+    assert!(amended.contains("from round 90 on amendment 3 holds: 2 courses"));
 }
