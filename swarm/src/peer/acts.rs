@@ -214,6 +214,8 @@ impl Peer {
         let old: Vec<Hash> = std::mem::replace(&mut self.bodies, kept)
             .into_values()
             .flatten()
+            // One plan may serve for many rounds.
+            .filter(|hash| !self.bodies.values().any(|kept| kept.contains(hash)))
             .collect();
         let net = self.net.clone();
         self.spawn("talking", async move {

@@ -337,6 +337,10 @@ impl Machine {
 
     fn say_hello(&mut self) {
         self.hello.repeated(self.now);
+        let newest = self.planning.newest();
+        if let Payload::Hello { curriculum, .. } = &mut self.hello.payload {
+            *curriculum = newest;
+        }
         self.publish(self.at.round, self.hello.payload.clone());
     }
 

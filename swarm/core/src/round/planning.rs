@@ -60,7 +60,7 @@ impl Planning {
     }
 
     /// The newest amendment that is known; 0 for none.
-    fn newest(&self) -> u32 {
+    pub(super) fn newest(&self) -> u32 {
         self.amendments.keys().next_back().copied().unwrap_or(0)
     }
 
@@ -281,8 +281,8 @@ impl Machine {
         let before = std::mem::replace(&mut self.planning.last, Arc::new(plan));
         let plan = Arc::clone(&self.planning.last);
         if let Some(amendment) = &plan.amendment {
-            let held = Amendment::clone(amendment);
-            self.planning.amendments.entry(held.number).or_insert(held);
+            // A plan taken from others may tell of one.
+            self.amend(Amendment::clone(amendment));
         }
         let round = self.round_mut(number);
         round.rules = Some(rules);
@@ -424,10 +424,6 @@ impl Machine {
         self.planning.amendments.insert(number, amendment.clone());
         while self.planning.amendments.len() > KEPT_AMENDMENTS {
             self.planning.amendments.pop_first();
-        }
-        let newest = self.planning.newest();
-        if let Payload::Hello { curriculum, .. } = &mut self.hello.payload {
-            *curriculum = newest;
         }
         self.obtain(named);
         self.publish(self.at.round, Payload::Amendment(Box::new(amendment)));

@@ -1,5 +1,6 @@
 //! One behaviour a test: a machine is driven by hand through one round.
 
+mod asking;
 mod peers;
 mod settling;
 mod stages;
@@ -14,6 +15,7 @@ use crate::draw;
 use crate::event::{LogLevel, Stage};
 use crate::ids::Beacon;
 use crate::ids::{Hash, TxHash};
+use crate::manifest::Manifest;
 use crate::message::{BodyKind, BodyRef, Card, EvmSignature, Plea};
 use crate::plan::Plan;
 use crate::score::UNSCORED;
@@ -55,6 +57,10 @@ impl Driver {
     }
 
     fn joining() -> Self {
+        Self::joining_to(sim::manifest())
+    }
+
+    fn joining_to(manifest: Manifest) -> Self {
         let mut driver = Self {
             machine: Machine::new(Config {
                 me: peer(1),
@@ -63,7 +69,7 @@ impl Driver {
                 plea: None,
                 secret: [1; 32],
                 local: BTreeSet::new(),
-                manifest: sim::manifest(),
+                manifest,
                 registry: Registry::builtin(),
             }),
             now: 1_000,
