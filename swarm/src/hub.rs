@@ -224,6 +224,8 @@ pub fn line(record: &Record) -> Option<String> {
             let from = from.map_or_else(|| "unknown".to_owned(), |peer| peer.nickname());
             format!("refused {count} more from {from}: {reason}")
         }
+        // As the Logs screen says it.
+        Event::Curriculum { .. } => tui::state::logs::line(record, |peer| peer.nickname())?.message,
         Event::Trained {
             round,
             step,

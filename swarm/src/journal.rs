@@ -213,7 +213,7 @@ fn kind(name: &str) -> Kind {
     match name {
         "swarm_started" => Kind::Head,
         "peer_seen" | "round_ended" | "trained" | "evaluated" | "settled" | "unsettled"
-        | "reputation" | "rejected" | "log" | "stopped" => Kind::Result,
+        | "curriculum" | "reputation" | "rejected" | "log" | "stopped" => Kind::Result,
         _ => Kind::Detail,
     }
 }
