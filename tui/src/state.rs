@@ -152,28 +152,26 @@ impl State {
                 self.locals.opened(*peer, *round);
                 CurrentRound::open(&mut self.round, *at_ms, *round, *beacon, *source, committee);
             }
+            // Every local peer says it; the newest round counts.
             Event::Curriculum {
                 round,
                 amendment,
                 amended: _,
                 courses,
-            } => {
-                // Every local peer says it; the newest round counts.
-                if self
-                    .asked
-                    .as_ref()
-                    .is_none_or(|asked| asked.round <= *round)
-                {
-                    let clipped = |course: &CourseView| CourseView {
-                        env: text::clip(&course.env, LABEL_BYTES),
-                        ..course.clone()
-                    };
-                    self.asked = Some(Asked {
-                        round: *round,
-                        amendment: *amendment,
-                        courses: courses.iter().take(COURSES_KEPT).map(clipped).collect(),
-                    });
-                }
+            } if self
+                .asked
+                .as_ref()
+                .is_none_or(|asked| asked.round <= *round) =>
+            {
+                let clipped = |course: &CourseView| CourseView {
+                    env: text::clip(&course.env, LABEL_BYTES),
+                    ..course.clone()
+                };
+                self.asked = Some(Asked {
+                    round: *round,
+                    amendment: *amendment,
+                    courses: courses.iter().take(COURSES_KEPT).map(clipped).collect(),
+                });
             }
             Event::StageStarted {
                 round,
