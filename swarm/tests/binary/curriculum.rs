@@ -104,7 +104,7 @@ fn levels_move_and_the_author_changes_the_curriculum_while_strangers_train() {
     let verified = murmur(&["rep", "verify", "--all", "--home", &author]);
     assert!(verified.success, "{}{}", verified.stdout, verified.stderr);
     assert!(
-        !verified.stdout.contains("not checked"),
+        verified.stdout.contains("bodies agree"),
         "{}",
         verified.stdout
     );
@@ -149,16 +149,6 @@ fn levels_move_and_the_author_changes_the_curriculum_while_strangers_train() {
             "{home}"
         );
     }
-    // By the ledger's word, every round settled.
-    let events_here = events(&author);
-    let settled: BTreeSet<u64> = of(&events_here, "settled")
-        .iter()
-        .filter_map(|settled| settled["round"].as_u64())
-        .collect();
-    let missing: Vec<u64> = (1..=target)
-        .filter(|round| !settled.contains(round))
-        .collect();
-    assert!(missing.is_empty(), "{missing:?} did not settle");
     // A restart goes on where it stopped: the same amendment, from its own disk.
     let again = murmur(&[&common[..], &[author.as_str(), "--rounds", "2"], &made].concat());
     assert!(again.success, "{}", again.stderr);
@@ -171,6 +161,4 @@ fn levels_move_and_the_author_changes_the_curriculum_while_strangers_train() {
             .take(2)
             .all(|asked| asked["amendment"] == 1)
     );
-    let last = of(&resumed, "round_ended");
-    assert_eq!(last.last().unwrap()["settled"], true);
 }

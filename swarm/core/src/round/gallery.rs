@@ -2,13 +2,14 @@
 //! the prompts that follow. Built from whatever bodies one has; a judge builds
 //! it from the included ones, and so rebuilds what everyone could read.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tasks::dialogue::{
     Message, PeerAnswer, Verdict, answer_prompt, critique_prompt, parse_verdict, resolve_prompt,
 };
-use tasks::{Environment, Item, Registry};
+use tasks::{Environment, Item, Registry, Seed};
 
 use crate::body::{AnswerGroup, Batch, Body, CritiqueGroup, Exhibit, Read, ResolveGroup, Slot};
 use crate::draw;
@@ -23,6 +24,10 @@ pub(crate) struct Gallery<'a> {
     pub(super) critiques: BTreeMap<PeerId, &'a Batch<CritiqueGroup>>,
     pub(super) resolutions: BTreeMap<PeerId, &'a Batch<ResolveGroup>>,
     tallies: BTreeMap<Exhibit, (u16, u16)>,
+    /// Items and answers that were made already: in a sandbox they take their
+    /// time, and each is asked for again and again.
+    items: RefCell<BTreeMap<Seed, Option<Item>>>,
+    proposed: RefCell<BTreeMap<Exhibit, Option<String>>>,
 }
 
 impl<'a> Gallery<'a> {
@@ -40,6 +45,8 @@ impl<'a> Gallery<'a> {
             critiques: BTreeMap::new(),
             resolutions: BTreeMap::new(),
             tallies: BTreeMap::new(),
+            items: RefCell::default(),
+            proposed: RefCell::default(),
         };
         for body in bodies {
             let peer = body.header().peer;
@@ -74,8 +81,12 @@ impl<'a> Gallery<'a> {
     pub(super) fn item(&self, peer: PeerId, slot: Slot) -> Option<(Item, &'a dyn Environment)> {
         let drawn = draw::item(self.manifest, self.beacon, peer, slot)?;
         let environment = self.registry.get(&drawn.env)?;
-        let item = environment.generate(&drawn.seed, drawn.level);
-        item.fault().is_none().then_some((item, environment))
+        let mut items = self.items.borrow_mut();
+        let made = items.entry(drawn.seed).or_insert_with(|| {
+            let item = environment.generate(&drawn.seed, drawn.level);
+            item.fault().is_none().then_some(item)
+        });
+        Some((made.clone()?, environment))
     }
 
     pub(super) fn answer_group(&self, peer: PeerId, slot: Slot) -> Option<&'a AnswerGroup> {
@@ -112,8 +123,11 @@ impl<'a> Gallery<'a> {
         let group = self.answer_group(exhibit.peer, exhibit.slot)?;
         let text = &group.completions.get(usize::from(exhibit.completion))?.text;
         let (item, environment) = self.item(exhibit.peer, exhibit.slot)?;
-        let answer = environment.score(&item, text).answer?;
-        Some((item, answer))
+        let mut proposed = self.proposed.borrow_mut();
+        let answer = proposed
+            .entry(*exhibit)
+            .or_insert_with(|| environment.score(&item, text).answer);
+        Some((item, answer.clone()?))
     }
 
     /// The slots of everyone in which there is something to judge.
