@@ -1,34 +1,29 @@
 //! Items and scores a CPU-second of the program's environments, and of one task
-//! in its three forms; and what a score costs beside sampling the completion
-//! it scores. `benches/environments` asks for it and sets reasoning-gym beside.
+//! in its three forms. `benches/environments` asks for them and sets
+//! reasoning-gym beside.
 //!
 //! A line of the input is a question, a line of the output its answer, in JSON:
 //!
 //! ```text
 //! {"task":"gcd","step":2}     a library task: step 0 as upstream has it, else our level
 //! {"form":"starlark"}         gcd as native code, a wasm module, or a script
-//! {"model":"FOLDER"}          seconds a sampled completion; without a name, the base model
 //! ```
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
-use policy::{Policy, Request};
 use serde_json::{Value, json};
-use swarm::base;
-use swarm::model::{Manner, Model};
 use tasks::library::Upstream;
 use tasks::package::{Bundle, MODULE, Packaged, SCRIPT, SETTINGS, template};
-use tasks::{Environment, Item, Registry, Seed, dialogue::answer_prompt};
+use tasks::{Environment, Item, Registry, Seed};
 
 /// CPU-seconds for each figure.
-const SPENT: f64 = 0.1;
+const SPENT: f64 = 0.03;
 /// Items whose answers are scored.
 const SCORED: u64 = 50;
-/// Completions of a batch that is sampled, and tokens of each at the most.
-const SAMPLED: (usize, usize) = (8, 64);
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const SCRIPT_TEXT: &str = r#"
 def gcd(one, other):
@@ -114,7 +109,7 @@ fn measure_upstream(task: &Upstream) -> Value {
 }
 
 fn package(name: &str, content: &[u8]) -> Result<Packaged> {
-    let settings = template("rust").context("there is a template")?[0]
+    let settings = template("rust").ok_or("there is no template")?[0]
         .1
         .replace("NAME", "gcd");
     let kind = if name == SCRIPT { "script" } else { "module" };
@@ -126,64 +121,36 @@ fn package(name: &str, content: &[u8]) -> Result<Packaged> {
     Ok(Packaged::open(&Bundle::from_folder(files)?)?)
 }
 
-/// CPU-seconds that a sampled completion takes.
-fn sampling(policy: &Policy, item: &Item) -> Result<Value> {
-    let (group, max_tokens) = SAMPLED;
-    let request = Request {
-        messages: Manner::taught().chat(&answer_prompt(item)),
-        group,
-        seed: 1,
-        max_tokens,
-        temperature: 1.0,
-        top_p: 1.0,
-        top_k: None,
-        stop: Vec::new(),
-    };
-    let sampled = policy.sample(std::slice::from_ref(&request));
-    sampled.context("sampling")?;
-    // On one thread: a pool of others would not be counted.
-    let batches = rate(|_| drop(black_box(policy.sample(std::slice::from_ref(&request)))));
-    Ok(json!({"seconds": 1.0 / (batches * group as f64)}))
-}
-
 fn main() -> Result<()> {
     let library = Registry::library();
-    let wasm = include_bytes!("../../tasks/tests/fixtures/rust.wasm");
+    let wasm = include_bytes!("../tests/fixtures/rust.wasm");
     let (module, script) = (
         package(MODULE, wasm)?,
         package(SCRIPT, SCRIPT_TEXT.as_bytes())?,
     );
-    let gcd = library.by_name("gcd").context("gcd is in the library")?;
+    let gcd = library.by_name("gcd").ok_or("gcd is not in the library")?;
     for line in std::io::stdin().lines() {
-        let asked: Value = serde_json::from_str(&line?).context("a line of the input")?;
+        let asked: Value = serde_json::from_str(&line?)?;
         let text = |key: &str| asked.get(key).and_then(Value::as_str);
         let answer = if let Some(name) = text("task") {
             let level = asked.get("step").and_then(Value::as_u64).unwrap_or(0);
             match level {
                 0 => {
                     let task = Upstream::all().find(|task| task.name() == name);
-                    measure_upstream(&task.with_context(|| format!("no task {name}"))?)
+                    measure_upstream(&task.ok_or("no such task")?)
                 }
                 level => measure(
-                    library.by_name(name).context("no such task")?,
-                    u8::try_from(level).context("a level")?,
+                    library.by_name(name).ok_or("no such task")?,
+                    u8::try_from(level)?,
                 ),
             }
-        } else if let Some(form) = text("form") {
-            match form {
+        } else {
+            match text("form").unwrap_or_default() {
                 "native" => measure(gcd, 2),
                 "wasm" => measure(&module, 2),
                 "starlark" => measure(&script, 1),
-                other => bail!("no form {other}"),
+                other => return Err(format!("there is no form {other:?}").into()),
             }
-        } else {
-            let policy = match text("model") {
-                Some(folder) => Model::find(folder, true)?.load()?,
-                None => base::load()?,
-            };
-            let item = module.draw(&seed(0), 2);
-            assert_eq!(item.fault(), None);
-            sampling(&policy, &item)?
         };
         println!("{answer}");
     }
