@@ -124,12 +124,14 @@ fn a_package_written_from_the_guide_is_trained_on_by_three_nodes_that_never_saw_
         assert!(ended.success, "{}", ended.stderr);
         assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
     }
+    // A name is anybody's: the hash is shown with it.
+    let label = format!("dice {}…{}", &hash[..4], &hash[61..]);
     for home in &strangers {
         let events = std::fs::read_to_string(Path::new(home).join("events.jsonl")).unwrap();
         let judged: Vec<Value> = events
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())
-            .filter(|record: &Value| record.to_string().contains("dice "))
+            .filter(|record: &Value| record.to_string().contains(&label))
             .collect();
         assert!(
             !judged.is_empty(),
@@ -142,6 +144,127 @@ fn a_package_written_from_the_guide_is_trained_on_by_three_nodes_that_never_saw_
             "{}",
             verified.stdout
         );
+    }
+    read_by_others(&strangers[0], &hash, &label);
+}
+
+/// What is not the swarm itself reads packages too.
+fn read_by_others(home: &str, hash: &str, label: &str) {
+    let checked = murmur(&["rep", "verify", "--all", "--home", home]);
+    assert!(checked.success, "{}{}", checked.stdout, checked.stderr);
+    assert!(checked.stdout.contains("agree"), "{}", checked.stdout);
+    let measured = murmur(&["eval", "--items", "2", "--home", home]);
+    assert!(measured.success, "{}", measured.stderr);
+    assert!(measured.stdout.contains(label), "{}", measured.stdout);
+    // Without the package nothing can be scored, and that is said.
+    std::fs::remove_dir_all(Path::new(home).join("packages")).unwrap();
+    let lacking = murmur(&["rep", "verify", "--all", "--home", home]);
+    let said = format!("murmur task verify {hash} --from");
+    assert!(
+        !lacking.success && lacking.stderr.contains(&said),
+        "{}",
+        lacking.stderr
+    );
+}
+
+/// An environment in a few lines of shell: what a Python one is to the host.
+const PROGRAM: &str = r#"
+while read -r line; do
+  case "$line" in
+    *'"generate"'*)
+      seed=${line##*'"seed":'}; seed=${seed%%[,\}]*}
+      echo "{\"question\":\"what is 2+2, asked $seed times\",\"answer\":\"4\",\"hidden\":null}" ;;
+    *'"answered":"4"'*) echo '{"correct":1}' ;;
+    *) echo '{"correct":0,"why":"no"}' ;;
+  esac
+done
+"#;
+
+#[test]
+fn a_program_of_ones_own_is_played_here_and_goes_nowhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("program.sh");
+    std::fs::write(&program, PROGRAM).unwrap();
+    let named = format!("python:sh {}", program.display());
+    let tested = murmur_in(folder.path(), &["task", "test", &named, "--items", "2"]);
+    assert!(tested.success, "{}{}", tested.stdout, tested.stderr);
+    assert!(tested.stdout.contains("unverifiable"), "{}", tested.stdout);
+    let published = murmur_in(folder.path(), &["task", "publish", &named, "--home", "h"]);
+    assert!(
+        !published.success && published.stderr.contains("cannot be published"),
+        "{}",
+        published.stderr
+    );
+    let head = &PROFILE[..PROFILE.find("[[curriculum]]").unwrap()];
+    for env in [named.as_str(), "python"] {
+        let course = format!("[[curriculum]]\nenv = {env:?}\nlevel = 1\nweight = 1\n");
+        std::fs::write(folder.path().join("swarm.toml"), format!("{head}{course}")).unwrap();
+        let run = [
+            "run",
+            "--headless",
+            "--manifest",
+            "swarm.toml",
+            "--home",
+            "h",
+        ];
+        let refused = murmur_in(folder.path(), &run);
+        assert!(
+            !refused.success && refused.stderr.contains(env),
+            "{}",
+            refused.stderr
+        );
+    }
+    let gone = murmur_in(
+        folder.path(),
+        &["task", "bench", "python:true", "--seconds", "0.1"],
+    );
+    assert!(
+        !gone.success && gone.stderr.contains("the program"),
+        "{}",
+        gone.stderr
+    );
+}
+
+/// With a Python that has reasoning-gym, named in `MURMUR_PYTHON` or `python3`.
+#[test]
+fn reasoning_gym_itself_is_played_over_the_bridge() {
+    let python = std::env::var("MURMUR_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let has = Command::new(&python)
+        .args(["-c", "import reasoning_gym"])
+        .output();
+    if !has.is_ok_and(|output| output.status.success()) {
+        eprintln!("NOTE: {python} has no reasoning-gym; the bridge to it is not tested");
+        return;
+    }
+    let bridge =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../tasks/bridges/reasoning_gym_bridge.py");
+    let named = format!("python:{python} {} chain_sum", bridge.display());
+    let timed = murmur(&["task", "bench", &named, "--seconds", "0.2"]);
+    assert!(timed.success, "{}", timed.stderr);
+    let tested = murmur(&["task", "test", &named, "--items", "2"]);
+    assert!(
+        tested.stdout.contains("ok   reference") && tested.stdout.contains("unverifiable"),
+        "{}{}",
+        tested.stdout,
+        tested.stderr
+    );
+}
+
+#[test]
+fn an_environment_of_every_kind_is_begun_and_a_module_that_is_not_built_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    for kind in ["table", "starlark", "rust", "assemblyscript"] {
+        let made = murmur_in(folder.path(), &["task", "new", kind, "--kind", kind]);
+        assert!(
+            made.success && made.stdout.contains("cd "),
+            "{}",
+            made.stderr
+        );
+        let tested = murmur_in(&folder.path().join(kind), &["task", "test"]);
+        let built = matches!(kind, "table" | "starlark");
+        assert_eq!(tested.success, built, "{kind}: {}", tested.stderr);
+        let said = tested.stderr.contains("task.wasm") && tested.stderr.contains("build it");
+        assert!(built || said, "{kind}: {}", tested.stderr);
     }
 }
 
