@@ -15,6 +15,7 @@
 //! | [`round`] | the round as a state machine |
 //! | [`ledger`] | the ledger's arithmetic, as the contracts have it |
 //! | [`score`] | from a judged round to signed rows |
+//! | [`provenance`] | whose groups each peer trains on, as the beacon draws them |
 //! | [`transcript`] | what a settled round can be checked by |
 //! | [`words`] | what the numbers mean, for every screen and page |
 //! | [`sim`] | a swarm of these machines under bad links, crashes and liars |
@@ -34,6 +35,7 @@ pub mod ledger;
 pub mod manifest;
 pub mod message;
 pub mod plan;
+pub mod provenance;
 pub mod refusal;
 pub mod roster;
 pub mod round;

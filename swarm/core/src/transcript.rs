@@ -55,6 +55,12 @@ pub struct Recomputed {
     pub evidence: Evidence,
 }
 
+/// A transcript's bodies, and the rules they were made by.
+pub(crate) struct Bodies {
+    pub(crate) rules: Manifest,
+    pub(crate) bodies: BTreeMap<Hash, Arc<Body>>,
+}
+
 impl Transcript {
     /// The bytes that are kept.
     pub fn encode(&self) -> Vec<u8> {
@@ -102,6 +108,19 @@ impl Transcript {
         manifest: &Manifest,
         registry: &Registry,
     ) -> Result<Recomputed, RejectReason> {
+        let Bodies { rules, bodies } = self.bodies(manifest)?;
+        let (board, addresses) = judge_bodies(&rules, registry, self.beacon, bodies.values());
+        Ok(Recomputed {
+            evidence: Evidence::of(&self.plan, manifest, registry, &board),
+            included: self.included(manifest.id()),
+            rows: score::rows(&board, &addresses),
+            board,
+            addresses,
+        })
+    }
+
+    /// The bodies, each checked, and the manifest as the plan has it.
+    pub(crate) fn bodies(&self, manifest: &Manifest) -> Result<Bodies, RejectReason> {
         self.plan.check(manifest)?;
         let rules = self.plan.applied(manifest);
         let plan = self.plan.hash();
@@ -118,14 +137,7 @@ impl Transcript {
             body.check(&rules)?;
             bodies.insert(Hash::of(bytes), Arc::new(body));
         }
-        let (board, addresses) = judge_bodies(&rules, registry, self.beacon, bodies.values());
-        Ok(Recomputed {
-            evidence: Evidence::of(&self.plan, manifest, registry, &board),
-            included: self.included(manifest.id()),
-            rows: score::rows(&board, &addresses),
-            board,
-            addresses,
-        })
+        Ok(Bodies { rules, bodies })
     }
 }
 

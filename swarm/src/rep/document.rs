@@ -7,10 +7,14 @@ use anyhow::Result;
 use rollup::{Chronicle, Reputation, SettledRound, SignedScorecard, UNSCORED, checksummed};
 use serde_json::{Value, json};
 use swarm_core::ids::{Hash, PeerId};
+use swarm_core::provenance::Lessons;
 use swarm_core::transcript::Recomputed;
 
 use super::find::Names;
 use super::source::Source;
+
+/// How many rounds back it is told who taught whom.
+const TAUGHT_ROUNDS: usize = 64;
 
 /// A 32-byte number, as the chain writes it.
 pub fn word(bytes: [u8; 32]) -> String {
@@ -202,6 +206,53 @@ pub fn judged(recomputed: &Recomputed) -> Value {
         "second_right_ppm": board.resolve_accuracy,
         "peers": peers,
     })
+}
+
+/// Whose groups a peer was given to train on and whom its own were given to, with how
+/// many: as the beacon drew them, in the newest settled rounds whose transcripts are here.
+/// `None` where there are none.
+///
+/// # Errors
+/// A transcript is there, and can't be read or judged.
+pub fn provenance(source: &Source, chronicle: &Chronicle, peer: PeerId) -> Result<Option<Value>> {
+    let (Some(manifest), Some(kept)) = (&source.manifest, &source.transcripts) else {
+        return Ok(None);
+    };
+    let mut lessons = Lessons::new(manifest, &source.registry);
+    let (mut taught_by, mut taught) = (BTreeMap::new(), BTreeMap::new());
+    let mut rounds = 0;
+    let settled: BTreeMap<u64, &SettledRound> = chronicle
+        .settlements()
+        .map(|(_, settled)| (settled.round, settled))
+        .collect();
+    let newest = settled.len().saturating_sub(TAUGHT_ROUNDS);
+    for settled in settled.values().skip(newest) {
+        let found = kept.find(manifest, settled.round, Hash(settled.included))?;
+        let Some(transcript) = found else { continue };
+        let drawn = lessons
+            .follow(&transcript)
+            .map_err(|reason| anyhow::anyhow!("the transcript kept here: {reason}"))?;
+        rounds += 1;
+        for (learner, owners) in drawn {
+            for (owner, groups) in owners {
+                let with = match (learner == peer, owner == peer) {
+                    (true, _) => taught_by.entry(owner),
+                    (false, true) => taught.entry(learner),
+                    (false, false) => continue,
+                };
+                *with.or_insert(0u32) += groups;
+            }
+        }
+    }
+    let listed = |groups: BTreeMap<PeerId, u32>| -> Value {
+        let mut groups: Vec<_> = groups.into_iter().collect();
+        groups.sort_by_key(|(peer, count)| (std::cmp::Reverse(*count), *peer));
+        let line = |(peer, groups)| json!({ "peer": peer, "groups": groups });
+        groups.into_iter().map(line).collect()
+    };
+    Ok((rounds > 0).then(
+        || json!({ "rounds": rounds, "taught_by": listed(taught_by), "taught": listed(taught) }),
+    ))
 }
 
 /// The judged transcript of a settled round, where one is kept here.

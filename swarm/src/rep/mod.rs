@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use rollup::{Chronicle, Finality, Reputation};
 use serde_json::{Value, json};
+use swarm_core::ids::PeerId;
 use swarm_core::words::WORDS;
 
 use args::{Output, PeerArgs, RepCommand, RoundArgs, TopArgs, VerifyArgs};
@@ -28,6 +29,9 @@ use document::fraction;
 use find::Names;
 use render::Table;
 use source::Source;
+
+/// Of how many peers it is said that they taught or were taught.
+const LESSONS_SHOWN: usize = 8;
 
 /// What `murmur rep verify` exits with where a line differs.
 pub const DIFFERS: u8 = 3;
@@ -136,6 +140,11 @@ fn peer(
     };
     let why = judged.and_then(|judged| document::by_address(&judged).remove(&member.address));
     document["newest"] = why.unwrap_or_default();
+    let lessons = match member.iroh_key {
+        Some(key) => document::provenance(source, chronicle, PeerId(key))?,
+        None => None,
+    };
+    document["provenance"] = lessons.unwrap_or_default();
     if args.output.json {
         return pretty(&document);
     }
@@ -179,7 +188,42 @@ fn peer(
     } else {
         text.push_str("\nwhy: the newest round's transcript is not kept here\n");
     }
+    text.push_str(&lessons_of(&document["provenance"], member, members));
     Ok(text)
+}
+
+/// Who taught a peer and whom it taught, in two lines.
+fn lessons_of(provenance: &Value, member: &Reputation, members: &[Reputation]) -> String {
+    let Some(rounds) = provenance["rounds"].as_u64() else {
+        return String::new();
+    };
+    let own = json!(member.iroh_key.map(PeerId));
+    let named = |peer: &Value| {
+        let found = members.iter().find(|other| {
+            let key = other.iroh_key.map(PeerId);
+            key.is_some() && json!(key) == *peer
+        });
+        match found {
+            _ if *peer == own => "itself".to_owned(),
+            Some(found) => find::shown(&found.name),
+            None => text_of(peer).chars().take(8).collect(),
+        }
+    };
+    let line = |key: &str| {
+        let lines = provenance[key].as_array().into_iter().flatten();
+        let lines = lines.map(|one| format!("{} {}", named(&one["peer"]), one["groups"]));
+        let lines: Vec<String> = lines.take(LESSONS_SHOWN).collect();
+        match lines.is_empty() {
+            true => "nobody".to_owned(),
+            false => lines.join(", "),
+        }
+    };
+    format!(
+        "\ntaught by   {}\ntaught      {}\n  groups trained on, as drawn in the newest {rounds} \
+         settled rounds kept here\n",
+        line("taught_by"),
+        line("taught"),
+    )
 }
 
 /// The lines of what of a peer's work was not counted.

@@ -87,6 +87,8 @@ use state::{Opened, Round, Said};
 pub(crate) use gallery::Gallery;
 pub(crate) use judging::{included, judge_bodies, judge_settings};
 pub(crate) use sampling::slot_number;
+pub(crate) use state::GroupKey;
+pub(crate) use training::{draw, groups, quotas};
 
 pub use api::{Config, Effect, Input, SampleRequest, ScorecardRequest, Settlement, TrainGroup};
 

@@ -114,7 +114,7 @@ impl Asked {
 }
 
 /// What tells a round's groups apart: the stage, who wrote it, and about what.
-pub(super) type GroupKey = (BodyKind, PeerId, Exhibit);
+pub(crate) type GroupKey = (BodyKind, PeerId, Exhibit);
 
 /// What a round came to, on this peer.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use rewards::{Candidate, CompletionScore, SelectionPlan, select_groups};
+use rewards::{Candidate, CompletionScore, Scoreboard, Selection, SelectionPlan, select_groups};
 use tasks::Seed;
 use tasks::dialogue::Message;
 
@@ -15,13 +15,13 @@ use super::{Effect, Machine, TrainGroup};
 use crate::body::{Completion, Exhibit};
 use crate::event::{CompletionView, CritiqueView, Event, GroupView, Part};
 use crate::ids::{Beacon, PeerId};
-use crate::manifest::Quota;
+use crate::manifest::{Quota, TrainingPlan};
 use crate::message::BodyKind;
 
 /// A judged group with all that was scattered over bodies and scoreboard.
-struct JudgedGroup<'a> {
-    round: u64,
-    owner: PeerId,
+pub(crate) struct JudgedGroup<'a> {
+    pub(crate) round: u64,
+    pub(crate) owner: PeerId,
     kind: BodyKind,
     /// The first completion of the group itself; for a critique, what it is of.
     target: Exhibit,
@@ -36,7 +36,7 @@ struct JudgedGroup<'a> {
 }
 
 impl JudgedGroup<'_> {
-    fn key(&self) -> GroupKey {
+    pub(crate) fn key(&self) -> GroupKey {
         (self.kind, self.owner, self.target)
     }
 }
@@ -52,35 +52,32 @@ impl Machine {
         let mut views = Vec::new();
         let mut used = BTreeSet::new();
         let mut dropped = 0;
-        let before = number
-            .checked_sub(1)
-            .and_then(|last| self.judged_round(last));
+        let last = number.checked_sub(1);
+        let before = last.and_then(|last| Some((last, self.judged_round(last)?)));
         if let Some((judged, gallery)) = self.judged_round(number) {
-            for (kind, quota) in [
-                (BodyKind::Answer, plan.answers),
-                (BodyKind::Critique, plan.critiques),
-                (BodyKind::Resolve, plan.resolutions),
-            ] {
-                let mut all = groups(number, &gallery, judged, kind);
-                if let Some((judged, gallery)) = &before {
-                    let last = number.saturating_sub(1);
-                    all.extend(
-                        groups(last, gallery, judged, kind)
-                            .into_iter()
-                            .filter(|group| {
-                                group.trainable
-                                    && group.owner != self.config.me
-                                    && !self.was_used(last, &group.key())
-                            }),
-                    );
-                }
-                let selected = self.select(gallery.beacon(), &all, kind, quota);
-                dropped += selected.dropped;
-                for (index, group) in all.iter().enumerate() {
-                    let local = selected.local.binary_search(&index).is_ok();
-                    let external = selected.external.binary_search(&index).is_ok();
+            for (kind, quota) in quotas(&plan) {
+                let now = groups(number, &gallery, &judged.board, kind);
+                let late = before
+                    .as_ref()
+                    .map_or_else(Vec::new, |(last, (judged, gallery))| {
+                        groups(*last, gallery, &judged.board, kind)
+                    });
+                let unused = |key: &GroupKey| !last.is_some_and(|last| self.was_used(last, key));
+                let me = self.config.me;
+                let drawn = draw(
+                    &plan,
+                    me,
+                    gallery.beacon(),
+                    (kind, quota),
+                    (&now, &late),
+                    unused,
+                );
+                dropped += drawn.selection.dropped;
+                for (index, group) in drawn.from.iter().enumerate() {
+                    let local = drawn.selection.local.binary_search(&index).is_ok();
+                    let external = drawn.selection.external.binary_search(&index).is_ok();
                     let of = match &before {
-                        Some((_, before)) if group.round != number => before,
+                        Some((_, (_, before))) if group.round != number => before,
                         _ => &gallery,
                     };
                     if external || group.owner == self.config.me {
@@ -134,30 +131,6 @@ impl Machine {
         round.is_some_and(|round| round.used.contains(key))
     }
 
-    fn select(
-        &self,
-        beacon: Beacon,
-        groups: &[JudgedGroup<'_>],
-        kind: BodyKind,
-        quota: Quota,
-    ) -> rewards::Selection {
-        let me = self.config.me;
-        let seed = Seed::derive(&[b"training", &beacon.0, &me.0, &[kind as u8]]);
-        let candidates: Vec<Candidate<PeerId>> = groups
-            .iter()
-            .map(|group| Candidate {
-                owner: group.owner,
-                trainable: group.trainable,
-            })
-            .collect();
-        let plan = SelectionPlan {
-            local: quota.local.into(),
-            external: quota.external.into(),
-            per_peer: self.config.manifest.training.per_peer.into(),
-        };
-        select_groups(me, &candidates, &plan, &seed)
-    }
-
     fn view(&self, gallery: &Gallery<'_>, group: &JudgedGroup<'_>) -> GroupView {
         let env = self.config.registry.get(&group.env);
         let prompt = group
@@ -197,14 +170,60 @@ impl Machine {
     }
 }
 
+/// How many groups of each kind are trained on.
+pub(crate) fn quotas(plan: &TrainingPlan) -> [(BodyKind, Quota); 3] {
+    [
+        (BodyKind::Answer, plan.answers),
+        (BodyKind::Critique, plan.critiques),
+        (BodyKind::Resolve, plan.resolutions),
+    ]
+}
+
+/// What a peer chooses from, and what it chooses, as indices into it.
+pub(crate) struct Drawn<'g, 'a> {
+    pub(crate) from: Vec<&'g JudgedGroup<'a>>,
+    pub(crate) selection: Selection,
+}
+
+/// What the beacon draws for a peer to train on: from everyone's groups of this
+/// round, and from others' of the round before that it has not used.
+pub(crate) fn draw<'g, 'a>(
+    plan: &TrainingPlan,
+    me: PeerId,
+    beacon: Beacon,
+    (kind, quota): (BodyKind, Quota),
+    (now, late): (&'g [JudgedGroup<'a>], &'g [JudgedGroup<'a>]),
+    unused: impl Fn(&GroupKey) -> bool,
+) -> Drawn<'g, 'a> {
+    let late = late.iter();
+    let late = late.filter(|group| group.trainable && group.owner != me && unused(&group.key()));
+    let from: Vec<&JudgedGroup<'_>> = now.iter().chain(late).collect();
+    let candidates: Vec<Candidate<PeerId>> = from
+        .iter()
+        .map(|group| Candidate {
+            owner: group.owner,
+            trainable: group.trainable,
+        })
+        .collect();
+    let limits = SelectionPlan {
+        local: quota.local.into(),
+        external: quota.external.into(),
+        per_peer: plan.per_peer.into(),
+    };
+    let seed = Seed::derive(&[b"training", &beacon.0, &me.0, &[kind as u8]]);
+    Drawn {
+        from,
+        selection: select_groups(me, &candidates, &limits, &seed),
+    }
+}
+
 /// The groups of one kind, with their bodies' completions and the judge's scores.
-fn groups<'a>(
+pub(crate) fn groups<'a>(
     round: u64,
     gallery: &Gallery<'a>,
-    judged: &'a Judged,
+    board: &'a Scoreboard<PeerId>,
     kind: BodyKind,
 ) -> Vec<JudgedGroup<'a>> {
-    let board = &judged.board;
     let mut groups = Vec::new();
     match kind {
         BodyKind::Answer | BodyKind::Resolve => {

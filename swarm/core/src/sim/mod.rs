@@ -28,6 +28,7 @@ use crate::manifest::{
 };
 
 use crate::round::TrainGroup;
+use crate::transcript::Transcript;
 
 pub use chain::Settled;
 
@@ -167,6 +168,8 @@ pub struct Report {
     pub messages: u64,
     /// What each peer trained on, round by round.
     pub trained: Vec<Vec<(u64, Vec<TrainGroup>)>>,
+    /// What the rounds that a quorum listed can be checked by.
+    pub transcripts: BTreeMap<u64, Transcript>,
 }
 
 impl Report {

@@ -12,6 +12,7 @@ use crate::event::Event;
 use crate::ids::{Address, Beacon, Hash, PeerId};
 use crate::message::{Announcement, BodyKind, Payload};
 use crate::round::{Config, Effect, Input, Machine, SampleRequest, Settlement, TrainGroup};
+use crate::transcript::Transcript;
 
 /// Nothing takes longer, unless something never ends.
 const LONGEST_MS: u64 = 3_600_000;
@@ -63,6 +64,7 @@ pub(super) struct World<'a> {
     happenings: BTreeMap<u64, Happening>,
     events: Vec<Vec<(u64, Event)>>,
     trained: Vec<Vec<(u64, Vec<TrainGroup>)>>,
+    transcripts: BTreeMap<u64, Transcript>,
     messages: u64,
     /// Starts that are still to come.
     starting: usize,
@@ -101,6 +103,7 @@ impl<'a> World<'a> {
             happenings: BTreeMap::new(),
             events: vec![Vec::new(); scenario.peers],
             trained: vec![Vec::new(); scenario.peers],
+            transcripts: BTreeMap::new(),
             messages: 0,
             starting: 0,
             ids,
@@ -179,6 +182,7 @@ impl<'a> World<'a> {
             ended_ms: self.now - begin,
             events: self.events,
             trained: self.trained,
+            transcripts: self.transcripts,
             settled: self.ledger.settled,
             ids: self.ids,
             addresses: self.addresses,
@@ -361,10 +365,10 @@ impl<'a> World<'a> {
                 let after = self.latency() + self.latency();
                 self.push(self.now + after, peer, Happening::Obtain(env));
             }
-            Effect::Retire { .. }
-            | Effect::Record { .. }
-            | Effect::Sponsor { .. }
-            | Effect::Keep { .. } => {}
+            Effect::Record { round, transcript } => {
+                self.transcripts.entry(round).or_insert(transcript);
+            }
+            Effect::Retire { .. } | Effect::Sponsor { .. } | Effect::Keep { .. } => {}
             Effect::Sample {
                 round,
                 kind,
