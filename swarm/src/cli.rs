@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::create::CreateArgs;
 use crate::curriculum::CurriculumCommand;
 use crate::doctor::DoctorArgs;
+use crate::experiment::ExperimentCommand;
 use crate::explore::ExploreArgs;
 use crate::method::TrainingArgs;
 use crate::model::command::ModelCommand;
@@ -64,6 +65,9 @@ pub enum Command {
     Model(ModelCommand),
     /// Try whether cheating pays: adversaries against the real draws and judge
     Sim(SimArgs),
+    /// Measure what a rule is worth: whole swarms with and without it, seed by seed
+    #[command(subcommand)]
+    Experiment(ExperimentCommand),
 }
 
 /// `murmur run`.

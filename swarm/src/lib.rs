@@ -23,6 +23,7 @@
 //! | [`explore`] | `murmur explore`: the same as a web page |
 //! | [`inspect`], [`report`] | `eval`, `report.json` |
 //! | [`sim`] | `murmur sim`: whether cheating pays |
+//! | [`experiment`] | `murmur experiment`: what sharing is worth, seed by seed |
 //! | [`base`], [`model`] | the embedded base model; any other, from the hub or the disk |
 //!
 //! Invariants: decisions are the machine's; the screen is never waited for;
@@ -35,6 +36,7 @@ pub mod create;
 pub mod curriculum;
 pub mod doctor;
 pub mod evaluate;
+pub mod experiment;
 pub mod explore;
 pub mod home;
 pub mod hub;

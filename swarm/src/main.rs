@@ -9,7 +9,9 @@ use swarm::cli::{Cli, Command, JoinArgs, ReplayArgs, RunArgs};
 use swarm::explore::ExploreArgs;
 use swarm::model::{self, Model};
 use swarm::rep::args::RepCommand;
-use swarm::{create, curriculum, doctor, explore, inspect, join, process, rep, sim, task, wallet};
+use swarm::{
+    create, curriculum, doctor, experiment, explore, inspect, join, process, rep, sim, task, wallet,
+};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::Explore(args) => explore(&args).map(|()| ExitCode::SUCCESS),
         Command::Model(command) => model::command::run(&command).map(|text| print(&text)),
         Command::Sim(args) => sim::sim(&args).map(|text| print(&text)),
+        Command::Experiment(command) => experiment::run(&command).map(|text| print(&text)),
     };
     match result {
         Ok(code) => code,
