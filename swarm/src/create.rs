@@ -17,6 +17,7 @@ use swarm_core::ids::Address;
 use swarm_core::manifest::{Chain, Manifest};
 use tasks::Registry;
 
+use crate::curriculum;
 use crate::home::Home;
 use crate::identity::Identity;
 use crate::net::{Guest, Reach, RelayChoice};
@@ -75,7 +76,10 @@ pub async fn run(args: &CreateArgs) -> Result<String> {
         );
     }
     let (registry, _) = Store::of(home.path()).registry()?;
-    let manifest = manifest(args, &registry)?;
+    let mut manifest = manifest(args, &registry)?;
+    if manifest.author.is_none() {
+        manifest.author = Some(curriculum::author(home.path(), None)?);
+    }
     let mut network = Network::of(Reach::Any).with(&args.net);
     network.port = Some(network.port.map_or_else(free_port, Ok)?);
 
