@@ -47,7 +47,7 @@ pub struct Report {
     /// What was tried.
     pub scenario: Scenario,
     /// Score of a cheat's machine as a share of an honest one's, over the
-    /// second half of the rounds.
+    /// second half of the rounds; infinite where only cheats earn.
     pub ratio: f64,
     /// Reputation of a cheat's machine as a share of an honest one's, at the end.
     pub reputation_ratio: f64,
@@ -142,7 +142,8 @@ pub fn run(scenario: &Scenario) -> Result<Report, ScenarioError> {
 fn summed_up(scenario: Scenario, rounds: Vec<Row>) -> Report {
     let later = &rounds[rounds.len() / 2..];
     let sum = |value: fn(&Row) -> f64| later.iter().map(value).sum::<f64>();
-    let share = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
+    // A swarm that cheats own pays honest machines nothing: an infinite share.
+    let share = |part: f64, whole: f64| if part > 0.0 { part / whole } else { 0.0 };
     let last = rounds.last().copied().unwrap_or_default();
     let loose = |row: &Row| row.cheat_reputation >= 0.9 * row.honest_reputation;
     let contained = if scenario.cheating() == 0 || loose(&last) {
