@@ -13,16 +13,14 @@ use clap::Args;
 use qrcode::QrCode;
 use qrcode::types::{Color, EcLevel};
 use serde_json::json;
-use swarm_core::ids::Address;
-use swarm_core::manifest::{Chain, Manifest};
+use swarm_core::manifest::Manifest;
 use tasks::Registry;
 
-use crate::curriculum;
 use crate::home::Home;
 use crate::identity::Identity;
 use crate::net::{Guest, Reach, RelayChoice};
 use crate::packages::Store;
-use crate::process::{DEVNET_CHAIN, LOCAL_PROFILE, holds_no_secret};
+use crate::process::{DEVNET_CHAIN, holds_no_secret, made_here, manifest_from};
 use crate::reach::{NetArgs, Network};
 use crate::ticket::{Invite, Ticket};
 use crate::wallet;
@@ -76,10 +74,13 @@ pub async fn run(args: &CreateArgs) -> Result<String> {
         );
     }
     let (registry, _) = Store::of(home.path()).registry()?;
-    let mut manifest = manifest(args, &registry)?;
-    if manifest.author.is_none() {
-        manifest.author = Some(curriculum::author(home.path(), None)?);
+    let mut manifest = manifest_from(args.manifest.as_deref(), &registry)?;
+    if let Some(name) = &args.name {
+        manifest.name.clone_from(name);
     }
+    let chain_id = args.chain_id.unwrap_or(DEVNET_CHAIN);
+    made_here(&mut manifest, chain_id, &home, None)?;
+    manifest.validate(&registry)?;
     let mut network = Network::of(Reach::Any).with(&args.net);
     network.port = Some(network.port.map_or_else(free_port, Ok)?);
 
@@ -153,28 +154,6 @@ fn start_line(args: &CreateArgs, home: &Path) -> String {
         let _ = write!(line, " --rpc {rpc} --chain-id {id}");
     }
     line
-}
-
-fn manifest(args: &CreateArgs, registry: &Registry) -> Result<Manifest> {
-    let mut manifest = match &args.manifest {
-        Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("reading {}", path.display()))?;
-            Manifest::from_toml(&text, registry).with_context(|| path.display().to_string())?
-        }
-        None => Manifest::from_toml(LOCAL_PROFILE, registry).context("the local profile")?,
-    };
-    if let Some(name) = &args.name {
-        manifest.name.clone_from(name);
-    }
-    let contracts = rollup::Addresses::deterministic();
-    manifest.chain = Some(Chain {
-        chain_id: args.chain_id.unwrap_or(DEVNET_CHAIN),
-        registry: Address(contracts.registry.into_array()),
-        ledger: Address(contracts.ledger.into_array()),
-    });
-    manifest.validate(registry)?;
-    Ok(manifest)
 }
 
 /// The manifest as a file for people: exact, so environments by hash.
@@ -251,6 +230,9 @@ fn qr(text: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::LOCAL_PROFILE;
+    use swarm_core::ids::Address;
+    use swarm_core::manifest::Chain;
 
     #[test]
     fn the_manifest_file_reads_back_to_the_same_swarm() {

@@ -479,25 +479,10 @@ async fn place(args: &RunArgs, home: &Home, hub: &Hub) -> Result<Place> {
     };
     let registry = environments(&store, hub)?;
     let mut manifest = match (&args.manifest, kept_manifest(home, &registry)?) {
-        (Some(path), _) => {
-            let text = std::fs::read_to_string(path)
-                .with_context(|| format!("reading {}", path.display()))?;
-            Manifest::from_toml(&text, &registry).with_context(|| format!("{}", path.display()))?
-        }
         (None, Some(kept)) => kept,
-        (None, None) => {
-            Manifest::from_toml(LOCAL_PROFILE, &registry).context("the local profile")?
-        }
+        (path, _) => manifest_from(path.as_deref(), &registry)?,
     };
-    let addresses = rollup::Addresses::deterministic();
-    manifest.chain = Some(swarm_core::manifest::Chain {
-        chain_id: profile.chain_id,
-        registry: Address(addresses.registry.into_array()),
-        ledger: Address(addresses.ledger.into_array()),
-    });
-    if manifest.author.is_none() {
-        manifest.author = Some(author(args, home)?);
-    }
+    made_here(&mut manifest, profile.chain_id, home, args.seed)?;
     let resumed = bind(home, &manifest, &registry)?;
     let packages = served(&manifest, &store)?;
     if resumed && devnet_is_new {
@@ -521,14 +506,46 @@ async fn place(args: &RunArgs, home: &Home, hub: &Hub) -> Result<Place> {
     })
 }
 
-/// Who may change the curriculum: as the home's swarm has it, whatever became
-/// of the key since; in a new one, who made it.
-fn author(args: &RunArgs, home: &Home) -> Result<PeerId> {
-    let kept = home.manifest()?.and_then(|kept| Manifest::author_in(&kept));
-    match kept {
-        Some(author) => Ok(author),
-        None => curriculum::author(home.path(), args.seed),
+/// The manifest of a swarm to be made: of a file, or else the local profile.
+///
+/// # Errors
+/// The file can't be read, or holds none.
+pub(crate) fn manifest_from(path: Option<&Path>, registry: &Registry) -> Result<Manifest> {
+    let Some(path) = path else {
+        return Manifest::from_toml(LOCAL_PROFILE, registry).context("the local profile");
+    };
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    Manifest::from_toml(&text, registry).with_context(|| path.display().to_string())
+}
+
+/// Says in a manifest what the file leaves to whoever makes the swarm: the chain it settles
+/// on, with this version's contracts, and who may change the curriculum. That is as the
+/// home's swarm has it, whatever became of the key since; in a new one, who made it.
+///
+/// # Errors
+/// The home can't be read or written.
+pub(crate) fn made_here(
+    manifest: &mut Manifest,
+    chain_id: u64,
+    home: &Home,
+    seed: Option<u64>,
+) -> Result<()> {
+    let contracts = rollup::Addresses::deterministic();
+    manifest.chain = Some(swarm_core::manifest::Chain {
+        chain_id,
+        registry: Address(contracts.registry.into_array()),
+        ledger: Address(contracts.ledger.into_array()),
+    });
+    if manifest.author.is_none() {
+        let kept = home.manifest()?;
+        let kept = kept.and_then(|kept| Manifest::author_in(&kept));
+        manifest.author = Some(match kept {
+            Some(author) => author,
+            None => curriculum::author(home.path(), seed)?,
+        });
     }
+    Ok(())
 }
 
 /// Binds the home to the swarm; true if it was bound to it before.
