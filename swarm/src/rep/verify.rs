@@ -89,12 +89,14 @@ pub async fn verify(
             Ok((manifest, transcript)) => {
                 result.bodies = transcript.bodies.len();
                 let cards = cards.unwrap_or_default();
-                result.differences.extend(against_transcript(
+                let (differences, evidence) = against_transcript(
                     (round, settled, &cards),
                     &transcript,
                     manifest,
                     &source.registry,
-                ));
+                );
+                result.differences.extend(differences);
+                asking.learn(settled, evidence);
                 match asking.check(manifest, &transcript) {
                     Ok(difference) => result.differences.extend(difference),
                     Err(why) => result.unchecked.push(format!("what was asked: {why:#}")),
@@ -196,6 +198,14 @@ impl<'a> Asking<'a> {
         }
     }
 
+    /// A round that was judged anyhow.
+    fn learn(&mut self, settled: &SettledRound, evidence: Option<Evidence>) {
+        if let Some(evidence) = evidence {
+            let set = (settled.round, Hash(settled.included));
+            self.known.insert(set, evidence);
+        }
+    }
+
     /// Whether what was asked in a round is what follows from the rounds before.
     fn check(
         &mut self,
@@ -245,13 +255,14 @@ fn told_plan(plan: &Plan) -> String {
     )
 }
 
-/// Holds a round's signed scores against what follows from its bodies.
+/// Holds a round's signed scores against what follows from its bodies; and what later
+/// rounds' plans follow from, where the bodies are those that were signed for.
 pub fn against_transcript(
     (round, settled, cards): (&Round, &SettledRound, &[SignedScorecard]),
     transcript: &Transcript,
     manifest: &Manifest,
     registry: &Registry,
-) -> Vec<Difference> {
+) -> (Vec<Difference>, Option<Evidence>) {
     let mut found: Vec<Difference> = Difference::between(
         Line::Beacon,
         Beacon(round.beacon).to_hex(),
@@ -268,7 +279,7 @@ pub fn against_transcript(
     if set.is_some() {
         // Other bodies than the witnesses signed for: their scores say nothing.
         found.extend(set);
-        return found;
+        return (found, None);
     }
     let recomputed = match transcript.recompute(manifest, registry) {
         Ok(recomputed) => recomputed,
@@ -278,7 +289,7 @@ pub fn against_transcript(
                 claimed: Hash(settled.included).to_hex(),
                 recomputed: format!("a set that no honest witness includes: {reason}"),
             });
-            return found;
+            return (found, None);
         }
     };
     let rows: BTreeMap<[u8; 20], u32> = recomputed
@@ -310,7 +321,7 @@ pub fn against_transcript(
             found.extend(Difference::between(line, say(*score), say(expected)));
         }
     }
-    found
+    (found, Some(recomputed.evidence))
 }
 
 fn say(score: u32) -> String {
