@@ -94,12 +94,13 @@ pub fn run(scenario: &Scenario) -> Result<Report, ScenarioError> {
         let scored: BTreeMap<PeerId, u32> = scored
             .map(|(peer, score)| (*peer, score.contribution.0))
             .collect();
-        let says = |witness: PeerId, peer: PeerId, score| match () {
-            () if witness == peer => UNSCORED,
-            () if !colludes(&witness) => score,
-            () if colludes(&peer) => 1_000_000,
-            () => 0,
-        };
+        let says =
+            |witness: PeerId, peer: PeerId, score| match (colludes(&witness), colludes(&peer)) {
+                _ if witness == peer => UNSCORED,
+                (true, true) => 1_000_000,
+                (true, false) => 0,
+                (false, _) => score,
+            };
         let drawn = draw::ranked(b"trial committee", played.beacon, None, members.clone());
         let cards: Vec<Card<PeerId>> = drawn
             .into_iter()
