@@ -16,7 +16,7 @@ mod support;
 mod terminal;
 
 use serde_json::Value;
-use support::{Murmur, murmur};
+use support::{Murmur, ONE_PEER, murmur};
 
 /// What every report must hold, and that everything settled.
 fn check(report: &Value, rounds: u64, peers: u64) {
@@ -119,22 +119,13 @@ fn three_processes_are_one_swarm_while_one_comes_late_and_one_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let home = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (a, b, c) = (home("a"), home("b"), home("c"));
-    let common = [
-        "run",
-        "--headless",
-        "--eval-items",
-        "1",
-        "--peers",
-        "1",
-        "--home",
-    ];
-    let first = Murmur::start(&[&common[..], &[&a]].concat());
+    let first = Murmur::start(&[&ONE_PEER[..], &[&a]].concat());
     first.wait_for("join with:");
     let ticket = std::fs::read_to_string(folder.path().join("a/ticket.txt")).unwrap();
-    let second = Murmur::start(&[&common[..], &[&b, "--join", &ticket]].concat());
+    let second = Murmur::start(&[&ONE_PEER[..], &[&b, "--join", &ticket]].concat());
     second.wait_for("settled in block");
     // Late: rounds have settled without it.
-    let third = Murmur::start(&[&common[..], &[&c, "--join", &ticket]].concat());
+    let third = Murmur::start(&[&ONE_PEER[..], &[&c, "--join", &ticket]].concat());
     third.wait_for("settled in block");
     let with_three = first.last_settled();
     third.kill();

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{self, Ended, Murmur, murmur};
+use crate::support::{self, Ended, Murmur, ONE_PEER, murmur};
 
 const GUIDE: &str = include_str!("../../../tasks/GUIDE.md");
 const PROFILE: &str = include_str!("../../../assets/profiles/local.toml");
@@ -87,18 +87,9 @@ fn a_package_written_from_the_guide_is_trained_on_by_three_nodes_that_never_saw_
     let manifest = folder.path().join("swarm.toml");
     let course = blocks("toml")[1].replace("PUT THE HASH HERE", &hash);
     std::fs::write(&manifest, format!("{head}{course}\n")).unwrap();
-    let common = [
-        "run",
-        "--headless",
-        "--eval-items",
-        "1",
-        "--peers",
-        "1",
-        "--home",
-    ];
     let first = Murmur::start(
         &[
-            &common[..],
+            &ONE_PEER[..],
             &[&author, "--manifest", manifest.to_str().unwrap()],
         ]
         .concat(),
@@ -108,7 +99,7 @@ fn a_package_written_from_the_guide_is_trained_on_by_three_nodes_that_never_saw_
     let strangers = ["b", "c", "d"].map(home);
     let others: Vec<Murmur> = strangers
         .iter()
-        .map(|home| Murmur::start(&[&common[..], &[home, "--join", &ticket]].concat()))
+        .map(|home| Murmur::start(&[&ONE_PEER[..], &[home, "--join", &ticket]].concat()))
         .collect();
     for other in &others {
         other.wait_for(&format!("environment {hash} came from a peer"));

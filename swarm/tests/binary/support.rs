@@ -9,6 +9,17 @@ use std::time::{Duration, Instant};
 /// Longer than anything takes on a slow machine; only a hang meets it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
 
+/// A process of one peer, as quick as it can be; its home follows.
+pub(crate) const ONE_PEER: [&str; 7] = [
+    "run",
+    "--headless",
+    "--eval-items",
+    "1",
+    "--peers",
+    "1",
+    "--home",
+];
+
 /// A process that ended.
 pub(crate) struct Ended {
     pub(crate) success: bool,
