@@ -9,7 +9,12 @@
 //!
 //! `weight = 1 - 4 x brier`, and zero at chance or below: a coin, a constant
 //! and a liar all weigh nothing.
+//!
+//! A round shows a critic few answers of known truth. What earlier rounds
+//! showed is carried over, [faded](Calibration::faded), and decides with it
+//! what a word weighs; what a critic is paid for is this round's alone.
 
+use serde::{Deserialize, Serialize};
 use tasks::Ppm;
 
 use crate::{
@@ -20,17 +25,21 @@ use crate::{
 /// The Brier score of someone who always says "perhaps".
 pub(crate) const CHANCE: u64 = 250_000;
 
+/// An observation, in the thousandths that fading leaves of it.
+const WHOLE: u64 = 1_000;
+
 /// What is known of one critic. Sums only, so that observations can be added
 /// and taken away in any order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Calibration {
     right: Tally,
     wrong: Tally,
 }
 
 /// Observations of answers with one truth.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Tally {
+    /// In thousandths of an observation.
     count: u64,
     /// Sum of Brier scores in ppm.
     brier: u64,
@@ -38,15 +47,35 @@ struct Tally {
 
 impl Tally {
     fn mean(self) -> Option<Ppm> {
-        (self.count > 0).then(|| mean(u128::from(self.brier), self.count))
+        let sum = u128::from(self.brier) * u128::from(WHOLE);
+        (self.count > 0).then(|| mean(sum, self.count))
     }
 
     fn shrunk(self, prior: u64) -> u64 {
-        if self.count.saturating_add(prior) == 0 {
+        let all = self.count.saturating_add(prior.saturating_mul(WHOLE));
+        if all == 0 {
             return CHANCE;
         }
         let sum = u128::from(self.brier) + u128::from(prior) * u128::from(CHANCE);
-        u64::from(mean(sum, self.count.saturating_add(prior)).0)
+        u64::from(mean(sum * u128::from(WHOLE), all).0)
+    }
+
+    fn with(self, other: Tally) -> Tally {
+        Tally {
+            count: self.count.saturating_add(other.count),
+            brier: self.brier.saturating_add(other.brier),
+        }
+    }
+
+    fn faded(self, keep: Ppm) -> Tally {
+        let part = |value: u64| {
+            let kept = u128::from(value) * u128::from(keep.min(Ppm::ONE).0) / u128::from(ONE);
+            u64::try_from(kept).unwrap_or(u64::MAX)
+        };
+        Tally {
+            count: part(self.count),
+            brier: part(self.brier),
+        }
     }
 
     fn without(self, other: Tally) -> Tally {
@@ -73,7 +102,7 @@ impl Calibration {
         } else {
             &mut self.wrong
         };
-        side.count = side.count.saturating_add(1);
+        side.count = side.count.saturating_add(WHOLE);
         side.brier = side.brier.saturating_add(u64::from(ppm(brier).0));
     }
 
@@ -86,10 +115,30 @@ impl Calibration {
         }
     }
 
-    /// How many answers of known truth were judged.
+    /// The calibration with the observations of another.
+    #[must_use]
+    pub fn with(self, other: Calibration) -> Calibration {
+        Calibration {
+            right: self.right.with(other.right),
+            wrong: self.wrong.with(other.wrong),
+        }
+    }
+
+    /// As it counts a round later: this part of every observation, rounded
+    /// down to a thousandth.
+    #[must_use]
+    pub fn faded(self, keep: Ppm) -> Calibration {
+        Calibration {
+            right: self.right.faded(keep),
+            wrong: self.wrong.faded(keep),
+        }
+    }
+
+    /// How many answers of known truth were judged; of a faded calibration,
+    /// how many whole ones it still counts for.
     #[must_use]
     pub fn observations(&self) -> u64 {
-        self.right.count.saturating_add(self.wrong.count)
+        self.right.count.saturating_add(self.wrong.count) / WHOLE
     }
 
     /// The Brier score as measured: the mean over right and wrong answers, of
@@ -185,6 +234,27 @@ mod tests {
         assert_eq!(whole.without(whole), Calibration::default());
         assert_eq!(Calibration::default().brier(), None);
         assert_eq!(whole.observations(), 12);
+    }
+
+    #[test]
+    fn what_was_seen_long_ago_fades_and_its_verdict_with_it() {
+        let settings = JudgeSettings::default();
+        let prophet = |truth: bool| if truth { 4 } else { 0 };
+        let fresh = critic(prophet, 10, 10);
+        let keep = Ppm(875_000);
+        let mut old = fresh;
+        for _ in 0..4 {
+            let before = old.weight(&settings);
+            old = old.faded(keep);
+            assert!(old.weight(&settings) < before);
+        }
+        assert_eq!(old.observations(), 11);
+        assert!(old.brier().unwrap().0.abs_diff(fresh.brier().unwrap().0) < 100);
+        for _ in 0..80 {
+            old = old.faded(keep);
+        }
+        assert_eq!(old.weight(&settings), Ppm::ZERO);
+        assert_eq!(fresh.with(fresh).without(fresh), fresh);
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub(crate) struct Hearing<K> {
     pub(crate) weights: BTreeMap<K, Ppm>,
     /// The votes on each completion, by critic.
     pub(crate) votes: BTreeMap<Place, Vec<(Vote, CritiqueView<K>)>>,
+    /// The votes on each answer to an item, by critic: whoever gave it, and
+    /// however often. An item goes by the place of its first group.
+    pub(crate) on_answers: BTreeMap<(usize, String), BTreeMap<K, Vote>>,
     /// Sampled verdicts against known truths.
     pub(crate) sampled: Balanced,
 }
@@ -73,22 +76,34 @@ impl Reading {
     }
 }
 
-/// Hears all critiques. `places` finds a group of answers by owner and slot;
-/// critiques are in canonical order, each place once.
+/// The groups of answers that critics may have read.
+pub(crate) struct Shelf<'a, K> {
+    /// Finds a group by owner and slot.
+    pub(crate) places: &'a BTreeMap<(K, u32), usize>,
+    /// The groups, re-scored.
+    pub(crate) answers: &'a [Marked],
+    /// For each group the first that is of the same item.
+    pub(crate) items: &'a [usize],
+}
+
+/// Hears all critiques, which are in canonical order, each place once.
+/// `history` is what earlier rounds showed of the critics.
 pub(crate) fn hear<K: Ord + Copy>(
     critiques: &[&CritiqueGroup<K>],
-    places: &BTreeMap<(K, u32), usize>,
-    answers: &[Marked],
+    shelf: &Shelf<'_, K>,
+    history: &BTreeMap<K, Calibration>,
     settings: &JudgeSettings,
 ) -> Hearing<K> {
+    let answers = shelf.answers;
+    let item = |place: Place| shelf.items.get(place.0).copied().unwrap_or(place.0);
     let mut calibrations: BTreeMap<K, Calibration> = BTreeMap::new();
-    let mut on_group: BTreeMap<(K, usize), Calibration> = BTreeMap::new();
+    let mut on_item: BTreeMap<(K, usize), Calibration> = BTreeMap::new();
     let mut sampled = Balanced::default();
     let mut scores = Vec::with_capacity(critiques.len());
     let mut heard: Vec<(Place, K, Reading)> = Vec::new();
     for critique in critiques {
         let reading = Reading::of(&critique.completions);
-        let target = find(critique, places, answers);
+        let target = find(critique, shelf);
         let truth = target
             .ok()
             .and_then(|(group, completion)| answers.get(group)?.marks.get(completion)?.truth);
@@ -98,7 +113,7 @@ pub(crate) fn hear<K: Ord + Copy>(
         if let Some(truth) = truth {
             for calibration in [
                 calibrations.entry(critique.critic).or_default(),
-                on_group.entry((critique.critic, place.0)).or_default(),
+                on_item.entry((critique.critic, item(place))).or_default(),
             ] {
                 calibration.observe(truth, reading.right, reading.count(), settings);
             }
@@ -108,23 +123,35 @@ pub(crate) fn hear<K: Ord + Copy>(
         heard.push((place, critique.critic, reading));
     }
     let weigh = |calibration: &Calibration| calibration.weight(settings);
-    let limit = weight_limit(calibrations.values().map(weigh), settings.weight_cap);
-    let weights = calibrations
+    let whole = |critic: &K| {
+        let earlier = history.get(critic).copied().unwrap_or_default();
+        earlier.with(calibrations.get(critic).copied().unwrap_or_default())
+    };
+    let known: BTreeMap<K, Calibration> = calibrations
+        .keys()
+        .map(|critic| (*critic, whole(critic)))
+        .collect();
+    let limit = weight_limit(known.values().map(weigh), settings.weight_cap);
+    let weights = known
         .iter()
         .map(|(critic, calibration)| (*critic, weigh(calibration).min(limit)))
         .collect();
     let mut votes: BTreeMap<Place, Vec<(Vote, CritiqueView<K>)>> = BTreeMap::new();
+    let mut counts: BTreeMap<(usize, String, K), (Ppm, u64, u64)> = BTreeMap::new();
     for (place, critic, reading) in heard {
         let Some(right) = reading.share_right() else {
             continue;
         };
-        // What a critic said of this group must not vouch for what it says of it.
-        let all = calibrations.get(&critic).copied().unwrap_or_default();
-        let here = on_group
-            .get(&(critic, place.0))
-            .copied()
-            .unwrap_or_default();
-        let weight = weigh(&all.without(here)).min(limit);
+        // What a critic said of this item must not vouch for what it says of it.
+        let here = on_item.get(&(critic, item(place)));
+        let all = known.get(&critic).copied().unwrap_or_default();
+        let weight = weigh(&all.without(here.copied().unwrap_or_default())).min(limit);
+        if let Some(answer) = answered(answers, place) {
+            let key = (item(place), answer.to_owned(), critic);
+            let (_, right, all) = counts.entry(key).or_insert((weight, 0, 0));
+            *right += u64::from(reading.right);
+            *all += u64::from(reading.count());
+        }
         let view = CritiqueView {
             critic,
             right_ppm: right,
@@ -134,33 +161,45 @@ pub(crate) fn hear<K: Ord + Copy>(
         let vote = Vote { right, weight };
         votes.entry(place).or_default().push((vote, view));
     }
+    let mut on_answers: BTreeMap<(usize, String), BTreeMap<K, Vote>> = BTreeMap::new();
+    for ((item, answer, critic), (weight, right, all)) in counts {
+        let right = ratio(right.into(), all.into());
+        let said = on_answers.entry((item, answer)).or_default();
+        said.insert(critic, Vote { right, weight });
+    }
     Hearing {
         scores,
         calibrations,
         weights,
         votes,
+        on_answers,
         sampled,
     }
+}
+
+fn answered(answers: &[Marked], place: Place) -> Option<&str> {
+    answers.get(place.0)?.marks.get(place.1)?.answer()
 }
 
 /// The completion that a critique is about, or why it does not count.
 fn find<K: Ord + Copy>(
     critique: &CritiqueGroup<K>,
-    places: &BTreeMap<(K, u32), usize>,
-    answers: &[Marked],
+    shelf: &Shelf<'_, K>,
 ) -> Result<Place, Ignored> {
     if critique.critic == critique.target_owner {
         return Err(Ignored::OwnCompletion);
     }
-    let group = *places
+    let group = *shelf
+        .places
         .get(&(critique.target_owner, critique.target_slot))
         .ok_or(Ignored::UnknownTarget)?;
     let completion = usize::from(critique.target_completion);
-    let mark = answers
+    let mark = shelf
+        .answers
         .get(group)
         .and_then(|marked| marked.marks.get(completion))
         .ok_or(Ignored::UnknownTarget)?;
-    if !mark.answered {
+    if mark.answer().is_none() {
         return Err(Ignored::NothingToJudge);
     }
     Ok((group, completion))
@@ -189,6 +228,7 @@ fn score<K: Copy>(
                     reward: Ppm::ZERO,
                     correct: false,
                     well_formed,
+                    answer: None,
                     truth: None,
                     parts: vec![part("format", well_formed.into())],
                     why: unpaid.clone(),
@@ -217,6 +257,7 @@ fn paid<K>(score: &Score, verdict: Verdict, truth: bool) -> CompletionScore<K> {
         reward: score.reward.min(Ppm::ONE),
         correct,
         well_formed: verdict != Verdict::None,
+        answer: None,
         truth: Some(truth),
         parts: score.parts.clone(),
         why: match verdict {

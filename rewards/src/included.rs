@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use tasks::{Item, dialogue::PeerAnswer};
 
+use crate::Calibration;
+
 /// One owner's completions of one item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnswerGroup<K> {
@@ -63,6 +65,8 @@ pub struct Included<K> {
     /// inclusion set fixes one. Used for [originality](crate::originality)
     /// only; peers without a rank are neither copied from nor copies.
     pub arrival: BTreeMap<K, u32>,
+    /// What earlier rounds showed of the critics, as it counts in this one.
+    pub history: BTreeMap<K, Calibration>,
 }
 
 impl<K> Default for Included<K> {
@@ -72,6 +76,7 @@ impl<K> Default for Included<K> {
             critiques: Vec::new(),
             resolutions: Vec::new(),
             arrival: BTreeMap::new(),
+            history: BTreeMap::new(),
         }
     }
 }

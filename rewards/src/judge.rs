@@ -6,11 +6,11 @@ use tasks::{Ppm, Registry};
 
 use crate::{
     AnswerGroup, Calibration, CompletionScore, CritiqueView, GroupScore, Ignored, Included,
-    JudgeSettings, PeerScore, ResolveGroup, Scoreboard,
+    JudgeSettings, PeerScore, ResolveGroup, Scoreboard, Twins,
     arithmetic::{ONE, divide, mean, percent, ppm},
     contribution::Work,
     has_advantage,
-    hearing::{Balanced, Hearing, hear},
+    hearing::{Balanced, Hearing, Shelf, hear},
     included::{ItemKey, canonical, item_key},
     originality::{Text, later_copies},
     truth::{Decider, Mark, Marked, mark, mixed, part, share},
@@ -63,7 +63,13 @@ pub fn judge<K: Ord + Copy>(
         .enumerate()
         .map(|(place, group)| ((group.owner, group.slot), place))
         .collect();
-    let hearing = hear(&critiques, &places, &marked, settings);
+    let items = items(&answers);
+    let shelf = Shelf {
+        places: &places,
+        answers: &marked,
+        items: &items,
+    };
+    let hearing = hear(&critiques, &shelf, &included.history, settings);
     for critique in &hearing.scores {
         if let Some(reason) = critique.ignored {
             ignored.count(reason, 1);
@@ -71,11 +77,19 @@ pub fn judge<K: Ord + Copy>(
     }
     let copies = copies(&answers, &marked, &included.arrival, settings);
 
+    let mut twins = Apart::default();
     let shared = shared_items(&answers);
     let mut tallies: BTreeMap<K, Tally> = BTreeMap::new();
     let mut first: Vec<GroupScore<K>> = Vec::with_capacity(answers.len());
     for (place, (group, marked)) in answers.iter().zip(&marked).enumerate() {
-        let completions = decide(place, marked, &hearing, &copies, settings);
+        let said = Said {
+            owner: group.owner,
+            item: items[place],
+            hearing: &hearing,
+            settings,
+        };
+        twins.add(marked, &said);
+        let completions = decide(place, marked, &said, &copies);
         let score = GroupScore {
             owner: group.owner,
             slot: group.slot,
@@ -140,6 +154,7 @@ pub fn judge<K: Ord + Copy>(
             .into_iter()
             .map(|(peer, tally)| (peer, tally.finish(peer, &hearing, settings)))
             .collect(),
+        twins: twins.told(),
         answers: first,
         critiques: hearing.scores,
         resolutions: second,
@@ -156,6 +171,63 @@ impl Ledger {
         if times > 0 {
             let count = self.0.entry(reason).or_default();
             *count = count.saturating_add(times);
+        }
+    }
+}
+
+/// For each group the first that is of the same item.
+fn items<K>(answers: &[&AnswerGroup<K>]) -> Vec<usize> {
+    let mut first: BTreeMap<ItemKey<'_>, usize> = BTreeMap::new();
+    let keyed = answers.iter().enumerate();
+    keyed
+        .map(|(place, group)| *first.entry(item_key(&group.item)).or_insert(place))
+        .collect()
+}
+
+/// What may be said of one group: by whom its answers are judged.
+struct Said<'a, K> {
+    owner: K,
+    item: usize,
+    hearing: &'a Hearing<K>,
+    settings: &'a JudgeSettings,
+}
+
+impl<K: Ord + Copy> Said<'_, K> {
+    /// What critics together say of an answer, whoever else gave it; never
+    /// the owner.
+    fn of(&self, mark: &Mark) -> Option<Judgement> {
+        let key = (self.item, mark.answer()?.to_owned());
+        let votes = self.hearing.on_answers.get(&key)?.iter();
+        let others = votes.filter(|(critic, _)| **critic != self.owner);
+        let votes: Vec<Vote> = others.map(|(_, vote)| *vote).collect();
+        robust(&votes, self.settings)
+    }
+}
+
+/// Critics and verifier over the same answers, apart.
+#[derive(Default)]
+struct Apart {
+    answers: u64,
+    critics: u128,
+    right: u64,
+}
+
+impl Apart {
+    fn add<K: Ord + Copy>(&mut self, marked: &Marked, said: &Said<'_, K>) {
+        for mark in marked.marks.iter().filter(|_| marked.twin) {
+            if let (Some(judgement), Some(truth)) = (said.of(mark), mark.truth) {
+                self.answers += 1;
+                self.critics += u128::from(judgement.right.0);
+                self.right += u64::from(truth);
+            }
+        }
+    }
+
+    fn told(&self) -> Twins {
+        Twins {
+            answers: self.answers,
+            critics: mean(self.critics, self.answers),
+            verifier: mean(u128::from(self.right) * u128::from(ONE), self.answers),
         }
     }
 }
@@ -212,31 +284,28 @@ fn copies<K: Ord + Copy>(
 fn decide<K: Ord + Copy>(
     place: usize,
     marked: &Marked,
-    hearing: &Hearing<K>,
+    said: &Said<'_, K>,
     copies: &[Vec<bool>],
-    settings: &JudgeSettings,
 ) -> Vec<CompletionScore<K>> {
     let mut scores: Vec<CompletionScore<K>> = match marked.decider {
         Decider::Verifier | Decider::Nobody => marked.marks.iter().map(Mark::verified).collect(),
         Decider::Critics => {
             let none = Vec::new();
             let copies = copies.get(place).unwrap_or(&none);
-            by_critics(place, marked, hearing, copies, settings)
+            by_critics(marked, said, copies)
         }
     };
     for (index, score) in scores.iter_mut().enumerate() {
-        score.critiques = views(hearing, (place, index));
+        score.critiques = views(said.hearing, (place, index));
     }
     scores
 }
 
 /// The rewards of a group whose truth nobody knows.
 fn by_critics<K: Ord + Copy>(
-    place: usize,
     marked: &Marked,
-    hearing: &Hearing<K>,
+    said: &Said<'_, K>,
     copies: &[bool],
-    settings: &JudgeSettings,
 ) -> Vec<CompletionScore<K>> {
     let is_copy = |index: usize| copies.get(index).copied().unwrap_or(false);
     // What is out of the question must not move the mean of what is in it.
@@ -248,7 +317,7 @@ fn by_critics<K: Ord + Copy>(
             if !mark.well_formed() || is_copy(index) {
                 return None;
             }
-            robust(&votes(hearing, (place, index)), settings)
+            said.of(mark)
         })
         .collect();
     let rewards = pulled_to_mean(&judgements);
@@ -450,6 +519,7 @@ impl Tally {
             format_rate: share(self.well_formed, self.completions),
             critique_brier: self.work.brier,
             critique_weight: hearing.weights.get(&peer).copied().unwrap_or(Ppm::ZERO),
+            calibration,
             resolve_gain: self.work.resolve_gain(),
             why: self.work.why(settings),
             work: self.work,

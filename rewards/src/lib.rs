@@ -30,10 +30,13 @@
 //!   nothing there; they are paid for having been right.
 //! - **Judged environments** ([`JudgeSettings::judged`]): the critics, each
 //!   weighed by how well calibrated they were on answers whose truth is known
-//!   ([`Calibration`]), with verdicts clipped around their weighted median and
-//!   a weak quorum pulled to the group's mean. Items in
-//!   [`JudgeSettings::known`] look the same to a critic and are decided by the
-//!   verifier: they are where calibration comes from.
+//!   ([`Calibration`]), in this round and, faded, in those before, with
+//!   verdicts clipped around their weighted median and a weak quorum pulled to
+//!   the group's mean. A verdict is on an answer, whoever gave it: it counts
+//!   for all completions that answer the item alike, but for the critic's own.
+//!   Items in [`JudgeSettings::known`] look the same to a critic and are
+//!   decided by the verifier: they are where calibration comes from, and where
+//!   [`Twins`] says whether critics and verifier part.
 //! - **Critiques**: the truth of the answer they are about, one sample at a
 //!   time. Where the truth is not known, a critique earns nothing and is not
 //!   trained on.
@@ -43,6 +46,7 @@
 //! - [`Included`]: what goes in; order and duplicates do not matter.
 //! - [`Calibration`]: Brier score of a critic, balanced, shrunk, and the weight.
 //! - [`vote`]: plain, weighted and robust votes over one completion.
+//! - [`favour`]: who holds whose answers right more often than others do.
 //! - [`originality`]: whose long text is a copy of an earlier one.
 //! - [`Scoreboard`]: what comes out, with a reason for each number.
 //! - [`contribution`]: the one attested number of a peer, and its formula.
@@ -58,6 +62,7 @@
 mod arithmetic;
 mod calibration;
 pub mod contribution;
+pub mod favour;
 mod hearing;
 mod included;
 mod judge;
@@ -73,7 +78,7 @@ pub use calibration::Calibration;
 pub use included::{AnswerGroup, CritiqueGroup, Included, ResolveGroup};
 pub use judge::judge;
 pub use scoreboard::{
-    CompletionScore, CritiqueScore, CritiqueView, GroupScore, Ignored, PeerScore, Scoreboard,
+    CompletionScore, CritiqueScore, CritiqueView, GroupScore, Ignored, PeerScore, Scoreboard, Twins,
 };
 pub use selection::{Candidate, Selection, SelectionPlan, has_advantage, select_groups};
 pub use settings::{JudgeSettings, Shares};

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde::{Deserialize, Serialize};
 use tasks::{EnvId, Part, Ppm};
 
+use crate::Calibration;
 use crate::contribution::{Shared, Work};
 
 /// Everything that follows from what a round included.
@@ -38,6 +39,8 @@ pub struct Scoreboard<K> {
     pub resolve_accuracy: Ppm,
     /// Mean reward of first answers.
     pub reward: Ppm,
+    /// What critics and verifier say of the same answers, apart.
+    pub twins: Twins,
     /// What was left out of account, and how often.
     pub ignored: BTreeMap<Ignored, u32>,
 }
@@ -50,6 +53,19 @@ impl<K: Ord> Scoreboard<K> {
             .get(peer)
             .map_or(Ppm::ZERO, |score| score.contribution)
     }
+}
+
+/// Answers to items of judged environments whose truth is known and whose
+/// critics did not know it to be: what critics and the verifier say of them.
+/// Where the two part, critics reward what is not right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Twins {
+    /// How many of them enough critics judged.
+    pub answers: u64,
+    /// The mean of what critics say: the reward it would have been.
+    pub critics: Ppm,
+    /// Share of them that are right.
+    pub verifier: Ppm,
 }
 
 /// A group of first or second answers, scored.
@@ -83,6 +99,8 @@ pub struct CompletionScore<K> {
     pub correct: bool,
     /// Whether it passed the gate.
     pub well_formed: bool,
+    /// What it answers, if it answers anything; of a critique, nothing.
+    pub answer: Option<String>,
     /// Whether what it answered is right, in whatever form: what verdicts are
     /// held against. `None` where nobody knows.
     pub truth: Option<bool>,
@@ -177,6 +195,8 @@ pub struct PeerScore {
     pub critique_brier: Option<Ppm>,
     /// What its word weighs after calibration and cap.
     pub critique_weight: Ppm,
+    /// What this round showed of it as a critic.
+    pub calibration: Calibration,
     /// How much more often its second answers are right than what it had read, in ppm.
     pub resolve_gain: i64,
     /// The counts behind the contribution.

@@ -25,13 +25,13 @@ pub(crate) struct Mark {
     /// Whether the answer is right, in whatever form. `None` where nobody
     /// knows, or where there is no answer.
     pub(crate) truth: Option<bool>,
-    /// Whether there is an answer to judge.
-    pub(crate) answered: bool,
 }
 
 /// A group, re-scored.
 pub(crate) struct Marked {
     pub(crate) decider: Decider,
+    /// Whether critics took it for one of those that they decide.
+    pub(crate) twin: bool,
     pub(crate) marks: Vec<Mark>,
 }
 
@@ -46,15 +46,16 @@ pub(crate) fn mark(
         let marks = completions.iter().map(|_| Mark {
             score: None,
             truth: None,
-            answered: false,
         });
         return Marked {
             decider: Decider::Nobody,
+            twin: false,
             marks: marks.collect(),
         };
     };
-    let known = || settings.known.contains(&(item.env, item.question.clone()));
-    let decider = if settings.judged.contains(&item.env) && !known() {
+    let judged = settings.judged.contains(&item.env);
+    let twin = judged && settings.known.contains(&(item.env, item.question.clone()));
+    let decider = if judged && !twin {
         Decider::Critics
     } else {
         Decider::Verifier
@@ -63,7 +64,11 @@ pub(crate) fn mark(
         .iter()
         .map(|completion| mark_one(environment, item, completion, decider))
         .collect();
-    Marked { decider, marks }
+    Marked {
+        decider,
+        twin,
+        marks,
+    }
 }
 
 fn mark_one(
@@ -78,13 +83,17 @@ fn mark_one(
         _ => None,
     };
     Mark {
-        answered: score.answer.is_some(),
         truth,
         score: Some(score),
     }
 }
 
 impl Mark {
+    /// What it answers, if it answers anything.
+    pub(crate) fn answer(&self) -> Option<&str> {
+        self.score.as_ref()?.answer.as_deref()
+    }
+
     /// Whether the completion passed the gate.
     pub(crate) fn well_formed(&self) -> bool {
         self.score.as_ref().is_some_and(Score::well_formed)
@@ -99,6 +108,7 @@ impl Mark {
             reward: capped(score.reward),
             correct: score.well_formed() && score.is_right(),
             well_formed: score.well_formed(),
+            answer: score.answer.clone(),
             truth: self.truth,
             parts: score
                 .parts
@@ -120,6 +130,7 @@ impl Mark {
             reward: Ppm::ZERO,
             correct: false,
             well_formed: self.well_formed(),
+            answer: self.answer().map(str::to_owned),
             truth: self.truth,
             parts: vec![part("format", self.well_formed().into())],
             why: refused.map_or_else(|| why.to_owned(), |score| score.why.clone()),

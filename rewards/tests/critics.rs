@@ -4,9 +4,12 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use common::verdict;
 use rewards::{
-    AnswerGroup, CritiqueGroup, Included, JudgeSettings, ResolveGroup, Scoreboard, judge,
+    AnswerGroup, Calibration, CritiqueGroup, Included, JudgeSettings, ResolveGroup, Scoreboard,
+    judge,
 };
 use tasks::{Draw, Item, Ppm, Registry, Seed, Style, dialogue::PeerAnswer};
 
@@ -435,4 +438,121 @@ fn critiques_are_paid_one_sample_at_a_time() {
     );
     // The only group it read: nothing else vouches for it.
     assert_eq!(view.weight_ppm, Ppm::ZERO);
+}
+
+/// What a round of known truth showed of its critics.
+fn seen(registry: &Registry, critics: &[Critic], rounds: u64) -> BTreeMap<u16, Calibration> {
+    let mut history: BTreeMap<u16, Calibration> = BTreeMap::new();
+    for seed in 0..rounds {
+        let included = round(registry, critics, 1_000 + seed, 5);
+        let board = judge(registry, &included, &JudgeSettings::default());
+        for (critic, score) in &board.peers {
+            let known = history.entry(*critic).or_default();
+            *known = known.with(score.calibration);
+        }
+    }
+    history
+}
+
+#[test]
+fn what_earlier_rounds_showed_gives_a_word_its_weight_where_nothing_is_known() {
+    let registry = Registry::builtin();
+    let critics = [Critic::Honest(85); 9];
+    let mut included = round(&registry, &critics, 1, 5);
+    let mut settings = JudgeSettings::default();
+    settings.judged.insert(included.answers[0].item.env);
+    let exact = judge(&registry, &included, &JudgeSettings::default());
+    included.history = seen(&registry, &critics, 2);
+    let board = judge(&registry, &included, &settings);
+    let rewards = |wanted: bool| {
+        let pairs = board.answers.iter().zip(&exact.answers);
+        let completions =
+            pairs.flat_map(|(one, exact)| one.completions.iter().zip(&exact.completions));
+        let rewards = completions.filter(move |(_, exact)| exact.correct == wanted);
+        mean(rewards.map(|(one, _)| one.reward))
+    };
+    assert!(board.answers.iter().filter(|group| group.trainable).count() > 9);
+    assert!(rewards(true) > rewards(false) + 400_000);
+    // Nobody is paid for what an earlier round showed.
+    assert!(
+        board
+            .peers
+            .values()
+            .all(|peer| peer.parts.critiques == Ppm::ZERO)
+    );
+}
+
+#[test]
+fn a_verdict_is_on_an_answer_whoever_else_gave_it() {
+    let registry = Registry::builtin();
+    let item = sum(&registry);
+    let texts = [
+        format!("<answer>{}</answer>", item.reference),
+        "<answer>0</answer>".to_owned(),
+    ];
+    let history = seen(&registry, &[Critic::Honest(100); 4], 3);
+    let mut included = Included {
+        history,
+        ..Included::default()
+    };
+    for owner in [0, 100, 101] {
+        included.answers.push(answers(owner, &item, &texts));
+    }
+    // Critic 0, who also answered, holds the wrong answer right; two others do not.
+    for (critic, says) in [(0, false), (1, true), (2, true)] {
+        for index in 0..2 {
+            included.critiques.push(CritiqueGroup {
+                critic,
+                target_owner: 100,
+                target_slot: 0,
+                target_completion: index,
+                completions: vec![verdict((index == 0) == says); SAMPLES],
+            });
+        }
+    }
+    let mut settings = JudgeSettings::default();
+    settings.judged.insert(item.env);
+    let board = judge(&registry, &included, &settings);
+    let rewards = |owner: u16| -> Vec<Ppm> {
+        let group = board.answers.iter().find(|group| group.owner == owner);
+        group
+            .unwrap()
+            .completions
+            .iter()
+            .map(|one| one.reward)
+            .collect()
+    };
+    assert_eq!(rewards(101), rewards(100));
+    assert!(rewards(100)[0] > rewards(100)[1]);
+    // Of critic 0's own answers its own word says nothing.
+    assert_eq!(rewards(0), [Ppm::ONE, Ppm::ZERO]);
+    assert!(rewards(100)[1] > Ppm::ZERO);
+}
+
+#[test]
+fn twins_tell_when_critics_and_verifier_part() {
+    let registry = Registry::builtin();
+    let told = |critic: Critic| {
+        let mut included = round(&registry, &[critic; 9], 3, 5);
+        // They were good once, and so their word has weight.
+        included.history = seen(&registry, &[Critic::Honest(100); 9], 8);
+        let mut settings = JudgeSettings::default();
+        for group in &included.answers {
+            settings.judged.insert(group.item.env);
+            let known = (group.item.env, group.item.question.clone());
+            settings.known.insert(known);
+        }
+        judge(&registry, &included, &settings).twins
+    };
+    let (honest, liars) = (told(Critic::Honest(100)), told(Critic::Liar));
+    assert!(honest.answers > 50 && liars.answers > 50);
+    assert!(
+        honest.critics.0.abs_diff(honest.verifier.0) < 100_000,
+        "{honest:?}"
+    );
+    // 40% are right, so liars call 60% right.
+    assert!(
+        liars.critics > liars.verifier.saturating_add(Ppm(100_000)),
+        "{liars:?}"
+    );
 }

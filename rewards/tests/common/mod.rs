@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use proptest::{collection::vec, prelude::*};
+use std::collections::BTreeMap;
+
 use rewards::{AnswerGroup, CritiqueGroup, Included, ResolveGroup, Scoreboard};
 use tasks::{
     Environment, Item, Ppm, Registry, Seed, Style,
@@ -168,6 +170,7 @@ impl Plan {
             critiques: critiques.collect(),
             resolutions: resolutions.collect(),
             arrival: (0..).zip(self.arrival.iter().copied()).collect(),
+            history: BTreeMap::new(),
         }
     }
 }
@@ -183,6 +186,8 @@ pub(crate) fn fractions(board: &Scoreboard<Peer>) -> Vec<Ppm> {
         board.critique_format_rate,
         board.resolve_accuracy,
         board.reward,
+        board.twins.critics,
+        board.twins.verifier,
     ];
     let groups = board.answers.iter().chain(&board.resolutions);
     let completions = groups.flat_map(|group| &group.completions);

@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use rewards::Twins;
+
+use crate::gains::Gains;
 use crate::ids::{Address, Beacon, Hash, PeerId, SwarmId, TxHash};
 
 /// The version of the event format, in [`Event::SwarmStarted`].
@@ -194,7 +197,7 @@ pub struct CourseView {
 }
 
 /// What a round came to, as the report lists it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RoundSummary {
     /// The round.
     pub round: u64,
@@ -222,6 +225,12 @@ pub struct RoundSummary {
     pub judge_accuracy: f64,
     /// Share of resolutions that are right, 0 to 1.
     pub resolve_accuracy: f64,
+    /// What critique and resolve were worth.
+    #[serde(default)]
+    pub gains: Gains,
+    /// What critics and verifier said of the same answers.
+    #[serde(default)]
+    pub twins: Twins,
     /// Seconds from opening to the end of training.
     pub wall_s: f64,
 }

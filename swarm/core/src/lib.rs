@@ -7,6 +7,7 @@
 //! | [`manifest`] | what a swarm is, and its id |
 //! | [`curriculum`] | what is asked, and how its author changes it |
 //! | [`plan`] | what is asked in a round, at the levels that settled rounds earned |
+//! | [`critics`] | what settled rounds showed of the critics, and how much is verified all the same |
 //! | [`message`] | small signed announcements, what travels by gossip |
 //! | [`body`] | batches of completions, what travels by hash |
 //! | [`draw`] | what the beacon draws, so that nobody chooses |
@@ -14,6 +15,7 @@
 //! | [`roster`] | who is here, and whether it is waited for |
 //! | [`round`] | the round as a state machine |
 //! | [`ledger`] | the ledger's arithmetic, as the contracts have it |
+//! | [`gains`] | what critique and resolve are worth, beside answers and majorities |
 //! | [`score`] | from a judged round to signed rows |
 //! | [`provenance`] | whose groups each peer trains on, as the beacon draws them |
 //! | [`transcript`] | what a settled round can be checked by |
@@ -27,9 +29,11 @@
 
 pub mod body;
 mod bounded;
+pub mod critics;
 pub mod curriculum;
 pub mod draw;
 pub mod event;
+pub mod gains;
 pub mod ids;
 pub mod ledger;
 pub mod manifest;

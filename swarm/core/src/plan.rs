@@ -5,7 +5,8 @@
 //! may put another curriculum in its place. [`derive`] says what a round's plan
 //! is: a pure function of what the ledger has settled before it opened, so
 //! whoever has the bodies of those rounds computes the same, and a settled
-//! round's witnesses have signed the plan it was asked by.
+//! round's witnesses have signed the plan it was asked by. Where critics decide
+//! rewards, a plan also carries [what is known of them](crate::critics).
 //!
 //! A measurement counts if more than two thirds of the peers answered at the
 //! course's level, and then it is their median: a minority, whatever it
@@ -16,9 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rewards::Scoreboard;
 use serde::{Deserialize, Serialize};
-use tasks::{EnvId, Registry};
+use tasks::{EnvId, Judge, Registry};
 
 use crate::bounded::at_most;
+use crate::critics::{Critics, Hearings};
 use crate::curriculum::{Amendment, Climb, Course, MAX_COURSES};
 use crate::ids::{Hash, PeerId};
 use crate::manifest::Manifest;
@@ -27,7 +29,7 @@ use crate::refusal::RejectReason;
 /// The most bytes of a plan: its courses, and the amendment they come from.
 pub const MAX_PLAN: u32 = 32 * 1024;
 /// The version of the format, its first byte.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 const PPM: u32 = 1_000_000;
 
@@ -39,6 +41,8 @@ pub struct Plan {
     /// How each course stands, in the curriculum's order.
     #[serde(deserialize_with = "at_most::<_, _, MAX_COURSES>")]
     pub standings: Vec<Standing>,
+    /// The critics, where they decide anything.
+    pub critics: Critics,
 }
 
 /// How a course stands.
@@ -72,6 +76,8 @@ pub struct Finding {
     /// For each course the level and the median share that was right, in ppm,
     /// where enough peers answered.
     courses: Vec<Option<(u8, u32)>>,
+    /// What it showed of the critics, where they decide anything.
+    critics: Option<Hearings>,
 }
 
 /// A judged round, as far as later plans depend on it.
@@ -126,9 +132,11 @@ impl Finding {
             let shares: Vec<u64> = shares.values().map(share).collect();
             courses.push(enough.then(|| (standing.level, median(shares))));
         }
+        let heard = plan.asks_critics(manifest, registry);
         Some(Self {
             curriculum: plan.number(),
             courses,
+            critics: heard.then(|| Hearings::of(board)),
         })
     }
 }
@@ -151,6 +159,7 @@ impl Plan {
         Self {
             amendment: None,
             standings: manifest.curriculum.iter().map(Standing::new).collect(),
+            critics: Critics::default(),
         }
     }
 
@@ -177,6 +186,12 @@ impl Plan {
     fn climbs(&self, manifest: &Manifest) -> bool {
         let mut courses = self.curriculum(manifest).iter();
         courses.any(|course| course.climb.is_some())
+    }
+
+    /// Whether critics decide the rewards of anything it asks.
+    pub fn asks_critics(&self, manifest: &Manifest, registry: &Registry) -> bool {
+        let mut courses = self.curriculum(manifest).iter();
+        courses.any(|course| by_critics(registry, course.env))
     }
 
     /// The manifest as it stands with this plan: what draws are made by. Its
@@ -208,6 +223,7 @@ impl Plan {
         };
         Self {
             standings: amendment.courses.iter().map(standing).collect(),
+            critics: self.critics.clone(),
             amendment: Some(Box::new(amendment.clone())),
         }
     }
@@ -217,6 +233,9 @@ impl Plan {
     /// anew in the middle. What was measured at another level counts for
     /// nothing.
     pub fn learn(&mut self, manifest: &Manifest, finding: &Finding) {
+        if let Some(heard) = &finding.critics {
+            self.critics.learn(heard);
+        }
         if finding.curriculum != self.number() {
             return;
         }
@@ -260,6 +279,9 @@ impl Plan {
             amendment.check(manifest)?;
         }
         let courses = self.curriculum(manifest);
+        if !self.critics.is_sound() {
+            return refuse("a plan whose critics are out of order");
+        }
         if courses.len() != self.standings.len() {
             return refuse("a plan of other courses than its curriculum has");
         }
@@ -312,6 +334,14 @@ impl Plan {
     }
 }
 
+/// Whether critics decide the rewards of an environment.
+pub(crate) fn by_critics(registry: &Registry, env: EnvId) -> bool {
+    let package = registry
+        .get(&env)
+        .and_then(|found| found.manifest().package.as_ref());
+    package.is_some_and(|package| package.judge == Judge::Critics)
+}
+
 /// A settled round: its number and the name of what it included.
 pub type SettledSet = (u64, Hash);
 
@@ -352,6 +382,7 @@ pub fn settled_before(steps: &[Step], round: u64) -> Vec<SettledSet> {
 /// The number of a settled round that `evidence` does not know.
 pub fn derive<'a>(
     manifest: &Manifest,
+    registry: &Registry,
     settled: &[SettledSet],
     evidence: impl Fn(&SettledSet) -> Option<&'a Evidence>,
     amendment: Option<&Amendment>,
@@ -361,7 +392,7 @@ pub fn derive<'a>(
         None => Plan::first(manifest),
         Some(newest) => evidence(newest).ok_or(newest.0)?.plan.clone(),
     };
-    if plan.climbs(manifest) {
+    if plan.climbs(manifest) || plan.asks_critics(manifest, registry) {
         for set in settled {
             let finding = evidence(set).and_then(|known| known.finding.as_ref());
             plan.learn(manifest, finding.ok_or(set.0)?);
@@ -416,6 +447,7 @@ mod tests {
                 reward: tasks::Ppm::ZERO,
                 correct: index < *right,
                 well_formed: true,
+                answer: None,
                 truth: None,
                 parts: Vec::new(),
                 why: String::new(),
@@ -535,7 +567,8 @@ mod tests {
             known.insert(set(round), evidence);
         }
         let plan = |settled: &[SettledSet]| {
-            derive(&manifest, settled, |set| known.get(set), None).map(|plan| plan.standings[0])
+            derive(&manifest, &registry, settled, |set| known.get(set), None)
+                .map(|plan| plan.standings[0])
         };
         assert_eq!(plan(&[]), Ok(first.standings[0]));
         assert_eq!(plan(&[set(1)]).unwrap().level, 2);

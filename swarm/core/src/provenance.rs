@@ -57,7 +57,8 @@ impl<'a> Lessons<'a> {
         let (round, beacon) = (transcript.round, transcript.beacon);
         let bodies = transcript.bodies(self.manifest)?;
         let all = bodies.bodies.values();
-        let (board, _) = judge_bodies(&bodies.rules, self.registry, beacon, all.clone());
+        let critics = &transcript.plan.critics;
+        let board = judge_bodies(&bodies.rules, self.registry, beacon, critics, all.clone()).board;
         let gallery = Gallery::new(&bodies.rules, self.registry, beacon, all.clone());
         let before = self.before.take();
         let before = before.filter(|before| before.round + 1 == round);

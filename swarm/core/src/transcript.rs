@@ -18,7 +18,7 @@ use crate::manifest::Manifest;
 use crate::message::BodyKind;
 use crate::plan::{Evidence, MAX_PLAN, Plan};
 use crate::refusal::RejectReason;
-use crate::round::judge_bodies;
+use crate::round::{Decision, judge_bodies};
 use crate::score;
 
 /// The version of the format, its first byte.
@@ -109,7 +109,15 @@ impl Transcript {
         registry: &Registry,
     ) -> Result<Recomputed, RejectReason> {
         let Bodies { rules, bodies } = self.bodies(manifest)?;
-        let (board, addresses) = judge_bodies(&rules, registry, self.beacon, bodies.values());
+        let Decision {
+            board, addresses, ..
+        } = judge_bodies(
+            &rules,
+            registry,
+            self.beacon,
+            &self.plan.critics,
+            bodies.values(),
+        );
         Ok(Recomputed {
             evidence: Evidence::of(&self.plan, manifest, registry, &board),
             included: self.included(manifest.id()),

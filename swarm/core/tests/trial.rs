@@ -59,7 +59,7 @@ fn a_third_colluding_moves_no_verified_reward() {
 fn a_third_colluding_leaves_judged_rewards_nearly_as_true_as_without() {
     let alone = tried(Behaviour::Honest, 0, true).pairwise;
     assert!(
-        alone > 0.55,
+        alone > 0.65,
         "critics of an honest swarm say something: {alone:.3}"
     );
     for behaviour in [Behaviour::Ring, Behaviour::Liar, Behaviour::GoldSpotter] {
@@ -68,6 +68,23 @@ fn a_third_colluding_leaves_judged_rewards_nearly_as_true_as_without() {
             pairwise >= 0.95 * alone,
             "{behaviour}: {pairwise:.3} of {alone:.3}"
         );
+    }
+}
+
+#[test]
+fn a_ring_stands_out_by_how_its_members_judge_each_other_and_nobody_else_does() {
+    for judged in [false, true] {
+        let ring = tried(Behaviour::Ring, 33, judged);
+        let (found, honest) = ring.together;
+        assert!(found > 0.9 && honest == 0.0, "{found:.2} {honest:.2}");
+        for behaviour in [Behaviour::Honest, Behaviour::Liar, Behaviour::Copier] {
+            let cheats = if behaviour == Behaviour::Honest {
+                0
+            } else {
+                33
+            };
+            assert_eq!(tried(behaviour, cheats, judged).together, (0.0, 0.0));
+        }
     }
 }
 

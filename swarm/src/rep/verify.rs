@@ -228,7 +228,13 @@ impl<'a> Asking<'a> {
         let amendment = transcript.plan.amendment.as_deref();
         let holding = amendment.filter(|amendment| amendment.from <= transcript.round);
         let known = &self.known;
-        let follows = plan::derive(manifest, &settled, |set| known.get(set), holding);
+        let follows = plan::derive(
+            manifest,
+            &self.source.registry,
+            &settled,
+            |set| known.get(set),
+            holding,
+        );
         let Ok(follows) = follows else {
             bail!("an environment of a round before is not known here");
         };

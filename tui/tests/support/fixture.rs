@@ -445,6 +445,7 @@ fn end(
         judge_accuracy: verdicts,
         resolve_accuracy: mean(|row| row.accuracy_ppm) + 0.07,
         wall_s: ROUND_MS as f64 / 1000.0 + builder.dice.noise(),
+        ..RoundSummary::default()
     };
     for who in peers() {
         builder.tell(at, Some(who), Event::RoundEnded(summary.clone()));

@@ -237,19 +237,7 @@ impl Machine {
             tx: closing.tx,
             ..round.summary.clone().unwrap_or(RoundSummary {
                 round: number,
-                settled,
-                tx: None,
-                peers: 0,
-                included: 0,
-                answers: 0,
-                critiques: 0,
-                resolutions: 0,
-                reward: 0.0,
-                accuracy: 0.0,
-                format_rate: 0.0,
-                judge_accuracy: 0.0,
-                resolve_accuracy: 0.0,
-                wall_s: 0.0,
+                ..RoundSummary::default()
             })
         };
         if let Some(why) = why {

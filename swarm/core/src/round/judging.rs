@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rewards::{JudgeSettings, Scoreboard, judge};
-use tasks::{Environment, Judge, Registry};
+use tasks::{EnvId, Registry};
 
 use super::gallery::Gallery;
 use super::sampling::slot_number;
@@ -13,10 +13,13 @@ use super::stages::count;
 use super::state::{Judged, Round};
 use super::{Effect, Machine, ScorecardRequest};
 use crate::body::Body;
+use crate::critics::{Critics, Lottery};
 use crate::event::{BeaconSource, Event, LogLevel, RoundSummary};
+use crate::gains::{self, Gains};
 use crate::ids::{Address, Beacon, Hash, PeerId};
 use crate::manifest::Manifest;
 use crate::message::{BodyKind, Payload, Phase};
+use crate::plan::by_critics;
 use crate::score;
 use crate::transcript::Transcript;
 
@@ -103,7 +106,12 @@ impl Machine {
             _ => None,
         });
         let whole = answered.flatten().all(|group| !lacked.contains(&group.env));
-        let (board, addresses) = judge_bodies(rules, registry, beacon, bodies);
+        let critics = &round.plan.as_ref()?.0.critics;
+        let Decision {
+            board,
+            addresses,
+            gains,
+        } = judge_bodies(rules, registry, beacon, critics, bodies);
         let rows = score::rows(&board, &addresses);
         let included = quorum.then(|| round.included_hash(self.id, &entries));
         Some(Judged {
@@ -111,6 +119,7 @@ impl Machine {
             entries,
             whole,
             board,
+            gains,
             rows,
         })
     }
@@ -204,14 +213,23 @@ impl Machine {
     }
 }
 
-/// The scoreboard that follows from bodies, and who is scored for whose: a pure
-/// function, so that whoever has the bodies can check the witnesses.
+/// What follows from bodies.
+pub(crate) struct Decision {
+    pub(crate) board: Scoreboard<PeerId>,
+    /// Who is scored for whose work.
+    pub(crate) addresses: BTreeMap<PeerId, Address>,
+    pub(crate) gains: Gains,
+}
+
+/// The scoreboard that follows from bodies and from what was known of the
+/// critics: a pure function, so that whoever has them can check the witnesses.
 pub(crate) fn judge_bodies<'a>(
     manifest: &'a Manifest,
     registry: &'a Registry,
     beacon: Beacon,
+    critics: &Critics,
     bodies: impl Iterator<Item = &'a Arc<Body>> + Clone,
-) -> (Scoreboard<PeerId>, BTreeMap<PeerId, Address>) {
+) -> Decision {
     let mut addresses: BTreeMap<PeerId, Address> = BTreeMap::new();
     for header in bodies.clone().map(|body| body.header()) {
         // One peer, one address: of several, the first in order.
@@ -219,12 +237,38 @@ pub(crate) fn judge_bodies<'a>(
         *address = header.address.min(*address);
     }
     let gallery = Gallery::new(manifest, registry, beacon, bodies);
-    let board = judge(
-        registry,
-        &included(&gallery),
-        &judge_settings(manifest, registry),
-    );
-    (board, addresses)
+    let mut included = included(&gallery);
+    let mut settings = judge_settings(manifest, registry);
+    if !settings.judged.is_empty() {
+        included.history = critics.history();
+        let lottery = Lottery::of(beacon, gallery.critiques.values().copied(), critics.twins);
+        settings.known = twins(registry, &included, &settings, &lottery);
+    }
+    let board = judge(registry, &included, &settings);
+    Decision {
+        gains: gains::compare(manifest, beacon, &board),
+        board,
+        addresses,
+    }
+}
+
+/// The judged items that are verified all the same: of those that have a right
+/// answer, as many as the lottery draws.
+fn twins(
+    registry: &Registry,
+    included: &rewards::Included<PeerId>,
+    settings: &JudgeSettings,
+    lottery: &Lottery,
+) -> BTreeSet<(EnvId, String)> {
+    let items = included.answers.iter().map(|group| &group.item);
+    let judged = items.filter(|item| settings.judged.contains(&item.env) && lottery.draws(item));
+    let known = judged.filter(|item| {
+        let environment = registry.get(&item.env);
+        environment.is_some_and(|found| found.accepts(item, &item.reference))
+    });
+    known
+        .map(|item| (item.env, item.question.clone()))
+        .collect()
 }
 
 /// The judge's settings in a swarm: the full measures are what the manifest
@@ -238,15 +282,10 @@ pub(crate) fn judge_settings(manifest: &Manifest, registry: &Registry) -> JudgeS
     } else {
         manifest.answer.own
     };
-    let by_critics = |environment: &&dyn Environment| {
-        let package = environment.manifest().package.as_ref();
-        package.is_some_and(|package| package.judge == Judge::Critics)
-    };
     JudgeSettings {
         judged: registry
-            .iter()
-            .filter(by_critics)
-            .map(|environment| environment.manifest().id())
+            .ids()
+            .filter(|env| by_critics(registry, *env))
             .collect(),
         full_answers: full(own, manifest.answer.size),
         full_critiques: manifest.critique.groups.into(),
@@ -333,6 +372,8 @@ fn summary(round: &Round, judged: &Judged) -> RoundSummary {
         format_rate: share(board.format_rate),
         judge_accuracy: share(board.judge_accuracy),
         resolve_accuracy: share(board.resolve_accuracy),
+        gains: judged.gains,
+        twins: board.twins,
         wall_s: 0.0,
     }
 }

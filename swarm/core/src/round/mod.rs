@@ -85,7 +85,7 @@ use planning::Planning;
 use state::{Opened, Round, Said};
 
 pub(crate) use gallery::Gallery;
-pub(crate) use judging::{included, judge_bodies, judge_settings};
+pub(crate) use judging::{Decision, included, judge_bodies, judge_settings};
 pub(crate) use sampling::slot_number;
 pub(crate) use state::GroupKey;
 pub(crate) use training::{draw, groups, quotas};

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use tasks::{EnvId, Environment};
 
 use super::{Effect, Machine};
-use crate::curriculum::Amendment;
+use crate::curriculum::{Amendment, Course};
 use crate::event::{CourseView, Event, LogLevel};
 use crate::ids::{Hash, PeerId};
 use crate::manifest::Manifest;
 use crate::message::{BodyRef, Payload, Phase};
-use crate::plan::{Evidence, MAX_PLAN, Plan, SettledSet, derive};
+use crate::plan::{Evidence, MAX_PLAN, Plan, SettledSet, by_critics, derive};
 use crate::refusal::{Outcome, RejectReason};
 use crate::transcript::Transcript;
 
@@ -122,7 +122,11 @@ impl Machine {
     /// Whether what is asked can never change.
     fn is_fixed(&self) -> bool {
         let manifest = &self.config.manifest;
-        manifest.author.is_none() && manifest.curriculum.iter().all(|one| one.climb.is_none())
+        let mut courses = manifest.curriculum.iter();
+        let moves = |course: &Course| {
+            course.climb.is_some() || by_critics(&self.config.registry, course.env)
+        };
+        manifest.author.is_none() && !courses.any(moves)
     }
 
     // --- the plan of a round ---
@@ -172,6 +176,7 @@ impl Machine {
             None => Ok(self.as_before(number)),
             Some(settled) => derive(
                 &self.config.manifest,
+                &self.config.registry,
                 settled,
                 |set| self.planning.evidence.get(set),
                 self.planning.holding(number),

@@ -7,6 +7,7 @@ use rewards::Scoreboard;
 
 use crate::body::{Body, Exhibit, Read, Slot};
 use crate::event::{BeaconSource, RoundSummary};
+use crate::gains::Gains;
 use crate::ids::{Address, Beacon, Hash, PeerId, SwarmId, TxHash};
 use crate::manifest::Manifest;
 use crate::message::{BodyKind, BodyRef, Card, Payload, Phase};
@@ -126,6 +127,7 @@ pub(super) struct Judged {
     /// Whether all of it could be scored here; else this peer signs nothing.
     pub(super) whole: bool,
     pub(super) board: Scoreboard<PeerId>,
+    pub(super) gains: Gains,
     /// What witnesses sign, this peer's own row among it.
     pub(super) rows: BTreeMap<Address, u32>,
 }

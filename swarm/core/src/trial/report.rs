@@ -3,11 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rewards::favour::Favours;
 use serde::Serialize;
 use tasks::{Registry, Seed};
 
 use super::round::{Actor, play};
 use super::{Behaviour, Scenario, ScenarioError};
+use crate::critics::{Critics, Hearings};
 use crate::draw;
 use crate::ids::PeerId;
 use crate::ledger::{COMMITTEE, Card, Standings};
@@ -59,6 +61,9 @@ pub struct Report {
     /// The round from which a cheat's reputation stays below nine tenths of an
     /// honest machine's; none if it never does.
     pub contained: Option<u64>,
+    /// Pairs of cheats that [stand together](rewards::favour), as a share of all
+    /// pairs of cheats; and pairs with an honest machine, of all such pairs.
+    pub together: (f64, f64),
     /// Every round.
     pub rounds: Vec<Row>,
 }
@@ -72,12 +77,21 @@ pub fn run(scenario: &Scenario) -> Result<Report, ScenarioError> {
     let registry = Registry::builtin();
     let manifest = scenario.manifest();
     let mut ledger = Standings::default();
+    let mut critics = Critics::default();
+    let mut favours = Favours::default();
+    let mut cheats = BTreeSet::new();
     let mut members = BTreeSet::new();
     let mut rows = Vec::new();
     for round in 1..=scenario.rounds {
         let actors = actors(scenario, round);
         members.extend(actors.iter().map(|actor| actor.peer));
-        let played = play(scenario, &manifest, &registry, round, &actors);
+        let cheating = actors
+            .iter()
+            .filter(|actor| kind(scenario, actor.machine) == Kind::Cheat);
+        cheats.extend(cheating.map(|actor| actor.peer));
+        let played = play(scenario, &manifest, &registry, round, &actors, &critics);
+        favours.learn(&played.board);
+        critics.learn(&Hearings::of(&played.board));
         let behaviours: BTreeMap<PeerId, Behaviour> = actors
             .iter()
             .map(|actor| (actor.peer, actor.behaviour))
@@ -137,10 +151,31 @@ pub fn run(scenario: &Scenario) -> Result<Report, ScenarioError> {
             vote_accuracy: f64::from(played.board.weighted_judge_accuracy.0) / 1e6,
         });
     }
-    Ok(summed_up(scenario.clone(), rows))
+    let together = stand_together(&favours, &members, &cheats);
+    Ok(summed_up(scenario.clone(), rows, together))
 }
 
-fn summed_up(scenario: Scenario, rounds: Vec<Row>) -> Report {
+/// Of the pairs of cheats, and of all others, which stand together.
+fn stand_together(
+    favours: &Favours<PeerId>,
+    members: &BTreeSet<PeerId>,
+    cheats: &BTreeSet<PeerId>,
+) -> (f64, f64) {
+    let pairs = |count: usize| count * count.saturating_sub(1) / 2;
+    let ring = pairs(cheats.len());
+    let found = favours.together();
+    let of_ring = found
+        .iter()
+        .filter(|(a, b)| cheats.contains(a) && cheats.contains(b));
+    let of_ring = of_ring.count();
+    let share = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
+    (
+        share(of_ring, ring),
+        share(found.len() - of_ring, pairs(members.len()) - ring),
+    )
+}
+
+fn summed_up(scenario: Scenario, rounds: Vec<Row>, together: (f64, f64)) -> Report {
     let later = &rounds[rounds.len() / 2..];
     let sum = |value: fn(&Row) -> f64| later.iter().map(value).sum::<f64>();
     // A swarm that cheats own pays honest machines nothing: an infinite share.
@@ -158,6 +193,7 @@ fn summed_up(scenario: Scenario, rounds: Vec<Row>) -> Report {
         reward_ratio: share(sum(|row| row.cheat_reward), sum(|row| row.honest_reward)),
         pairwise: share(sum(|row| row.pairwise), later.len() as f64),
         contained,
+        together,
         scenario,
         rounds,
     }

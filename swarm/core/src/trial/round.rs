@@ -11,6 +11,7 @@ use super::{Behaviour, Scenario};
 use crate::body::{
     AnswerGroup, Batch, Body, Completion, CritiqueGroup, Header, ResolveGroup, Slot,
 };
+use crate::critics::Critics;
 use crate::draw;
 use crate::ids::{Address, Beacon, Hash, PeerId};
 use crate::manifest::Manifest;
@@ -58,6 +59,7 @@ pub(super) fn play(
     registry: &Registry,
     number: u64,
     actors: &[Actor],
+    critics: &Critics,
 ) -> Played {
     let seed = [scenario.seed.to_le_bytes(), number.to_le_bytes()].concat();
     let round = Round {
@@ -100,6 +102,9 @@ pub(super) fn play(
         .filter(|a| !late(a))
         .chain(here.iter().filter(late));
     input.arrival = order.map(|actor| actor.peer).zip(0..).collect();
+    if scenario.judged {
+        input.history = critics.history();
+    }
     let settings = round.settings(&input);
     let board = judge(registry, &input, &settings);
     let honest: BTreeSet<PeerId> = here
