@@ -5,6 +5,8 @@
 //! with another manifest; its report is kept, so an experiment that was cut off
 //! goes on where it stopped. Arms are compared seed by seed.
 
+mod stages;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -23,6 +25,9 @@ pub enum ExperimentCommand {
     /// Whether training on peers' rollouts helps: from none of them to three
     /// in four, after SAPO (arXiv 2509.08721), with the controls it lacks
     Sapo(SapoArgs),
+    /// Whether critiques and second answers are worth their time: beside
+    /// answers alone, majorities and the critics' choice
+    Stages(stages::StagesArgs),
 }
 
 /// `murmur experiment sapo`.
@@ -113,7 +118,13 @@ struct Outcome {
 /// # Errors
 /// A run failed (its log is named), a file can't be read or written.
 pub fn run(command: &ExperimentCommand) -> Result<String> {
-    let ExperimentCommand::Sapo(args) = command;
+    match command {
+        ExperimentCommand::Sapo(args) => sapo(args),
+        ExperimentCommand::Stages(args) => stages::run(args),
+    }
+}
+
+fn sapo(args: &SapoArgs) -> Result<String> {
     let runs = args.out.join("runs");
     std::fs::create_dir_all(&runs).with_context(|| format!("making {}", runs.display()))?;
     let mut outcomes: Vec<Vec<Outcome>> = vec![Vec::new(); ARMS.len()];
@@ -124,7 +135,15 @@ pub fn run(command: &ExperimentCommand) -> Result<String> {
     for seed in 1..=args.seeds {
         for (arm, outcomes) in ARMS.iter().zip(&mut outcomes) {
             done += 1;
-            let report = report_of(args, &runs, arm, seed, (done, total))?;
+            let run = Run {
+                name: arm.name.replace('/', "-"),
+                manifest: arm.manifest()?,
+                nodes: args.nodes,
+                rounds: args.rounds,
+                seed,
+                eval_items: args.eval_items,
+            };
+            let report = run.report(&runs, (done, total))?;
             let (outcome, rows) = read(&report, arm, seed, args.rounds)?;
             outcomes.push(outcome);
             csv.push_str(&rows);
@@ -139,23 +158,40 @@ pub fn run(command: &ExperimentCommand) -> Result<String> {
     Ok(text)
 }
 
-/// The report of one run: the kept one, or that of a run now.
-fn report_of(
-    args: &SapoArgs,
-    runs: &Path,
-    arm: &Arm,
+/// One run of a swarm, of its own kind.
+struct Run {
+    /// Tells it from the others of the experiment, seed apart.
+    name: String,
+    manifest: String,
+    nodes: u16,
+    rounds: u64,
     seed: u64,
-    (done, total): (u64, u64),
-) -> Result<Value> {
-    let setting = format!("{}x{}", args.nodes, args.rounds);
-    let name = format!("{}-{setting}-seed{seed}", arm.name.replace('/', "-"));
-    let path = runs.join(format!("{name}.json"));
-    if !path.exists() {
-        eprintln!("run {done} of {total}: {} with seed {seed}", arm.name);
+    eval_items: u32,
+}
+
+impl Run {
+    /// Its report: the kept one, or that of a run now.
+    fn report(&self, runs: &Path, (done, total): (u64, u64)) -> Result<Value> {
+        let setting = format!("{}x{}", self.nodes, self.rounds);
+        let name = format!("{}-{setting}-seed{}", self.name, self.seed);
+        let path = runs.join(format!("{name}.json"));
+        if !path.exists() {
+            eprintln!(
+                "run {done} of {total}: {} with seed {}",
+                self.name, self.seed
+            );
+            self.go(runs, &name, &path)?;
+        }
+        let text = std::fs::read_to_string(&path)
+            .with_context(|| format!("reading {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("{} is no report", path.display()))
+    }
+
+    fn go(&self, runs: &Path, name: &str, path: &Path) -> Result<()> {
         let home = runs.join(format!("{name}.home"));
         let _ = std::fs::remove_dir_all(&home);
         let manifest = runs.join(format!("{name}.toml"));
-        std::fs::write(&manifest, arm.manifest()?)
+        std::fs::write(&manifest, &self.manifest)
             .with_context(|| format!("writing {}", manifest.display()))?;
         let log = runs.join(format!("{name}.log"));
         let logged =
@@ -164,10 +200,10 @@ fn report_of(
         let program = std::env::current_exe().context("finding this program")?;
         let status = Command::new(program)
             .args(["run", "--headless"])
-            .args(["--peers", &args.nodes.to_string()])
-            .args(["--rounds", &args.rounds.to_string()])
-            .args(["--seed", &seed.to_string()])
-            .args(["--eval-items", &args.eval_items.to_string()])
+            .args(["--peers", &self.nodes.to_string()])
+            .args(["--rounds", &self.rounds.to_string()])
+            .args(["--seed", &self.seed.to_string()])
+            .args(["--eval-items", &self.eval_items.to_string()])
             .arg("--home")
             .arg(&home)
             .arg("--manifest")
@@ -180,18 +216,11 @@ fn report_of(
             .status()
             .context("starting this program again")?;
         if !status.success() {
-            bail!(
-                "{} with seed {seed} ended with {status}; see {}",
-                arm.name,
-                log.display()
-            );
+            bail!("{name} ended with {status}; see {}", log.display());
         }
-        std::fs::rename(&beside, &path).with_context(|| format!("keeping {}", path.display()))?;
-        std::fs::remove_dir_all(&home).with_context(|| format!("clearing {}", home.display()))?;
+        std::fs::rename(&beside, path).with_context(|| format!("keeping {}", path.display()))?;
+        std::fs::remove_dir_all(&home).with_context(|| format!("clearing {}", home.display()))
     }
-    let text =
-        std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is no report", path.display()))
 }
 
 impl Arm {

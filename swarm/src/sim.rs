@@ -156,8 +156,16 @@ fn play(scenarios: &[Scenario]) -> Result<Vec<Report>> {
 
 fn table(reports: &[Report]) -> String {
     let mut text = format!(
-        "{:<9} {:<13} {:>6}  {:>6} {:>10} {:>7}  {:>8}  {}\n",
-        "rewards", "cheats", "share", "score", "reputation", "reward", "pairwise", "contained"
+        "{:<9} {:<13} {:>6}  {:>6} {:>10} {:>7}  {:>8}  {:>9}  {}\n",
+        "rewards",
+        "cheats",
+        "share",
+        "score",
+        "reputation",
+        "reward",
+        "pairwise",
+        "ring seen",
+        "contained"
     );
     for report in reports {
         let scenario = &report.scenario;
@@ -186,7 +194,13 @@ fn table(reports: &[Report]) -> String {
                 report.ratio, report.reputation_ratio, report.reward_ratio
             );
         }
-        let _ = write!(text, "  {:>7.1}%  {contained}", 100.0 * report.pairwise);
+        let (ring, others) = report.together;
+        let _ = write!(
+            text,
+            "  {:>7.1}%  {:>9}  {contained}",
+            100.0 * report.pairwise,
+            format!("{:.0}%/{:.0}%", 100.0 * ring, 100.0 * others)
+        );
         if let (Some(round), "later") = (report.contained, contained) {
             let _ = write!(text, ", from round {round}");
         }
@@ -197,6 +211,8 @@ fn table(reports: &[Report]) -> String {
         "\nscore, reputation, reward: of a cheat's machine, all its names together, as a share of an\n\
          honest machine's (second half of the rounds; reputation at the end)\n\
          pairwise: right answers of honest machines that are rewarded above wrong ones\n\
+         ring seen: pairs of cheats, and of all others, that stand together: each calls the other's\n\
+         answers right more often than the other critics of those answers do\n\
          contained: its reputation stays below nine tenths of an honest machine's\n",
     );
     text

@@ -22,6 +22,13 @@ pub struct Registry {
     environments: Vec<(EnvId, Arc<dyn Environment>)>,
 }
 
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = self.iter().map(|one| one.manifest().name.as_str());
+        f.debug_list().entries(names).finish()
+    }
+}
+
 impl Registry {
     /// The environments that are part of the program.
     #[must_use]

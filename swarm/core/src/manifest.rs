@@ -23,7 +23,7 @@ pub const HARD_BODY_BYTES: u32 = 16 << 20;
 
 /// The version of the rules that this program plays by: the draws, the bodies
 /// and the judge. Swarms of other versions are refused, not misunderstood.
-pub const RULES: u32 = 3;
+pub const RULES: u32 = 4;
 
 /// What a swarm is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -224,7 +224,7 @@ fn bad_input_gets_a_clear_message_and_changes_nothing() {
     refused(&["replay", &file], "a-file");
 
     let manifest = at("swarm.toml");
-    std::fs::write(&manifest, "rules = 3\nname = \"x\"\nunknown = 3\n").unwrap();
+    std::fs::write(&manifest, "rules = 4\nname = \"x\"\nunknown = 3\n").unwrap();
     refused(
         &[
             "run",

@@ -215,6 +215,11 @@ pub struct Learning {
     pub judge_accuracy: Series,
     /// Share of resolutions that are right.
     pub resolve_accuracy: Series,
+    /// What critics say of answers whose truth they did not know to be known.
+    pub critics_say: Series,
+    /// Share of those that are right. Where the two part, critics are pleased
+    /// by what is not right.
+    pub critics_verified: Series,
     /// Seconds a round took.
     pub wall_s: Series,
     /// The newest summary.
@@ -243,6 +248,12 @@ impl Learning {
         self.format_rate.set(round, summary.format_rate);
         self.judge_accuracy.set(round, summary.judge_accuracy);
         self.resolve_accuracy.set(round, summary.resolve_accuracy);
+        let twins = &summary.twins;
+        if twins.answers > 0 {
+            self.critics_say.set(round, text::fraction(twins.critics.0));
+            self.critics_verified
+                .set(round, text::fraction(twins.verifier.0));
+        }
         self.wall_s.set(round, summary.wall_s);
         if self.last.as_ref().is_none_or(|last| last.round <= round) {
             self.last = Some(summary.clone());

@@ -274,6 +274,20 @@ fn draw_numbers(theme: Theme, scene: &Scene<'_>, area: Rect, buffer: &mut Buffer
     ] {
         lines.push(trend_row(theme, &columns, label, series));
     }
+    if !learning.critics_say.is_empty() {
+        lines.push(trend_row(
+            theme,
+            &columns,
+            "critics say",
+            &learning.critics_say,
+        ));
+        lines.push(trend_row(
+            theme,
+            &columns,
+            "of it right",
+            &learning.critics_verified,
+        ));
+    }
     // Two environments a line, where there is room for at least a few.
     let room = usize::from(area.height).saturating_sub(lines.len() + 2);
     if let Some((_, before)) = &before

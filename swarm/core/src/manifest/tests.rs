@@ -1,7 +1,7 @@
 use super::*;
 
 const TEXT: &str = r#"
-    rules = 3
+    rules = 4
     name = "test"
     pace = "eager"
 
@@ -120,7 +120,7 @@ fn an_error_names_the_key() {
         ("own = 4", "own = \"four\"", "own"),
         ("relay_ms = 500", "", "relay_ms"),
         (
-            "rules = 3",
+            "rules = 4",
             "rules = 2",
             "rules: this program plays by version 3",
         ),

@@ -303,8 +303,32 @@ impl Machine {
             self.say(number, Phase::Open, Payload::Plan { plan: reference });
         }
         self.obtain(plan.environments(&self.config.manifest));
-        if !std::mem::replace(&mut self.planning.shown, true) || before != plan {
+        let asks_alike =
+            (&before.amendment, &before.standings) == (&plan.amendment, &plan.standings);
+        if !std::mem::replace(&mut self.planning.shown, true) || !asks_alike {
             self.show_plan(number, &before, &plan);
+        }
+        let (from, to) = (before.critics.twins, plan.critics.twins);
+        if from != to {
+            let why = if to > from {
+                "critics and verifier part"
+            } else {
+                "critics and verifier agree"
+            };
+            let percent = |share: tasks::Ppm| f64::from(share.0) / 1e4;
+            self.tell_curriculum(
+                if to > from {
+                    LogLevel::Warn
+                } else {
+                    LogLevel::Info
+                },
+                format!(
+                    "round {number}: {why}: {:.0}% of the items that critics decide are verified \
+                     all the same, {:.0}% before",
+                    percent(to),
+                    percent(from)
+                ),
+            );
         }
     }
 

@@ -52,6 +52,8 @@ pub struct Scenario {
     pub faults: Vec<Fault>,
     /// The swarm.
     pub manifest: Manifest,
+    /// The environments there are.
+    pub registry: Registry,
     /// The chance of a right answer at each level, in percent.
     pub skill: Vec<u64>,
     /// What the author signs, at which peer and when.
@@ -246,6 +248,7 @@ impl Scenario {
             notice_ms: None,
             faults: Vec::new(),
             manifest: manifest(),
+            registry: Registry::builtin(),
             skill: vec![55],
             amendments: Vec::new(),
         }

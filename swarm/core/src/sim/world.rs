@@ -91,7 +91,7 @@ impl<'a> World<'a> {
         };
         let mut world = Self {
             scenario,
-            registry: Registry::builtin(),
+            registry: scenario.registry.clone(),
             addresses: (0..scenario.peers).map(address).collect(),
             nodes: Vec::new(),
             ledger: Ledger::new(scenario.seed),

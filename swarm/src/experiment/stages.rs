@@ -1,0 +1,191 @@
+//! What critique and resolve are worth, on real swarms: every round's common
+//! items, which no policy has seen before, answered in each way there is.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::Value;
+use swarm_core::event::RoundSummary;
+use swarm_core::gains::Gains;
+use tasks::Ppm;
+
+use super::{Estimate, LOCAL_PROFILE, Run};
+use crate::home::write_atomic;
+
+/// `murmur experiment stages`.
+#[derive(Debug, Args)]
+pub struct StagesArgs {
+    /// Where runs, tables and the report go; a folder with runs is gone on with
+    #[arg(long, value_name = "DIR", default_value = "experiment-stages")]
+    pub out: PathBuf,
+    /// Nodes of each swarm
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(2..=16))]
+    pub nodes: u16,
+    /// Rounds of each run
+    #[arg(long, default_value_t = 48, value_parser = clap::value_parser!(u64).range(3..))]
+    pub rounds: u64,
+    /// Runs, with seeds 1, 2, …
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(2..=100))]
+    pub seeds: u64,
+    /// Another profile than the local one
+    #[arg(long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+}
+
+/// A way to arrive at an answer, and how it is called.
+const WAYS: [(&str, fn(&Gains) -> Ppm); 7] = [
+    ("an answer alone", |gains| gains.alone),
+    ("majority, one answer a peer", |gains| gains.majority),
+    ("majority of all first answers", |gains| gains.samples),
+    ("best critic's choice", |gains| gains.best_critic),
+    ("all critics' choice", |gains| gains.critics),
+    ("a second answer", |gains| gains.resolved),
+    ("majority of all second answers", |gains| {
+        gains.resolved_majority
+    }),
+];
+
+pub(super) fn run(args: &StagesArgs) -> Result<String> {
+    let runs = args.out.join("runs");
+    std::fs::create_dir_all(&runs).with_context(|| format!("making {}", runs.display()))?;
+    let manifest = match &args.manifest {
+        None => LOCAL_PROFILE.to_owned(),
+        Some(path) => {
+            std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?
+        }
+    };
+    let mut swarms = Vec::new();
+    for seed in 1..=args.seeds {
+        let run = Run {
+            name: "stages".to_owned(),
+            manifest: manifest.clone(),
+            nodes: args.nodes,
+            rounds: args.rounds,
+            seed,
+            eval_items: 1,
+        };
+        swarms.push(rounds(&run.report(&runs, (seed, args.seeds))?)?);
+    }
+    let text = written(args, &swarms);
+    let path = args.out.join("report.md");
+    write_atomic(&path, text.as_bytes()).with_context(|| format!("writing {}", path.display()))?;
+    Ok(text)
+}
+
+fn rounds(report: &Value) -> Result<Vec<RoundSummary>> {
+    let rounds = report["rounds"].clone();
+    serde_json::from_value(rounds).context("a report without rounds; remove it to run it again")
+}
+
+/// The mean over a span of rounds, each item alike; `None` without any.
+fn mean(rounds: &[RoundSummary], of: fn(&Gains) -> Ppm) -> Option<f64> {
+    let items = rounds.iter().map(|round| u64::from(round.gains.items));
+    let items: u64 = items.sum();
+    let sum = rounds
+        .iter()
+        .map(|round| f64::from(round.gains.items) * f64::from(of(&round.gains).0))
+        .sum::<f64>();
+    (items > 0).then(|| sum / items as f64 / 1e6)
+}
+
+/// The three parts of the rounds: early, middle, late.
+fn third(rounds: &[RoundSummary], part: usize) -> &[RoundSummary] {
+    &rounds[part * rounds.len() / 3..(part + 1) * rounds.len() / 3]
+}
+
+fn written(args: &StagesArgs, swarms: &[Vec<RoundSummary>]) -> String {
+    let over = |value: &dyn Fn(&[RoundSummary]) -> Option<f64>| {
+        let values: Vec<f64> = swarms.iter().filter_map(|rounds| value(rounds)).collect();
+        Estimate::of(&values)
+    };
+    let told = |estimate: Estimate| {
+        format!(
+            "{:.1} ± {:.1}",
+            100.0 * estimate.mean,
+            100.0 * estimate.half
+        )
+    };
+    let items: u32 = swarms.iter().flatten().map(|round| round.gains.items).sum();
+    let mut text = format!(
+        "# Critique and resolve beside their alternatives\n\n\
+         `murmur experiment stages --nodes {} --rounds {} --seeds {}`: right, in %, of the items that\n\
+         all nodes of a round answered; mean and 95% interval over {} swarms, {items} items. The last\n\
+         column is paired by swarm, over all rounds, against the majority with one answer a peer: what\n\
+         a second answer reads.\n\n\
+         | way | early | middle | late | all rounds | against the majority |\n\
+         | --- | --- | --- | --- | --- | --- |\n",
+        args.nodes, args.rounds, args.seeds, args.seeds
+    );
+    for (name, way) in WAYS {
+        let part = |part| told(over(&|rounds| mean(third(rounds, part), way)));
+        let against =
+            over(&|rounds| Some(mean(rounds, way)? - mean(rounds, |gains| gains.majority)?));
+        let _ = writeln!(
+            text,
+            "| {name} | {} | {} | {} | {} | {} |",
+            part(0),
+            part(1),
+            part(2),
+            told(over(&|rounds| mean(rounds, way))),
+            super::signed(against),
+        );
+    }
+    // Balanced over right and wrong answers: a coin has one half.
+    let verdicts = |rounds: &[RoundSummary]| {
+        let judged = rounds.iter().filter(|round| round.critiques > 0);
+        let shares: Vec<f64> = judged.map(|round| round.judge_accuracy).collect();
+        (!shares.is_empty()).then(|| shares.iter().sum::<f64>() / shares.len() as f64)
+    };
+    let part = |part| over(&|rounds| verdicts(third(rounds, part)));
+    let risen = over(&|rounds| Some(verdicts(third(rounds, 2))? - verdicts(third(rounds, 0))?));
+    let _ = writeln!(
+        text,
+        "\nVerdicts that are right, balanced over right and wrong answers (a coin: 50): {} early, {} in\n\
+         the middle, {} late; risen by {}.",
+        told(part(0)),
+        told(part(1)),
+        told(part(2)),
+        super::signed(risen),
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(items: u32, alone: u32) -> RoundSummary {
+        RoundSummary {
+            critiques: 4,
+            judge_accuracy: 0.5,
+            gains: Gains {
+                items,
+                alone: Ppm(alone),
+                ..Gains::default()
+            },
+            ..RoundSummary::default()
+        }
+    }
+
+    #[test]
+    fn every_item_counts_alike_and_a_span_without_any_says_nothing() {
+        let rounds = [round(3, 1_000_000), round(1, 0), round(0, 700_000)];
+        assert_eq!(mean(&rounds, |gains| gains.alone), Some(0.75));
+        assert_eq!(mean(&rounds[2..], |gains| gains.alone), None);
+        assert_eq!(third(&rounds, 2).len(), 1);
+        let args = StagesArgs {
+            out: PathBuf::new(),
+            nodes: 4,
+            rounds: 3,
+            seeds: 2,
+            manifest: None,
+        };
+        let text = written(&args, &[rounds.to_vec(), rounds.to_vec()]);
+        assert!(
+            text.contains("| an answer alone | 100.0 ± 0.0 | 0.0 ± 0.0 |"),
+            "{text}"
+        );
+    }
+}
