@@ -34,8 +34,10 @@ pub struct StagesArgs {
     pub manifest: Option<PathBuf>,
 }
 
-/// A way to arrive at an answer, and how it is called.
-const WAYS: [(&str, fn(&Gains) -> Ppm); 7] = [
+/// How often a way to arrive at an answer arrives at the right one.
+type Way = fn(&Gains) -> Ppm;
+
+const WAYS: [(&str, Way); 7] = [
     ("an answer alone", |gains| gains.alone),
     ("majority, one answer a peer", |gains| gains.majority),
     ("majority of all first answers", |gains| gains.samples),
@@ -80,7 +82,7 @@ fn rounds(report: &Value) -> Result<Vec<RoundSummary>> {
 }
 
 /// The mean over a span of rounds, each item alike; `None` without any.
-fn mean(rounds: &[RoundSummary], of: fn(&Gains) -> Ppm) -> Option<f64> {
+fn mean(rounds: &[RoundSummary], of: Way) -> Option<f64> {
     let items = rounds.iter().map(|round| u64::from(round.gains.items));
     let items: u64 = items.sum();
     let sum = rounds

@@ -122,7 +122,7 @@ fn an_error_names_the_key() {
         (
             "rules = 4",
             "rules = 2",
-            "rules: this program plays by version 3",
+            "rules: this program plays by version 4",
         ),
         (
             "env = \"sub\"",
