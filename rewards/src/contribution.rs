@@ -15,8 +15,8 @@
 //! A *useful* group has right answers among wrong ones: it is what others can
 //! learn from, so its wrong answers count half. Another right answer always
 //! counts for more than a wrong one, so nothing is gained by answering badly
-//! on purpose. *Before* is what the prompt of the resolution showed, or, where
-//! that was nothing, the first answers to the same item. The full measures
+//! on purpose. *Before* is the share of the votes that the prompt of the
+//! resolution showed for right answers, or, where that was nothing, the first answers to the same item. The full measures
 //! ([`JudgeSettings::full_answers`] and its like) are what a swarm gives each
 //! peer to do.
 //!

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tasks::{Ppm, Registry};
+use tasks::{Ppm, Registry, dialogue::PeerAnswer};
 
 use crate::{
     AnswerGroup, Calibration, CompletionScore, CritiqueView, GroupScore, Ignored, Included,
@@ -423,8 +423,8 @@ fn shares_right<'a, K>(
     shares
 }
 
-/// The share right of what was known before a resolution: of what its prompt
-/// showed, or else of the first answers to the same item.
+/// The share right of what was known before a resolution: of the votes that
+/// its prompt showed, or else of the first answers to the same item.
 fn before<K>(
     registry: &Registry,
     group: &ResolveGroup<K>,
@@ -434,9 +434,16 @@ fn before<K>(
     let (right, all) = if group.read.is_empty() {
         *known.get(&item_key(&group.item))?
     } else {
-        let right = |answer: &str| environment.accepts(&group.item, answer);
-        let count = group.read.iter().filter(|peer| right(&peer.answer)).count();
-        (count, group.read.len())
+        // Each answer once: what stood behind it says how much of it was known.
+        let votes = |peer: &PeerAnswer| peer.right as usize;
+        let right = |peer: &&PeerAnswer| environment.accepts(&group.item, &peer.answer);
+        let all: usize = group.read.iter().map(votes).sum();
+        let behind: usize = group.read.iter().filter(right).map(votes).sum();
+        if all > 0 {
+            (behind, all)
+        } else {
+            (group.read.iter().filter(right).count(), group.read.len())
+        }
     };
     (all > 0).then(|| share(right, all))
 }

@@ -112,6 +112,47 @@ pub struct CompletionScore<K> {
     pub critiques: Vec<CritiqueView<K>>,
 }
 
+impl<K> CompletionScore<K> {
+    /// The reward explained in one line: who decided it and why, and what the
+    /// critics said. `1.00 verified: right; critics 4 for, 1 against, weight 0.83`
+    #[must_use]
+    pub fn told(&self) -> String {
+        let decided = match self.truth {
+            Some(_) => "verified",
+            None if self.parts.iter().any(|part| part.name == "critics") => "judged",
+            None => "undecided",
+        };
+        let hundredths = (u64::from(self.reward.0) + 5_000) / 10_000;
+        let mut line = format!(
+            "{}.{:02} {decided}: {}",
+            hundredths / 100,
+            hundredths % 100,
+            self.why
+        );
+        if !self.critiques.is_empty() {
+            let half = Ppm(500_000);
+            let count = |side: fn(&Ppm, &Ppm) -> bool| {
+                let sided = self.critiques.iter();
+                sided.filter(|view| side(&view.right_ppm, &half)).count()
+            };
+            let weight: u64 = self
+                .critiques
+                .iter()
+                .map(|view| u64::from(view.weight_ppm.0))
+                .sum();
+            let weight = (weight + 5_000) / 10_000;
+            line.push_str(&format!(
+                "; critics {} for, {} against, weight {}.{:02}",
+                count(Ppm::gt),
+                count(Ppm::lt),
+                weight / 100,
+                weight % 100
+            ));
+        }
+        line
+    }
+}
+
 /// What one critic said of one completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CritiqueView<K> {
@@ -203,4 +244,45 @@ pub struct PeerScore {
     pub work: Work,
     /// Where the contribution comes from, in one line.
     pub why: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reward_is_told_in_one_line() {
+        let view = |right: u32, weight: u32| CritiqueView {
+            critic: 1u8,
+            right_ppm: Ppm(right),
+            weight_ppm: Ppm(weight),
+            sample_index: 0,
+        };
+        let mut score = CompletionScore {
+            reward: Ppm(995_000),
+            correct: true,
+            well_formed: true,
+            answer: Some("132".to_owned()),
+            truth: Some(true),
+            parts: Vec::new(),
+            why: "right".to_owned(),
+            critiques: vec![
+                view(900_000, 500_000),
+                view(250_000, 326_000),
+                view(500_000, 0),
+            ],
+        };
+        assert_eq!(
+            score.told(),
+            "1.00 verified: right; critics 1 for, 1 against, weight 0.83"
+        );
+        score.truth = None;
+        score.critiques.clear();
+        assert_eq!(score.told(), "1.00 undecided: right");
+        score.parts = vec![Part {
+            name: "critics".to_owned(),
+            value: Ppm(700_000),
+        }];
+        assert_eq!(score.told(), "1.00 judged: right");
+    }
 }

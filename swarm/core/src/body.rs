@@ -83,16 +83,17 @@ pub struct CritiqueGroup {
     pub completions: Vec<Completion>,
 }
 
-/// An answer that was read before answering again, and the verdicts on it.
+/// An answer that was read before answering again, and of nine votes how many
+/// are for it and how many against it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Read {
     /// Whose answer to the same item.
     pub peer: PeerId,
     /// Which of the group.
     pub completion: u16,
-    /// Critiques that held it right.
+    /// Votes for it.
     pub right: u16,
-    /// Critiques that held it wrong.
+    /// Votes against it.
     pub wrong: u16,
 }
 

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rewards::Scoreboard;
+use rewards::{Scoreboard, favour::Favours};
 use tasks::Registry;
 
 use crate::ids::{Beacon, PeerId};
@@ -27,6 +27,7 @@ pub struct Lessons<'a> {
     manifest: &'a Manifest,
     registry: &'a Registry,
     before: Option<Before>,
+    favours: Favours<PeerId>,
 }
 
 /// The round before.
@@ -46,7 +47,13 @@ impl<'a> Lessons<'a> {
             manifest,
             registry,
             before: None,
+            favours: Favours::default(),
         }
+    }
+
+    /// How peers judged each other in the rounds that were followed.
+    pub fn favours(&self) -> &Favours<PeerId> {
+        &self.favours
     }
 
     /// What was drawn for each peer that took part in the next round.
@@ -105,6 +112,7 @@ impl<'a> Lessons<'a> {
             }
         }
         drop((gallery, earlier));
+        self.favours.learn(&board);
         self.before = Some(Before {
             round,
             beacon,

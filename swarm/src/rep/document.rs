@@ -209,8 +209,8 @@ pub fn judged(recomputed: &Recomputed) -> Value {
 }
 
 /// Whose groups a peer was given to train on and whom its own were given to, with how
-/// many: as the beacon drew them, in the newest settled rounds whose transcripts are here.
-/// `None` where there are none.
+/// many: as the beacon drew them, in the newest settled rounds whose transcripts are here;
+/// and with whom it [stands together](rewards::favour). `None` where there are none.
 ///
 /// # Errors
 /// A transcript is there, and can't be read or judged.
@@ -250,9 +250,32 @@ pub fn provenance(source: &Source, chronicle: &Chronicle, peer: PeerId) -> Resul
         let line = |(peer, groups)| json!({ "peer": peer, "groups": groups });
         groups.into_iter().map(line).collect()
     };
-    Ok((rounds > 0).then(
-        || json!({ "rounds": rounds, "taught_by": listed(taught_by), "taught": listed(taught) }),
-    ))
+    let favours = lessons.favours();
+    let together = favours.together().into_iter().filter_map(|(a, b)| {
+        let other = match peer {
+            _ if peer == a => b,
+            _ if peer == b => a,
+            _ => return None,
+        };
+        let (there, back) = (favours.of(peer, other), favours.of(other, peer));
+        Some(json!({
+            "peer": other,
+            "favour_ppm": there.mean(),
+            "favour_error_ppm": there.error(),
+            "back_ppm": back.mean(),
+            "back_error_ppm": back.error(),
+            "answers": there.answers.min(back.answers),
+        }))
+    });
+    let together: Vec<Value> = together.collect();
+    Ok((rounds > 0).then(|| {
+        json!({
+            "rounds": rounds,
+            "taught_by": listed(taught_by),
+            "taught": listed(taught),
+            "together": together,
+        })
+    }))
 }
 
 /// The judged transcript of a settled round, where one is kept here.

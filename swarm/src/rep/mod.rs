@@ -192,7 +192,7 @@ fn peer(
     Ok(text)
 }
 
-/// Who taught a peer and whom it taught, in two lines.
+/// Who taught a peer and whom it taught, in two lines; and whom it favours in turn.
 fn lessons_of(provenance: &Value, member: &Reputation, members: &[Reputation]) -> String {
     let Some(rounds) = provenance["rounds"].as_u64() else {
         return String::new();
@@ -218,12 +218,26 @@ fn lessons_of(provenance: &Value, member: &Reputation, members: &[Reputation]) -
             false => lines.join(", "),
         }
     };
-    format!(
+    let mut text = format!(
         "\ntaught by   {}\ntaught      {}\n  groups trained on, as drawn in the newest {rounds} \
          settled rounds kept here\n",
         line("taught_by"),
         line("taught"),
-    )
+    );
+    let points = |ppm: &Value| ppm.as_i64().unwrap_or(0) as f64 / 1e4;
+    for one in provenance["together"].as_array().into_iter().flatten() {
+        text.push_str(&format!(
+            "stands with {}: calls its answers right {:+.0} ± {:.0} points above their other \
+             critics, and is called so by {:+.0} ± {:.0}, over {} answers each way\n",
+            named(&one["peer"]),
+            points(&one["favour_ppm"]),
+            3.0 * points(&one["favour_error_ppm"]),
+            points(&one["back_ppm"]),
+            3.0 * points(&one["back_error_ppm"]),
+            one["answers"],
+        ));
+    }
+    text
 }
 
 /// The lines of what of a peer's work was not counted.

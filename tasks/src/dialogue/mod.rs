@@ -7,9 +7,10 @@
 //! | --- | --- | --- |
 //! | answer | `add 47+85` | `<think>7+5+0=12 4+8+1=13</think><answer>132</answer>` |
 //! | critique | `add 47+85` newline `check 142` | `<think>2=2 3!4</think><verdict>wrong</verdict>` |
-//! | resolve | `add 47+85` newline `peers 132=2!1 142=0!2` | `<think>pick 132</think><answer>132</answer>` |
+//! | resolve | `add 47+85` newline `peers 132=6!3 142=2!7` | `<think>pick 132</think><answer>132</answer>` |
 //!
-//! `=` counts verdicts of right and `!` verdicts of wrong. What peers wrote is
+//! `=` counts votes for an answer and `!` votes against it: of nine, those of
+//! whoever answered and those of whoever judged it. What peers wrote is
 //! cut down to the characters an answer of that environment may have; every
 //! other run of text becomes one `_`. So peer text can hold no tag, no tally,
 //! no second line and no word, and can never be made to look like an answer
@@ -70,15 +71,15 @@ fn ask(item: &Item, content: String) -> Vec<Message> {
     messages
 }
 
-/// An answer of the peers, and how many verdicts held it right or wrong. Who
-/// counts having given an answer as a verdict on it adds one to `right`.
+/// An answer of the peers, and how many votes are for it and against it: of
+/// whoever answered and of whoever judged it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerAnswer {
     /// The extracted answer, as it came.
     pub answer: String,
-    /// Verdicts of right.
+    /// Votes for it.
     pub right: u32,
-    /// Verdicts of wrong.
+    /// Votes against it.
     pub wrong: u32,
 }
 
@@ -97,8 +98,8 @@ tag, and write nothing after it.
 If the message is only a question, give the answer: <answer>42</answer>
 If its last line is \"check\" and an answer, say whether that answer is right: \
 <verdict>right</verdict> or <verdict>wrong</verdict>
-If its last line is \"peers\" and answers of others, where 42=2!1 means that two held 42 right \
-and one held it wrong, give your own answer: <answer>42</answer>";
+If its last line is \"peers\" and answers of others, where 42=6!3 means that of nine votes six \
+are for 42 and three against it, give your own answer: <answer>42</answer>";
 
 /// The prompt of the answer stage.
 #[must_use]

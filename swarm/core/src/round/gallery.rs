@@ -3,11 +3,12 @@
 //! it from the included ones, and so rebuilds what everyone could read.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tasks::dialogue::{
-    Message, PeerAnswer, Verdict, answer_prompt, critique_prompt, parse_verdict, resolve_prompt,
+    Message, PeerAnswer, SHOWN_TALLY, Verdict, answer_prompt, critique_prompt, parse_verdict,
+    resolve_prompt,
 };
 use tasks::{Environment, Item, Registry, Seed};
 
@@ -15,6 +16,9 @@ use crate::body::{AnswerGroup, Batch, Body, CritiqueGroup, Exhibit, Read, Resolv
 use crate::draw;
 use crate::ids::{Beacon, PeerId};
 use crate::manifest::Manifest;
+
+/// One vote, in parts that divide evenly enough.
+const VOTE: u64 = 1_000;
 
 pub(crate) struct Gallery<'a> {
     manifest: &'a Manifest,
@@ -130,6 +134,23 @@ impl<'a> Gallery<'a> {
         Some((item, answer.clone()?))
     }
 
+    /// All that a peer answered in a slot, an answer as often as it gave it.
+    fn answers_of(&self, peer: PeerId, slot: Slot) -> Vec<String> {
+        let count = self
+            .answer_group(peer, slot)
+            .map_or(0, |group| group.completions.len());
+        (0..u16::try_from(count).unwrap_or(u16::MAX))
+            .filter_map(|completion| {
+                self.proposal(&Exhibit {
+                    peer,
+                    slot,
+                    completion,
+                })
+            })
+            .map(|(_, answer)| answer)
+            .collect()
+    }
+
     /// The slots of everyone in which there is something to judge.
     pub(crate) fn on_show(&self) -> BTreeMap<PeerId, Vec<Slot>> {
         let shown = |peer: PeerId, slot: &Slot| {
@@ -146,7 +167,8 @@ impl<'a> Gallery<'a> {
     }
 
     /// What a peer reads before it answers an item again: others' answers to
-    /// a common item, its own to an item of its own.
+    /// a common item, its own to an item of its own; each answer once, with
+    /// what stands behind it.
     pub(crate) fn reads(&self, reader: PeerId, slot: Slot) -> Vec<Read> {
         let peers = match slot {
             Slot::Own(_) => vec![reader],
@@ -155,13 +177,24 @@ impl<'a> Gallery<'a> {
                 draw::ranked(b"resolving", self.beacon, Some(reader), others)
             }
         };
-        peers
+        let shown: Vec<(Exhibit, String)> = peers
             .into_iter()
             .filter_map(|peer| self.exhibit(peer, slot))
-            .filter(|exhibit| self.proposal(exhibit).is_some())
+            .filter_map(|exhibit| Some((exhibit, self.proposal(&exhibit)?.1)))
             .take(self.manifest.resolve.read.into())
-            .map(|exhibit| {
-                let (right, wrong) = self.tallies.get(&exhibit).copied().unwrap_or_default();
+            .collect();
+        let mut heard: BTreeSet<PeerId> = shown.iter().map(|(exhibit, _)| exhibit.peer).collect();
+        heard.insert(reader);
+        let said: Vec<Vec<String>> = heard
+            .into_iter()
+            .map(|peer| self.answers_of(peer, slot))
+            .collect();
+        let mut read = BTreeSet::new();
+        shown
+            .iter()
+            .filter(|(_, answer)| read.insert(answer))
+            .map(|(exhibit, answer)| {
+                let (right, wrong) = self.regard(answer, &shown, &said);
                 Read {
                     peer: exhibit.peer,
                     completion: exhibit.completion,
@@ -170,6 +203,38 @@ impl<'a> Gallery<'a> {
                 }
             })
             .collect()
+    }
+
+    /// Of nine votes, how many are for an answer and how many against it. A
+    /// peer votes with all its samples, and for two: to give an answer says
+    /// more than to hold one right. A critic votes for one, by its verdicts.
+    fn regard(
+        &self,
+        answer: &str,
+        shown: &[(Exhibit, String)],
+        said: &[Vec<String>],
+    ) -> (u16, u16) {
+        let (mut right, mut all) = (0u64, 0u64);
+        let mut vote = |votes: u64, yes: usize, of: usize| {
+            if of > 0 {
+                right += votes * VOTE * yes as u64 / of as u64;
+                all += votes * VOTE;
+            }
+        };
+        for answers in said {
+            let same = answers.iter().filter(|one| *one == answer).count();
+            vote(2, same, answers.len());
+        }
+        for (exhibit, _) in shown.iter().filter(|(_, one)| one == answer) {
+            let (yes, no) = self.tallies.get(exhibit).copied().unwrap_or_default();
+            let verdicts = usize::from(yes) + usize::from(no);
+            let critics = verdicts.div_ceil(self.manifest.critique.size.max(1).into());
+            vote(critics as u64, yes.into(), verdicts);
+        }
+        let most = u64::from(SHOWN_TALLY);
+        let right = (most * right + all / 2).checked_div(all).unwrap_or(0);
+        let count = |votes: u64| u16::try_from(votes).unwrap_or(u16::MAX);
+        (count(right), count(most - right))
     }
 
     /// What was read, as a prompt or a judge takes it.

@@ -162,7 +162,7 @@ impl Machine {
                             ppm: part.value.0,
                         })
                         .collect(),
-                    why: score.why.clone(),
+                    why: score.told(),
                     critiques: critiques(gallery, group, index, score),
                 })
                 .collect(),
