@@ -2,13 +2,16 @@
 
 use std::fmt::Write as _;
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::home::Home;
+use crate::rep::source::{manifest_of, registry_of};
+use crate::transcripts::Transcripts;
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use swarm_core::trial::{Behaviour, Report, Row, Scenario, run};
+use swarm_core::trial::{Behaviour, Recorded, Report, Row, Scenario, run};
 
 /// Shares of cheats that `--all` tries, in per cent.
 const SHARES: [u8; 6] = [0, 10, 25, 33, 40, 50];
@@ -43,6 +46,10 @@ pub struct SimArgs {
     /// Try every behaviour at 0, 10, 25, 33, 40 and 50 per cent, verified and judged
     #[arg(long, conflicts_with_all = ["behaviour", "cheats", "judged"])]
     pub all: bool,
+    /// Print a scenario of the policies that this home's settled rounds show,
+    /// to be tried in their stead
+    #[arg(long, value_name = "HOME", conflicts_with_all = ["file", "all", "csv", "json"])]
+    pub record: Option<PathBuf>,
     /// Write every round as CSV here
     #[arg(long, value_name = "FILE")]
     pub csv: Option<PathBuf>,
@@ -56,6 +63,9 @@ pub struct SimArgs {
 /// # Errors
 /// A scenario that can't be read or can't be, a file that can't be written.
 pub fn sim(args: &SimArgs) -> Result<String> {
+    if let Some(home) = &args.record {
+        return recorded(home, scenario(args)?);
+    }
     let scenario = scenario(args)?;
     let scenarios = if args.all {
         all(&scenario)
@@ -75,6 +85,38 @@ pub fn sim(args: &SimArgs) -> Result<String> {
         text.push_str(&plots(report));
     }
     Ok(text)
+}
+
+/// Rounds that policies are recorded from, the newest.
+const RECORDED_ROUNDS: usize = 64;
+
+/// A scenario of the policies that took part in a home's newest rounds.
+fn recorded(home: &Path, scenario: Scenario) -> Result<String> {
+    let none = || {
+        format!(
+            "{} holds no swarm; name the home of one that ran",
+            home.display()
+        )
+    };
+    let found = Home::existing(Some(home))?.with_context(none)?;
+    let registry = registry_of(&found)?;
+    let manifest = manifest_of(&found, &registry)?.with_context(none)?;
+    let boards: Vec<_> = Transcripts::of(found.path())
+        .newest(&manifest, RECORDED_ROUNDS)?
+        .iter()
+        .filter_map(|transcript| transcript.recompute(&manifest, &registry).ok())
+        .map(|recomputed| recomputed.board)
+        .collect();
+    let policies = Recorded::of(&boards);
+    if policies.is_empty() {
+        bail!("{} keeps no transcripts of settled rounds", home.display());
+    }
+    let scenario = Scenario {
+        recorded: policies.into_values().collect(),
+        ..scenario
+    };
+    scenario.check()?;
+    toml::to_string(&scenario).context("writing the scenario")
 }
 
 fn scenario(args: &SimArgs) -> Result<Scenario> {

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
 
-use swarm_core::trial::{Behaviour, Report, Scenario, run};
+use swarm_core::trial::{Behaviour, Recorded, Report, Scenario, run};
 
 /// A cheat's dice differ from an honest machine's, so equal work earns a
 /// little more or less: three standard errors of these trials.
@@ -86,6 +86,38 @@ fn a_ring_stands_out_by_how_its_members_judge_each_other_and_nobody_else_does() 
             assert_eq!(tried(behaviour, cheats, judged).together, (0.0, 0.0));
         }
     }
+}
+
+#[test]
+fn recorded_policies_are_as_right_and_as_sure_as_they_were_seen_to_be() {
+    let policy = |name: &str, answers: &[u8], on_right: &[u8], on_wrong: &[u8]| Recorded {
+        name: name.to_owned(),
+        answers: answers.to_vec(),
+        on_right: on_right.to_vec(),
+        on_wrong: on_wrong.to_vec(),
+    };
+    // One answers half of the items always and half of them never.
+    let recorded = vec![
+        policy("torn", &[0, 100], &[75, 100], &[0, 25]),
+        policy("even", &[50], &[100], &[0]),
+    ];
+    let scenario = Scenario {
+        rounds: 12,
+        machines: 8,
+        recorded,
+        ..Scenario::default()
+    };
+    let report = run(&scenario).unwrap();
+    let mean = report
+        .rounds
+        .iter()
+        .map(|row| row.honest_reward)
+        .sum::<f64>()
+        / 12.0;
+    assert!((0.4..0.6).contains(&mean), "{mean:.3}");
+    assert!(report.rounds.iter().all(|row| row.vote_accuracy > 0.95));
+    let text = toml::to_string(&scenario).unwrap();
+    assert_eq!(Scenario::from_toml(&text).unwrap(), scenario);
 }
 
 #[test]

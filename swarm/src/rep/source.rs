@@ -150,7 +150,10 @@ async fn at_rpc(place: &Place, rpc: &str, chain_id: u64) -> Result<Source> {
 }
 
 /// Every environment that this home can score with: its swarm's packages too.
-fn registry_of(home: &Home) -> Result<Registry> {
+///
+/// # Errors
+/// The folder of packages can't be read.
+pub fn registry_of(home: &Home) -> Result<Registry> {
     let (registry, left_out) = Store::of(home.path()).registry()?;
     for why in left_out {
         tracing::warn!("environment left out: {why}");
@@ -158,7 +161,11 @@ fn registry_of(home: &Home) -> Result<Registry> {
     Ok(registry)
 }
 
-fn manifest_of(home: &Home, registry: &Registry) -> Result<Option<Manifest>> {
+/// What the swarm of a home is; `None` where it holds none.
+///
+/// # Errors
+/// It can't be read, or an environment of it is not here.
+pub fn manifest_of(home: &Home, registry: &Registry) -> Result<Option<Manifest>> {
     let Some(bytes) = home.manifest()? else {
         return Ok(None);
     };

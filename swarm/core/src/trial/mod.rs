@@ -11,6 +11,7 @@
 //! | --- | --- |
 //! | `scenario` | what is tried, as a TOML file says it |
 //! | `behaviour` | the ways to cheat, and what each does differently |
+//! | `recorded` | policies as they were seen in settled rounds |
 //! | `round` | one round: bodies from behaviours, then the judge |
 //! | `report` | what is measured |
 //!
@@ -23,10 +24,12 @@
 //! ```
 
 mod behaviour;
+mod recorded;
 mod report;
 mod round;
 mod scenario;
 
 pub use behaviour::Behaviour;
+pub use recorded::Recorded;
 pub use report::{Report, Row, run};
 pub use scenario::{Scenario, ScenarioError};

@@ -222,7 +222,7 @@ fn kind(scenario: &Scenario, machine: u16) -> Kind {
 /// The mean over machines of the sum over a machine's identities, of one.
 fn mean(
     scenario: &Scenario,
-    actors: &[Actor],
+    actors: &[Actor<'_>],
     wanted: Kind,
     value: &dyn Fn(&PeerId) -> u64,
 ) -> f64 {
@@ -237,7 +237,7 @@ fn mean(
 }
 
 /// Everyone who takes part in a round.
-fn actors(scenario: &Scenario, round: u64) -> Vec<Actor> {
+fn actors(scenario: &Scenario, round: u64) -> Vec<Actor<'_>> {
     let mut actors = Vec::new();
     for machine in 0..scenario.machines {
         let kind = kind(scenario, machine);
@@ -282,6 +282,8 @@ fn actors(scenario: &Scenario, round: u64) -> Vec<Actor> {
                 part: (part, parts),
                 skill: spread(scenario.skill),
                 sight: spread(scenario.sight),
+                recorded: (!scenario.recorded.is_empty())
+                    .then(|| &scenario.recorded[usize::from(machine) % scenario.recorded.len()]),
             });
         }
     }

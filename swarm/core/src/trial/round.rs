@@ -7,7 +7,7 @@ use rewards::{JudgeSettings, Scoreboard, judge};
 use tasks::dialogue::{Verdict, arrange};
 use tasks::{Draw, Environment, Item, Registry, Seed};
 
-use super::{Behaviour, Scenario};
+use super::{Behaviour, Recorded, Scenario};
 use crate::body::{
     AnswerGroup, Batch, Body, Completion, CritiqueGroup, Header, ResolveGroup, Slot,
 };
@@ -19,7 +19,7 @@ use crate::round::{Gallery, included, judge_settings, slot_number};
 
 /// One identity in one round.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Actor {
+pub(super) struct Actor<'a> {
     pub(super) peer: PeerId,
     /// Whose machine it runs on.
     pub(super) machine: u16,
@@ -31,6 +31,29 @@ pub(super) struct Actor {
     pub(super) skill: u8,
     /// The chance that it sees an answer for what it is, in per cent.
     pub(super) sight: u8,
+    /// What it does instead of either, as it was seen.
+    pub(super) recorded: Option<&'a Recorded>,
+}
+
+impl Actor<'_> {
+    /// The chance that a completion of one item is right, in per cent.
+    fn skill(&self, dice: &mut Draw) -> u64 {
+        let seen = self.recorded.map(|policy| policy.skill(dice));
+        seen.unwrap_or(self.skill).into()
+    }
+
+    /// The chance that a verdict says "right" of an answer, in per cent.
+    fn view(&self, truth: bool, dice: &mut Draw) -> u64 {
+        match self.recorded {
+            Some(policy) => policy.view(truth, dice).into(),
+            None => held(truth == dice.percent(self.sight.into())),
+        }
+    }
+}
+
+/// Nine samples in ten hold a view: slips, not changes of mind.
+fn held(right: bool) -> u64 {
+    if right { 90 } else { 10 }
 }
 
 /// A round, judged.
@@ -58,7 +81,7 @@ pub(super) fn play(
     manifest: &Manifest,
     registry: &Registry,
     number: u64,
-    actors: &[Actor],
+    actors: &[Actor<'_>],
     critics: &Critics,
 ) -> Played {
     let seed = [scenario.seed.to_le_bytes(), number.to_le_bytes()].concat();
@@ -74,7 +97,7 @@ pub(super) fn play(
             .map(|actor| actor.peer)
             .collect(),
     };
-    let here: Vec<&Actor> = actors.iter().filter(|actor| round.is_here(actor)).collect();
+    let here: Vec<&Actor<'_>> = actors.iter().filter(|actor| round.is_here(actor)).collect();
     let mut bodies = round.answers(&here);
     let critiques = {
         let gallery = Gallery::new(manifest, registry, round.beacon, &bodies);
@@ -96,7 +119,7 @@ pub(super) fn play(
     let gallery = Gallery::new(manifest, registry, round.beacon, &bodies);
     let mut input = included(&gallery);
     // Whoever copies comes after whom it copies.
-    let late = |actor: &&&Actor| actor.behaviour == Behaviour::Copier;
+    let late = |actor: &&&Actor<'_>| actor.behaviour == Behaviour::Copier;
     let order = here
         .iter()
         .filter(|a| !late(a))
@@ -127,7 +150,7 @@ impl Round<'_> {
 
     /// Work of an earlier round is refused before it is judged, and what is
     /// too late is not listed by any witness.
-    fn is_here(&self, actor: &Actor) -> bool {
+    fn is_here(&self, actor: &Actor<'_>) -> bool {
         match actor.behaviour {
             Behaviour::Stale => false,
             Behaviour::Slow => self.dice(b"trial late", actor.peer, 0).coin(),
@@ -162,11 +185,11 @@ impl Round<'_> {
             .then_some((item, environment, drawn.level))
     }
 
-    fn answers(&self, here: &[&Actor]) -> Vec<Arc<Body>> {
+    fn answers(&self, here: &[&Actor<'_>]) -> Vec<Arc<Body>> {
         // The most right answers to each common item, for whoever copies.
         let mut best: BTreeMap<Slot, (usize, Vec<Completion>)> = BTreeMap::new();
         let mut batches = Vec::new();
-        let copies = |actor: &&&Actor| actor.behaviour == Behaviour::Copier;
+        let copies = |actor: &&&Actor<'_>| actor.behaviour == Behaviour::Copier;
         let order = here
             .iter()
             .filter(|a| !copies(a))
@@ -205,21 +228,22 @@ impl Round<'_> {
 
     fn sample(
         &self,
-        actor: &Actor,
+        actor: &Actor<'_>,
         environment: &dyn Environment,
         item: &Item,
         slot: Slot,
     ) -> Vec<Completion> {
         let mut dice = self.dice(b"trial answer", actor.peer, slot_number(slot));
+        let skill = actor.skill(&mut dice);
         (0..self.manifest.answer.size)
-            .map(|_| completion(self.attempt(actor, environment, item, &mut dice)))
+            .map(|_| completion(self.attempt((actor, skill), environment, item, &mut dice)))
             .collect()
     }
 
     /// One completion of an item.
     fn attempt(
         &self,
-        actor: &Actor,
+        (actor, skill): (&Actor<'_>, u64),
         environment: &dyn Environment,
         item: &Item,
         dice: &mut Draw,
@@ -234,7 +258,7 @@ impl Round<'_> {
                 wrong()
             ),
             _ => {
-                let right = dice.percent(actor.skill.into());
+                let right = dice.percent(skill);
                 let answer = if right {
                     item.reference.clone()
                 } else {
@@ -251,7 +275,7 @@ impl Round<'_> {
         }
     }
 
-    fn critique(&self, gallery: &Gallery<'_>, actor: &Actor) -> Arc<Body> {
+    fn critique(&self, gallery: &Gallery<'_>, actor: &Actor<'_>) -> Arc<Body> {
         let read = draw::reading(self.manifest, self.beacon, actor.peer, gallery.on_show());
         let mut groups = Vec::new();
         for (index, target) in (0u32..).zip(mine(actor, read)) {
@@ -263,18 +287,18 @@ impl Round<'_> {
             };
             let truth = environment.accepts(&item, &answer);
             let mut dice = self.dice(b"trial critique", actor.peer, index);
-            let seen = truth == dice.percent(actor.sight.into());
-            let said = match actor.behaviour {
-                Behaviour::Lazy => true,
-                Behaviour::Liar | Behaviour::Whitewasher => !seen,
-                Behaviour::Ring => self.ring.contains(&target.peer),
-                Behaviour::GoldSpotter if !self.is_known(&item) => self.ring.contains(&target.peer),
-                _ => seen,
+            let view = actor.view(truth, &mut dice);
+            let ring = || held(self.ring.contains(&target.peer));
+            let says = match actor.behaviour {
+                Behaviour::Lazy => held(true),
+                Behaviour::Liar | Behaviour::Whitewasher => 100 - view,
+                Behaviour::Ring => ring(),
+                Behaviour::GoldSpotter if !self.is_known(&item) => ring(),
+                _ => view,
             };
             let completions = (0..self.manifest.critique.size)
                 .map(|_| {
-                    // Nine samples in ten hold the view: slips, not changes of mind.
-                    let verdict = Verdict::of(dice.percent(90) == said).as_str();
+                    let verdict = Verdict::of(dice.percent(says)).as_str();
                     completion(format!("<verdict>{verdict}</verdict>"))
                 })
                 .collect();
@@ -286,7 +310,7 @@ impl Round<'_> {
         Arc::new(Body::Critique(self.batch(actor.peer, groups)))
     }
 
-    fn resolve(&self, gallery: &Gallery<'_>, actor: &Actor) -> Arc<Body> {
+    fn resolve(&self, gallery: &Gallery<'_>, actor: &Actor<'_>) -> Arc<Body> {
         let mut groups = Vec::new();
         for slot in mine(actor, draw::resolve_slots(self.manifest)) {
             let Some((item, environment, _)) = self.item(actor.peer, slot) else {
@@ -296,12 +320,13 @@ impl Round<'_> {
             let shown = arrange(&item, &gallery.peer_answers(slot, &read));
             let backed = shown.first().filter(|answer| answer.right > answer.wrong);
             let mut dice = self.dice(b"trial resolve", actor.peer, slot_number(slot));
+            let skill = actor.skill(&mut dice);
             let completions = (0..self.manifest.resolve.size)
                 .map(|_| {
                     let follows = dice.percent(80) && actor.behaviour != Behaviour::Lazy;
                     completion(match backed {
                         Some(peer) if follows => format!("<answer>{}</answer>", peer.answer),
-                        _ => self.attempt(actor, environment, &item, &mut dice),
+                        _ => self.attempt((actor, skill), environment, &item, &mut dice),
                     })
                 })
                 .collect();
@@ -342,7 +367,7 @@ impl Round<'_> {
 }
 
 /// What of a machine's work this identity does.
-fn mine<T>(actor: &Actor, work: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
+fn mine<T>(actor: &Actor<'_>, work: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
     let (part, parts) = (usize::from(actor.part.0), usize::from(actor.part.1));
     let numbered = work.into_iter().enumerate();
     numbered.filter_map(move |(index, one)| (index % parts == part).then_some(one))

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Behaviour;
+use super::{Behaviour, Recorded};
 use crate::manifest::{AnswerPlan, CritiquePlan, Manifest, ResolvePlan};
 use crate::sim;
 
@@ -35,6 +35,10 @@ pub struct Scenario {
     /// The chance that a critic sees an answer for what it is, at the worst
     /// and the best machine, in per cent.
     pub sight: (u8, u8),
+    /// Policies as they were seen in settled rounds, in turn for the machines;
+    /// without any, `skill` and `sight` say what machines are able to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub recorded: Vec<Recorded>,
     /// The answer stage.
     pub answer: AnswerPlan,
     /// The critique stage.
@@ -50,6 +54,14 @@ pub enum ScenarioError {
     /// Not TOML, or a key unknown or of another type.
     #[error("{0}")]
     Toml(String),
+    /// A recorded policy that nothing can be drawn from.
+    #[error("[[recorded]] {name:?}: {key} needs numbers from 0 to 100, at least one")]
+    Recorded {
+        /// Whose.
+        name: String,
+        /// Which list.
+        key: &'static str,
+    },
     /// A value that cannot be.
     #[error("{key} must be {expected}, is {value}")]
     Invalid {
@@ -76,6 +88,7 @@ impl Default for Scenario {
             known: 25,
             skill: (35, 65),
             sight: (70, 85),
+            recorded: Vec::new(),
             answer: AnswerPlan {
                 size: 8,
                 own: 4,
@@ -145,6 +158,12 @@ impl Scenario {
         for (key, (low, high)) in [("skill", self.skill), ("sight", self.sight)] {
             within(key, high.into(), low.into(), 100)?;
         }
+        for policy in &self.recorded {
+            if let Some(key) = policy.lacks() {
+                let name = policy.name.chars().take(40).collect();
+                return Err(ScenarioError::Recorded { name, key });
+            }
+        }
         within("answer.size", self.answer.size.into(), 2, 64)?;
         within("answer.own", self.answer.own.into(), 0, 64)?;
         within("answer.common", self.answer.common.into(), 0, 64)?;
@@ -187,5 +206,7 @@ mod tests {
         assert_eq!(error("cheats = 95"), "cheats must be 0 to 90, is 95");
         assert_eq!(error("machines = 1"), "machines must be 2 to 256, is 1");
         assert!(error("skill = [80, 20]").starts_with("skill must be 80 to 100"));
+        let empty = "[[recorded]]\nname = \"a\"\nanswers = [50]\non_right = []\non_wrong = [7]\n";
+        assert!(error(empty).contains("\"a\": on_right needs numbers"));
     }
 }
