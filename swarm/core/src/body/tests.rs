@@ -174,7 +174,7 @@ fn resolutions_read_what_is_on_show_and_only_their_own_for_own_items() {
         change(&mut batch.groups[0]);
         check(Body::Resolve(batch))
     };
-    let hidden = |group: &mut ResolveGroup| group.read[0].completion ^= 1;
+    let hidden = |group: &mut ResolveGroup| group.read[0].completion = 99;
     assert_eq!(changed(hidden), Err("wrong draw"));
     let twice = |group: &mut ResolveGroup| group.read.push(group.read[0]);
     assert_eq!(changed(twice), Err("against manifest"));

@@ -134,20 +134,19 @@ impl<'a> Gallery<'a> {
         Some((item, answer.clone()?))
     }
 
-    /// All that a peer answered in a slot, an answer as often as it gave it.
-    fn answers_of(&self, peer: PeerId, slot: Slot) -> Vec<String> {
-        let count = self
-            .answer_group(peer, slot)
-            .map_or(0, |group| group.completions.len());
+    /// All that a peer answered in a slot, and in which completion.
+    fn answers_of(&self, peer: PeerId, slot: Slot) -> Vec<(u16, String)> {
+        let group = self.answer_group(peer, slot);
+        let count = group.map_or(0, |group| group.completions.len());
         (0..u16::try_from(count).unwrap_or(u16::MAX))
             .filter_map(|completion| {
-                self.proposal(&Exhibit {
+                let exhibit = Exhibit {
                     peer,
                     slot,
                     completion,
-                })
+                };
+                Some((completion, self.proposal(&exhibit)?.1))
             })
-            .map(|(_, answer)| answer)
             .collect()
     }
 
@@ -166,43 +165,43 @@ impl<'a> Gallery<'a> {
         peers.map(|peer| (*peer, slots(*peer))).collect()
     }
 
-    /// What a peer reads before it answers an item again: others' answers to
-    /// a common item, its own to an item of its own; each answer once, with
-    /// what stands behind it.
+    /// What a peer reads before it answers an item again: of what a few others
+    /// and it itself answered to a common item, or it alone to an item of its
+    /// own, the answers with the most votes behind them, each once.
     pub(crate) fn reads(&self, reader: PeerId, slot: Slot) -> Vec<Read> {
-        let peers = match slot {
-            Slot::Own(_) => vec![reader],
+        let most = usize::from(self.manifest.resolve.read);
+        let mut heard = match slot {
+            Slot::Own(_) => Vec::new(),
             Slot::Common(_) => {
                 let others = self.answers.keys().copied().filter(|peer| *peer != reader);
                 draw::ranked(b"resolving", self.beacon, Some(reader), others)
             }
         };
-        let shown: Vec<(Exhibit, String)> = peers
+        heard.truncate(most);
+        heard.push(reader);
+        let said: Vec<(PeerId, Vec<(u16, String)>)> = heard
             .into_iter()
-            .filter_map(|peer| self.exhibit(peer, slot))
-            .filter_map(|exhibit| Some((exhibit, self.proposal(&exhibit)?.1)))
-            .take(self.manifest.resolve.read.into())
+            .map(|peer| (peer, self.answers_of(peer, slot)))
             .collect();
-        let mut heard: BTreeSet<PeerId> = shown.iter().map(|(exhibit, _)| exhibit.peer).collect();
-        heard.insert(reader);
-        let said: Vec<Vec<String>> = heard
-            .into_iter()
-            .map(|peer| self.answers_of(peer, slot))
-            .collect();
-        let mut read = BTreeSet::new();
-        shown
-            .iter()
-            .filter(|(_, answer)| read.insert(answer))
-            .map(|(exhibit, answer)| {
-                let (right, wrong) = self.regard(answer, &shown, &said);
-                Read {
-                    peer: exhibit.peer,
-                    completion: exhibit.completion,
-                    right,
-                    wrong,
+        let mut met = BTreeSet::new();
+        let mut reads = Vec::new();
+        for (peer, answers) in &said {
+            for (completion, answer) in answers {
+                if met.insert(answer.as_str()) {
+                    let (right, wrong) = self.regard(answer, slot, &said);
+                    reads.push(Read {
+                        peer: *peer,
+                        completion: *completion,
+                        right,
+                        wrong,
+                    });
                 }
-            })
-            .collect()
+            }
+        }
+        // Stable: of equal votes whatever was met first.
+        reads.sort_by_key(|read| std::cmp::Reverse(read.right));
+        reads.truncate(most);
+        reads
     }
 
     /// Of nine votes, how many are for an answer and how many against it. A
@@ -211,8 +210,8 @@ impl<'a> Gallery<'a> {
     fn regard(
         &self,
         answer: &str,
-        shown: &[(Exhibit, String)],
-        said: &[Vec<String>],
+        slot: Slot,
+        said: &[(PeerId, Vec<(u16, String)>)],
     ) -> (u16, u16) {
         let (mut right, mut all) = (0u64, 0u64);
         let mut vote = |votes: u64, yes: usize, of: usize| {
@@ -221,15 +220,19 @@ impl<'a> Gallery<'a> {
                 all += votes * VOTE;
             }
         };
-        for answers in said {
-            let same = answers.iter().filter(|one| *one == answer).count();
-            vote(2, same, answers.len());
-        }
-        for (exhibit, _) in shown.iter().filter(|(_, one)| one == answer) {
-            let (yes, no) = self.tallies.get(exhibit).copied().unwrap_or_default();
-            let verdicts = usize::from(yes) + usize::from(no);
-            let critics = verdicts.div_ceil(self.manifest.critique.size.max(1).into());
-            vote(critics as u64, yes.into(), verdicts);
+        for (peer, answers) in said {
+            let same = answers.iter().filter(|(_, one)| one == answer);
+            vote(2, same.count(), answers.len());
+            let Some(exhibit) = self.exhibit(*peer, slot) else {
+                continue;
+            };
+            let mut shown = answers.iter();
+            if shown.any(|(at, one)| *at == exhibit.completion && one == answer) {
+                let (yes, no) = self.tallies.get(&exhibit).copied().unwrap_or_default();
+                let verdicts = usize::from(yes) + usize::from(no);
+                let critics = verdicts.div_ceil(self.manifest.critique.size.max(1).into());
+                vote(critics as u64, yes.into(), verdicts);
+            }
         }
         let most = u64::from(SHOWN_TALLY);
         let right = (most * right + all / 2).checked_div(all).unwrap_or(0);
