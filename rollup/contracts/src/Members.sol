@@ -37,6 +37,14 @@ abstract contract Members is IReputationLedger, EIP712 {
         uint32 asOf;
     }
 
+    /// Where those are in their slot that a settlement moves, and a mask of all others.
+    uint256 internal constant REPUTATION_BIT = 80;
+    uint256 internal constant UNCERTAINTY_BIT = 112;
+    uint256 internal constant ROUNDS_BIT = 176;
+    uint256 internal constant AS_OF_BIT = 208;
+    uint256 internal constant KEPT = ~((uint256(type(uint64).max) << REPUTATION_BIT)
+        | (uint256(type(uint32).max) << AS_OF_BIT));
+
     mapping(bytes32 swarm => SwarmState) internal _states;
     mapping(bytes32 swarm => mapping(address peer => Member)) internal _standing;
     mapping(bytes32 swarm => address[]) internal _members;
@@ -90,7 +98,7 @@ abstract contract Members is IReputationLedger, EIP712 {
     // ----------------------------------------------------------------- internals
 
     function _requireSigned(address signer, bytes32 structHash, bytes calldata signature) internal view {
-        (address found, ECDSA.RecoverError fault,) = ECDSA.tryRecover(_hashTypedDataV4(structHash), signature);
+        (address found, ECDSA.RecoverError fault,) = ECDSA.tryRecoverCalldata(_hashTypedDataV4(structHash), signature);
         if (fault != ECDSA.RecoverError.NoError || found != signer) revert BadSignature(signer);
     }
 

@@ -131,23 +131,17 @@ contract ReputationLedger is Members {
         address[] memory committee = _committee(swarm, r);
         _requireQuorum(cards.length, committee.length);
         _requireSeals(round, r, seals);
-        bytes32 peersHash = _hashPeers(peers);
-        uint256[][] memory rows = new uint256[][](cards.length);
-        address[] memory witnesses = new address[](cards.length);
-        uint256[] memory given = new uint256[](cards.length);
-        uint256 present = 0;
-        for (uint256 c = 0; c < cards.length; ++c) {
-            Scorecard calldata card = cards[c];
-            (rows[c], given[c]) = Scores.unpack(card.witness, card.scores, peers.length);
-            bytes32 structHash =
-                keccak256(abi.encode(SCORECARD, swarm, round, included, peersHash, Scores.hashRow(rows[c])));
-            uint256 place;
-            (present, place) = _count(present, committee, card.witness, structHash, card.signature);
-            if (seals.length != 0 && seals[place] != keccak256(card.signature)) revert OtherCard(card.witness);
-            witnesses[c] = card.witness;
-        }
+        Scores.Panel memory panel = Scores.panel(cards.length, peers.length);
+        (uint256 present, address[] memory witnesses) = _read(
+            [SCORECARD, swarm, bytes32(uint256(round)), included, Scores.hashPeers(peers), 0],
+            committee,
+            peers,
+            cards,
+            seals,
+            panel
+        );
         _countPresence(swarm, round, r, committee, present);
-        bytes32 scores = _score(swarm, round, peers, witnesses, rows, given);
+        bytes32 scores = _score(swarm, round, peers, cards, panel);
         _close(swarm, round, r, included, scores, witnesses);
     }
 
@@ -228,7 +222,7 @@ contract ReputationLedger is Members {
 
         Member storage m = _standing[swarm][witness];
         uint32 settled = _states[swarm].settledRounds;
-        (uint256 reputation, uint256 uncertainty) = _decayed(m, settled);
+        (uint256 reputation, uint256 uncertainty) = _current(m, settled);
         m.reputation = uint32(reputation / 2);
         m.uncertainty = uint32(uncertainty);
         m.asOf = settled;
@@ -273,7 +267,7 @@ contract ReputationLedger is Members {
 
     function standing(bytes32 swarm, address peer) public view returns (Standing memory) {
         Member storage m = _standing[swarm][peer];
-        (uint256 reputation, uint256 uncertainty) = _decayed(m, _states[swarm].settledRounds);
+        (uint256 reputation, uint256 uncertainty) = _current(m, _states[swarm].settledRounds);
         return Standing(
             peer,
             m.number != 0,
@@ -338,13 +332,6 @@ contract ReputationLedger is Members {
         if (seals.length != r.size || Scores.merkleRoot(seals) != r.seals) revert OtherSeals(r.seals);
     }
 
-    function _hashPeers(address[] calldata peers) private pure returns (bytes32) {
-        for (uint256 p = 1; p < peers.length; ++p) {
-            if (peers[p] <= peers[p - 1]) revert PeersNotSorted(p);
-        }
-        return keccak256(abi.encodePacked(peers));
-    }
-
     function _hashBallot(bytes32 swarm, uint64 round, Ballot calldata ballot) private pure returns (bytes32) {
         return keccak256(
             abi.encode(SCORECARD, swarm, round, ballot.included, ballot.peersHash, ballot.scoresHash)
@@ -352,8 +339,15 @@ contract ReputationLedger is Members {
     }
 
     function _placeOf(address[] memory committee, address witness) private pure returns (uint256 place) {
-        while (place < committee.length && committee[place] != witness) ++place;
-        if (place == committee.length) revert NotInCommittee(witness);
+        assembly ("memory-safe") {
+            let end := mload(committee)
+            for {} lt(place, end) { place := add(place, 1) } {
+                committee := add(committee, 32)
+                if eq(mload(committee), witness) { break }
+            }
+            if eq(place, end) { place := not(0) }
+        }
+        if (place == type(uint256).max) revert NotInCommittee(witness);
     }
 
     /// Checks one signature and returns `present` with the witness's place marked.
@@ -368,6 +362,27 @@ contract ReputationLedger is Members {
         place = _placeOf(committee, witness);
         if (present & (1 << place) != 0) revert DuplicateWitness(witness);
         return (present | (1 << place), place);
+    }
+
+    /// Checks every card and seats it. `typed` is what each signs, but for its own scores.
+    function _read(
+        bytes32[6] memory typed,
+        address[] memory committee,
+        address[] calldata peers,
+        Scorecard[] calldata cards,
+        bytes32[] calldata seals,
+        Scores.Panel memory panel
+    ) private view returns (uint256 present, address[] memory witnesses) {
+        witnesses = new address[](cards.length);
+        if (cards.length == 0) return (0, witnesses);
+        for (uint256 c = 0; c < cards.length; ++c) {
+            Scorecard calldata card = cards[c];
+            typed[5] = Scores.seat(panel, c, card.witness, card.scores, peers);
+            uint256 place;
+            (present, place) = _count(present, committee, card.witness, Scores.hashTyped(typed), card.signature);
+            if (seals.length != 0 && seals[place] != keccak256(card.signature)) revert OtherCard(card.witness);
+            witnesses[c] = card.witness;
+        }
     }
 
     /// Those who signed are here; those who did not have missed one, counted once a round.
@@ -416,58 +431,100 @@ contract ReputationLedger is Members {
         bytes32 swarm,
         uint64 round,
         address[] calldata peers,
-        address[] memory witnesses,
-        uint256[][] memory rows,
-        uint256[] memory given
+        Scorecard[] calldata cards,
+        Scores.Panel memory panel
     ) private returns (bytes32) {
-        uint256[] memory weights = new uint256[](witnesses.length);
-        for (uint256 c = 0; c < witnesses.length; ++c) {
-            weights[c] = _standing[swarm][witnesses[c]].weight;
+        for (uint256 c = 0; c < cards.length; ++c) {
+            panel.weights[c] = _standing[swarm][cards[c].witness].weight;
         }
-        Scores.clip(weights);
-        uint256[] memory room = new uint256[](witnesses.length);
-        uint256[] memory distances = new uint256[](witnesses.length);
-        bytes32[] memory leaves = new bytes32[](peers.length);
-        uint32 settled = _states[swarm].settledRounds;
-        bool judged = false;
-        for (uint256 p = 0; p < peers.length; ++p) {
-            address peer = peers[p];
-            (uint256 score, uint256 judges, bool unanimous) =
-                Scores.median(peer, p, witnesses, rows, weights, room);
-            leaves[p] = _record(swarm, round, peer, settled, score, judges);
-            if (!unanimous) Scores.compare(peer, p, score, witnesses, rows, distances);
-            else if (judges > 1) judged = true;
-        }
-        for (uint256 c = 0; c < witnesses.length; ++c) {
+        Scores.clip(panel.weights);
+        (bytes32[] memory leaves, bool judged) = _judge(swarm, round, peers, panel);
+        for (uint256 c = 0; c < cards.length; ++c) {
             // Over how many peers it was judged with others that differed; who was of one mind
             // with all others was right, unless it hardly said anything.
-            uint256 compared = distances[c] & type(uint32).max;
-            if (compared != 0) _weigh(swarm, round, witnesses[c], (distances[c] >> 32) / compared);
-            else if (judged && given[c] > 1) _weigh(swarm, round, witnesses[c], 0);
+            uint256 distance = panel.distances[c];
+            uint256 compared = uint32(distance);
+            if (compared != 0) _weigh(swarm, round, cards[c].witness, (distance >> 32) / compared);
+            else if (judged && Scores.saysMuch(cards[c].scores)) _weigh(swarm, round, cards[c].witness, 0);
         }
         return Scores.merkleRoot(leaves);
     }
 
-    /// Moves a peer's reputation toward its score, and says so.
-    function _record(bytes32 swarm, uint64 round, address peer, uint32 settled, uint256 score, uint256 judges)
+    /// Scores every peer, and says whether more than one judge was of one mind about any.
+    function _judge(bytes32 swarm, uint64 round, address[] calldata peers, Scores.Panel memory panel)
         private
-        returns (bytes32)
+        returns (bytes32[] memory leaves, bool judged)
     {
-        Member storage m = _standing[swarm][peer];
-        (uint256 reputation, uint256 uncertainty) = _decayed(m, settled);
-        if (judges != 0) {
-            uint256 surprise = score > reputation ? score - reputation : reputation - score;
-            uncertainty = (uncertainty * (SMOOTHING - 1) + surprise) / SMOOTHING;
-            reputation = (reputation * (SMOOTHING - 1) + score) / SMOOTHING;
+        leaves = new bytes32[](peers.length);
+        if (peers.length == 0) return (leaves, false);
+        mapping(address => Member) storage members = _standing[swarm];
+        uint256 settled = _states[swarm].settledRounds;
+        uint256 eight = 0;
+        for (uint256 p = 0; p < peers.length; ++p) {
+            // Witnesses are mostly of one mind, which shows for eight peers at a time.
+            eight = p & 7 == 0 ? Scores.agreed(panel, p >> 3) : eight << 32;
+            uint256 score = eight >> 224;
+            uint256 judges = panel.cards.length;
+            bool unanimous = true;
+            if (score == UNSCORED) {
+                (score, judges, unanimous) = Scores.median(panel, p);
+                if (!unanimous) Scores.compare(panel, p, score);
+            } else if (score >> 31 != 0) {
+                score = score << 225 >> 225;
+                --judges;
+            }
+            if (unanimous && judges > 1) judged = true;
+            leaves[p] = _record(swarm, round, peers[p], members, settled, score, judges);
         }
-        m.reputation = uint32(reputation);
-        m.uncertainty = uint32(uncertainty);
-        m.rounds += 1;
-        m.asOf = settled + 1;
+    }
+
+    /// Moves a peer's reputation toward its score, and says so.
+    function _record(
+        bytes32 swarm,
+        uint64 round,
+        address peer,
+        mapping(address => Member) storage members,
+        uint256 settled,
+        uint256 score,
+        uint256 judges
+    ) private returns (bytes32) {
+        Member storage m = members[peer];
+        // One slot, read once and written once: this is where a settlement's gas goes.
+        uint256 word;
+        assembly ("memory-safe") {
+            word := sload(m.slot)
+        }
+        (uint256 reputation, uint256 uncertainty) = _moved(word, settled, score, judges);
+        unchecked {
+            // Nobody has been in more rounds than have settled.
+            word = ((word & KEPT) + (1 << ROUNDS_BIT)) | (reputation << REPUTATION_BIT)
+                | (uncertainty << UNCERTAINTY_BIT) | ((settled + 1) << AS_OF_BIT);
+        }
+        assembly ("memory-safe") {
+            sstore(m.slot, word)
+        }
         emit PeerScored(
             swarm, round, peer, uint32(score), uint32(judges), uint32(reputation), uint32(uncertainty)
         );
         return Scores.leaf(peer, score, reputation, uncertainty);
+    }
+
+    /// What a round's score makes of a member's reputation and uncertainty.
+    function _moved(uint256 word, uint256 settled, uint256 score, uint256 judges)
+        private
+        pure
+        returns (uint256 reputation, uint256 uncertainty)
+    {
+        (reputation, uncertainty) = (uint32(word >> REPUTATION_BIT), uint32(word >> UNCERTAINTY_BIT));
+        unchecked {
+            // All are parts per million, and no standing is of a round to come.
+            uint256 absent = settled - uint32(word >> AS_OF_BIT);
+            if (absent != 0) (reputation, uncertainty) = _decayed(reputation, uncertainty, absent);
+            if (judges == 0) return (reputation, uncertainty);
+            uint256 surprise = score > reputation ? score - reputation : reputation - score;
+            uncertainty = (uncertainty * (SMOOTHING - 1) + surprise) / SMOOTHING;
+            reputation = (reputation * (SMOOTHING - 1) + score) / SMOOTHING;
+        }
     }
 
     /// A witness near the medians gains a sixteenth of what it lacks; one that is far off
@@ -480,23 +537,23 @@ contract ReputationLedger is Members {
         emit WitnessWeighed(swarm, round, witness, uint32(deviation), uint32(weight));
     }
 
-    /// Reputation and uncertainty after the settled rounds since `asOf` that did not
-    /// include the peer: what is known of it fades, toward nothing known.
-    function _decayed(Member storage m, uint32 settled)
+    function _current(Member storage m, uint32 settled) private view returns (uint256, uint256) {
+        return _decayed(m.reputation, m.uncertainty, settled - m.asOf);
+    }
+
+    /// Reputation and uncertainty after so many settled rounds that did not include the
+    /// peer: what is known of it fades, toward nothing known.
+    function _decayed(uint256 reputation, uint256 uncertainty, uint256 absent)
         private
-        view
-        returns (uint256 reputation, uint256 uncertainty)
+        pure
+        returns (uint256, uint256)
     {
-        (reputation, uncertainty) = (m.reputation, m.uncertainty);
-        uint256 absent = settled - m.asOf;
-        if (absent == 0) return (reputation, uncertainty);
         uint256 factor = ONE;
         uint256 base = ONE * (DECAY - 1) / DECAY;
         for (; absent != 0; absent >>= 1) {
             if (absent & 1 != 0) factor = factor * base / ONE;
             base = base * base / ONE;
         }
-        reputation = reputation * factor / ONE;
-        uncertainty = PPM - (PPM - uncertainty) * factor / ONE;
+        return (reputation * factor / ONE, PPM - (PPM - uncertainty) * factor / ONE);
     }
 }

@@ -245,6 +245,7 @@ fn the_table_in_gas_md_is_what_the_contracts_cost() {
     }
     let of = |what: &str| rows.iter().find(|row| row.what.starts_with(what)).unwrap();
     assert!(of("settle the root of 1024").per_peer() <= 350);
+    assert!(of("settle 64 peers x 8").per_peer() <= 15_000);
     let committed = std::fs::read_to_string(PATH).unwrap_or_default();
     assert_eq!(
         text, committed,

@@ -3,6 +3,7 @@
 
 mod gas;
 mod liveness;
+mod mirror;
 mod rounds;
 mod settlement;
 
