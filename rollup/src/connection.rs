@@ -29,6 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::contracts::Refusal;
 use crate::error::LedgerError;
+use crate::fees::{FeeModel, wire_form};
 
 /// Transactions a node may have waiting; it makes a handful a round.
 const QUEUE_LIMIT: usize = 64;
@@ -58,6 +59,43 @@ pub struct ChainProfile {
     /// The `ReputationLedger`; where this version's would be deployed, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger: Option<Address>,
+    /// What the contracts' code there must hash to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<CodeHashes>,
+    /// The block from which on their events are looked for: nothing earlier is theirs.
+    #[serde(default)]
+    pub deploy_block: u64,
+    /// Where people look at the chain's transactions: `https://explorer.example`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explorer: Option<String>,
+    /// How it asks for its fees; found out by asking, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fees: Option<FeeModel>,
+    /// Its ERC-8004 registries; where they stand on most chains, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agents: Option<AgentRegistries>,
+}
+
+/// The keccak hash of each contract's code on a chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CodeHashes {
+    /// The `PeerRegistry`'s.
+    pub registry: B256,
+    /// The `SwarmRegistry`'s.
+    pub swarms: B256,
+    /// The `ReputationLedger`'s.
+    pub ledger: B256,
+}
+
+/// Where a chain's ERC-8004 registries are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentRegistries {
+    /// The identity registry.
+    pub identities: Address,
+    /// The reputation registry.
+    pub reputations: Address,
 }
 
 impl ChainProfile {
@@ -69,7 +107,18 @@ impl ChainProfile {
             registry: None,
             swarms: None,
             ledger: None,
+            code: None,
+            deploy_block: 0,
+            explorer: None,
+            fees: None,
+            agents: None,
         }
+    }
+
+    /// Where a transaction can be looked at, if the profile names an explorer.
+    pub fn page_of(&self, tx: [u8; 32]) -> Option<String> {
+        let explorer = self.explorer.as_ref()?.trim_end_matches('/');
+        Some(format!("{explorer}/tx/{}", B256::from(tx)))
     }
 }
 
@@ -80,6 +129,8 @@ pub struct Sent {
     pub tx: [u8; 32],
     /// Gas it used.
     pub gas: u64,
+    /// Wei it cost, with what its bytes cost on the layer below.
+    pub fee: U256,
     /// The block it is in.
     pub block: u64,
 }
@@ -97,6 +148,7 @@ pub(crate) struct Reader {
     rpc: Arc<str>,
     pub(crate) chain_id: u64,
     pub(crate) signer: PrivateKeySigner,
+    pub(crate) fees: FeeModel,
 }
 
 #[derive(Debug)]
@@ -150,11 +202,12 @@ impl Connection {
         signer: PrivateKeySigner,
         patience: Duration,
     ) -> Result<Self, LedgerError> {
-        let reader = Reader {
+        let mut reader = Reader {
             provider: provider_of(&profile.rpc)?,
             rpc: profile.rpc.as_str().into(),
             chain_id: profile.chain_id,
             signer,
+            fees: FeeModel::Ethereum,
         };
         let found = reader
             .provider
@@ -168,6 +221,18 @@ impl Connection {
                 found,
             });
         }
+        let seen = reader.fee_model().await?;
+        if let Some(named) = profile.fees
+            && named != seen
+        {
+            return Err(LedgerError::Profile(format!(
+                "fees = {:?}, but the chain at {} asks for them as {:?} does: correct the profile",
+                named.name(),
+                profile.rpc,
+                seen.name()
+            )));
+        }
+        reader.fees = seen;
         let (jobs, queue) = mpsc::channel(QUEUE_LIMIT);
         let sender = Sender {
             reader: reader.clone(),
@@ -274,6 +339,22 @@ impl Reader {
             .await
             .map_err(|error| self.error(error))?;
         Ok(U256::from(price))
+    }
+
+    /// Fee limits of a transaction: room for the base fee to double, and the tip the
+    /// node suggests, if it has an opinion.
+    pub(crate) async fn fee_limits(&self) -> Result<(u128, u128), LedgerError> {
+        let price = self
+            .provider
+            .get_gas_price()
+            .await
+            .map_err(|error| self.error(error))?;
+        let tip = self
+            .provider
+            .get_max_priority_fee_per_gas()
+            .await
+            .unwrap_or(0);
+        Ok((2 * price + tip, tip))
     }
 
     pub(crate) async fn height(&self) -> Result<u64, LedgerError> {
@@ -402,14 +483,16 @@ impl Sender {
             .pending()
             .await
             .map_err(|error| reader.error(error))?;
-        let (mut max_fee, mut tip) = self.fees().await?;
+        // The state may change a little before it is mined.
+        let gas = gas + gas / 5;
+        let (mut max_fee, mut tip) = reader.fee_limits().await?;
+        self.afford(to, value, input, gas, max_fee).await?;
         let mut hashes = Vec::new();
         for raise in 0..=FEE_RAISES {
             let transaction = TxEip1559 {
                 chain_id: reader.chain_id,
                 nonce,
-                // The state may change a little before it is mined.
-                gas_limit: gas + gas / 5,
+                gas_limit: gas,
                 max_fee_per_gas: max_fee,
                 max_priority_fee_per_gas: tip,
                 to: TxKind::Call(to),
@@ -456,16 +539,32 @@ impl Sender {
         })
     }
 
-    /// Fee limits of a transaction: room for the base fee to double, and the tip the
-    /// node suggests, if it has an opinion.
-    async fn fees(&self) -> Result<(u128, u128), LedgerError> {
-        let provider = &self.reader.provider;
-        let price = provider
-            .get_gas_price()
-            .await
-            .map_err(|error| self.reader.error(error))?;
-        let tip = provider.get_max_priority_fee_per_gas().await.unwrap_or(0);
-        Ok((2 * price + tip, tip))
+    /// Refuses what the account cannot pay for, before anything is sent: its gas, at the
+    /// most, and its bytes on the layer below, where they are charged beside.
+    async fn afford(
+        &self,
+        to: Address,
+        value: U256,
+        input: &Bytes,
+        gas: u64,
+        max_fee: u128,
+    ) -> Result<(), LedgerError> {
+        let reader = &self.reader;
+        let wire = wire_form(to, value, input.clone(), gas, max_fee);
+        let data = reader.data_fee(wire).await?;
+        let execution = U256::from(gas) * U256::from(max_fee);
+        let balance = reader.balance(reader.address()).await?;
+        if balance < value + execution + data {
+            return Err(LedgerError::Unfunded {
+                account: reader.address(),
+                message: format!(
+                    "it has {balance} wei, of {} needed at the most: {execution} for gas, {data} \
+                     for data on the layer below, {value} to hand on",
+                    value + execution + data
+                ),
+            });
+        }
+        Ok(())
     }
 
     /// Waits for one of several forms of a transaction to be mined.
@@ -487,9 +586,15 @@ impl Sender {
                 if !receipt.inner.inner.status() {
                     return Err(LedgerError::Reverted(hash));
                 }
+                // What the OP stack adds to a receipt.
+                let data = receipt.other.get_deserialized::<U256>("l1Fee");
+                let data = data.and_then(Result::ok).unwrap_or_default();
+                let execution =
+                    U256::from(receipt.gas_used) * U256::from(receipt.effective_gas_price);
                 return Ok(Some(Sent {
                     tx: hash.0,
                     gas: receipt.gas_used,
+                    fee: execution + data,
                     block: receipt.block_number.unwrap_or_default(),
                 }));
             }

@@ -89,12 +89,21 @@ struct Immutable {
     length: usize,
 }
 
-pub(crate) static REGISTRY: LazyLock<Artifact> =
-    LazyLock::new(|| parse(include_str!("../contracts/artifacts/PeerRegistry.json")));
-pub(crate) static SWARMS: LazyLock<Artifact> =
-    LazyLock::new(|| parse(include_str!("../contracts/artifacts/SwarmRegistry.json")));
-pub(crate) static LEDGER: LazyLock<Artifact> =
-    LazyLock::new(|| parse(include_str!("../contracts/artifacts/ReputationLedger.json")));
+/// A contract of `contracts/artifacts`.
+macro_rules! artifact {
+    ($name:ident, $file:literal) => {
+        pub(crate) static $name: LazyLock<Artifact> =
+            LazyLock::new(|| parse(include_str!(concat!("../contracts/artifacts/", $file))));
+    };
+}
+artifact!(REGISTRY, "PeerRegistry.json");
+artifact!(SWARMS, "SwarmRegistry.json");
+artifact!(LEDGER, "ReputationLedger.json");
+artifact!(MIRROR, "AgentMirror.json");
+artifact!(SHARES, "ContributionShares.json");
+artifact!(VAULT, "RevenueVault.json");
+artifact!(GOVERNOR, "SwarmGovernor.json");
+artifact!(TIMELOCK, "TimelockController.json");
 
 fn parse(artifact: &str) -> Artifact {
     serde_json::from_str(artifact).expect("the committed artifacts are checked by a test")
@@ -112,7 +121,7 @@ fn ledger_init_code(registry: Address, swarms: Address) -> Bytes {
     LEDGER.with_arguments(&(registry, swarms).abi_encode_params())
 }
 
-fn deployed_at(init_code: &[u8]) -> Address {
+pub(crate) fn deployed_at(init_code: &[u8]) -> Address {
     CREATE2_FACTORY.create2(SALT, keccak256(init_code))
 }
 
@@ -176,31 +185,33 @@ impl Refusal {
 
     fn named(data: &[u8]) -> Option<Self> {
         let selector = data.get(..4)?;
-        [&*LEDGER, &*SWARMS, &*REGISTRY]
-            .into_iter()
-            .find_map(|artifact| {
-                let error = artifact
-                    .abi
-                    .errors()
-                    .find(|error| error.selector() == selector)?;
-                let values = error.decode_error(data).ok()?.body;
-                let arguments: Vec<_> = error
-                    .inputs
-                    .iter()
-                    .zip(&values)
-                    .map(|(input, value)| format!("{} = {}", input.name, display(value)))
-                    .collect();
-                let advice = artifact
-                    .advice
-                    .get(&error.name)
-                    .cloned()
-                    .unwrap_or_default();
-                Some(Self {
-                    name: error.name.clone(),
-                    arguments: arguments.join(", "),
-                    advice,
-                })
+        [
+            &*LEDGER, &*SWARMS, &*REGISTRY, &*MIRROR, &*SHARES, &*VAULT, &*GOVERNOR, &*TIMELOCK,
+        ]
+        .into_iter()
+        .find_map(|artifact| {
+            let error = artifact
+                .abi
+                .errors()
+                .find(|error| error.selector() == selector)?;
+            let values = error.decode_error(data).ok()?.body;
+            let arguments: Vec<_> = error
+                .inputs
+                .iter()
+                .zip(&values)
+                .map(|(input, value)| format!("{} = {}", input.name, display(value)))
+                .collect();
+            let advice = artifact
+                .advice
+                .get(&error.name)
+                .cloned()
+                .unwrap_or_default();
+            Some(Self {
+                name: error.name.clone(),
+                arguments: arguments.join(", "),
+                advice,
             })
+        })
     }
 }
 
@@ -233,8 +244,13 @@ mod tests {
     #[test]
     fn every_error_says_what_to_do() {
         // OpenZeppelin's own come without advice.
-        let foreign = ["InvalidShortString", "StringTooLong", "InvalidAccountNonce"];
-        for artifact in [&*REGISTRY, &*SWARMS, &*LEDGER] {
+        let foreign = [
+            "InvalidShortString",
+            "StringTooLong",
+            "InvalidAccountNonce",
+            "StringsInsufficientHexLength",
+        ];
+        for artifact in [&*REGISTRY, &*SWARMS, &*LEDGER, &*MIRROR] {
             for error in artifact.abi.errors() {
                 assert!(
                     foreign.contains(&error.name.as_str())

@@ -194,7 +194,9 @@ impl Swarm {
     /// The first block made at `time` or later. Found by the headers' clocks: what a
     /// contract calls the block's number is not that on every rollup.
     pub(crate) async fn first_block_at(&self, time: u64, height: u64) -> Result<u64, LedgerError> {
-        let (mut low, mut high) = (0, height);
+        // Nothing of the ledger's is older than itself.
+        let first = self.ledger.profile().deploy_block.min(height);
+        let (mut low, mut high) = (first, height);
         while low < high {
             let middle = low + (high - low) / 2;
             let header = self

@@ -1,12 +1,14 @@
 //! The chain's three contracts, spoken to as one: who the peers are, and which swarms
 //! there are. A swarm's rounds are in [`crate::swarm`].
 
-use alloy::primitives::{Address, B256, U256};
+use std::sync::Arc;
+
+use alloy::primitives::{Address, B256, U256, keccak256};
 use alloy::signers::local::PrivateKeySigner;
 use alloy::sol_types::SolCall;
 use serde::{Deserialize, Serialize};
 
-use crate::connection::{ChainProfile, Connection, Reader, Sent};
+use crate::connection::{ChainProfile, CodeHashes, Connection, Reader, Sent};
 use crate::contracts::abi::ledger::ReputationLedger as L;
 use crate::contracts::abi::registry::PeerRegistry as R;
 use crate::contracts::abi::swarms::{ISwarmRegistry, SwarmRegistry as S};
@@ -36,6 +38,9 @@ pub struct Terms {
     /// Who may admit and pause; all zeros: nobody.
     #[serde(default, with = "alloy::hex::serde")]
     pub author: [u8; 20],
+    /// Whether cards are committed before they are revealed.
+    #[serde(default)]
+    pub seal_cards: bool,
 }
 
 /// Who may join a swarm.
@@ -60,6 +65,7 @@ impl Terms {
         settle_timeout: 0,
         admission: Admission::Open,
         author: [0; 20],
+        seal_cards: false,
     };
 
     fn on_chain(self) -> ISwarmRegistry::Terms {
@@ -75,8 +81,7 @@ impl Terms {
             minInterval: self.min_interval,
             settleTimeout: self.settle_timeout,
             admission,
-            // This client settles cards as they are.
-            sealCards: false,
+            sealCards: self.seal_cards,
             author: self.author.into(),
             bond,
         }
@@ -88,6 +93,7 @@ impl Terms {
 pub struct Ledger {
     connection: Connection,
     addresses: Addresses,
+    profile: Arc<ChainProfile>,
 }
 
 impl Ledger {
@@ -98,7 +104,7 @@ impl Ledger {
         signer: PrivateKeySigner,
     ) -> Result<Self, LedgerError> {
         let connection = Connection::open(profile, signer).await?;
-        Self::check(connection, addresses_of(profile)).await
+        Self::check(connection, profile).await
     }
 
     /// Deploys what is not there yet, at its deterministic address, and connects.
@@ -110,7 +116,7 @@ impl Ledger {
         let addresses = addresses_of(profile);
         if addresses != Addresses::deterministic() {
             // Somebody else's choice of address cannot be deployed to, only found.
-            return Self::check(connection, addresses).await;
+            return Self::check(connection, profile).await;
         }
         let reader = connection.reader();
         if reader.code(CREATE2_FACTORY).await?.is_empty() {
@@ -134,17 +140,34 @@ impl Ledger {
                 return Err(error);
             }
         }
-        Self::check(connection, addresses).await
+        Self::check(connection, profile).await
     }
 
-    async fn check(connection: Connection, addresses: Addresses) -> Result<Self, LedgerError> {
+    async fn check(connection: Connection, profile: &ChainProfile) -> Result<Self, LedgerError> {
         let reader = connection.reader();
-        for (contract, address, artifact) in [
-            ("PeerRegistry", addresses.registry, &*REGISTRY),
-            ("SwarmRegistry", addresses.swarms, &*SWARMS),
-            ("ReputationLedger", addresses.ledger, &*LEDGER),
+        let addresses = addresses_of(profile);
+        let code = profile.code;
+        for (contract, address, artifact, named) in [
+            (
+                "PeerRegistry",
+                addresses.registry,
+                &*REGISTRY,
+                code.map(|code| code.registry),
+            ),
+            (
+                "SwarmRegistry",
+                addresses.swarms,
+                &*SWARMS,
+                code.map(|code| code.swarms),
+            ),
+            (
+                "ReputationLedger",
+                addresses.ledger,
+                &*LEDGER,
+                code.map(|code| code.ledger),
+            ),
         ] {
-            check_code(reader, contract, address, artifact).await?;
+            check_code(reader, contract, address, artifact, named).await?;
         }
         let registry = reader.call(addresses.ledger, &L::registryCall {}).await?;
         let swarms = reader.call(addresses.ledger, &L::swarmsCall {}).await?;
@@ -159,6 +182,36 @@ impl Ledger {
         Ok(Self {
             connection,
             addresses,
+            profile: Arc::new(profile.clone()),
+        })
+    }
+
+    /// What was said of the chain on connecting.
+    pub fn profile(&self) -> &ChainProfile {
+        &self.profile
+    }
+
+    /// The same with everything that was found: for others to connect by.
+    pub async fn found_profile(&self) -> Result<ChainProfile, LedgerError> {
+        let reader = self.reader();
+        let hash = async |address| Ok::<_, LedgerError>(keccak256(reader.code(address).await?));
+        let Addresses {
+            registry,
+            swarms,
+            ledger,
+        } = self.addresses;
+        Ok(ChainProfile {
+            registry: Some(registry),
+            swarms: Some(swarms),
+            ledger: Some(ledger),
+            code: Some(CodeHashes {
+                registry: hash(registry).await?,
+                swarms: hash(swarms).await?,
+                ledger: hash(ledger).await?,
+            }),
+            fees: Some(reader.fees),
+            agents: self.agent_registries().await?,
+            ..(*self.profile).clone()
         })
     }
 
@@ -370,6 +423,7 @@ async fn check_code(
     contract: &'static str,
     address: Address,
     artifact: &contracts::Artifact,
+    named: Option<B256>,
 ) -> Result<(), LedgerError> {
     let code = reader.code(address).await?;
     let chain_id = reader.chain_id;
@@ -380,7 +434,8 @@ async fn check_code(
             chain_id,
         });
     }
-    if !artifact.matches(&code) {
+    let as_named = named.is_none_or(|named| named == keccak256(&code));
+    if !as_named || !artifact.matches(&code) {
         return Err(LedgerError::OtherContract {
             contract,
             address,

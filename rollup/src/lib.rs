@@ -8,6 +8,8 @@
 //! - [`Outbox`] keeps signed rounds until the chain has them, [`Keystore`] the key
 //! - [`Chronicle`] is all that a swarm's events say, [`audit`] the ledger's arithmetic
 //!   done again
+//! - [`Prices`] is what it all costs before it is sent; [`Ownership`] what contributors own,
+//!   [`Agents`] the peers in ERC-8004's registries
 //! - [`devnet`] is the chain for those who have no other
 //!
 //! Invariants: everything several peers may do at once is idempotent, by (swarm, round);
@@ -45,6 +47,7 @@
 //! # Ok(()) }
 //! ```
 
+mod agents;
 pub mod audit;
 mod chronicle;
 mod connection;
@@ -53,33 +56,42 @@ mod contract_tests;
 mod contracts;
 pub mod devnet;
 mod error;
+mod fees;
 mod funding;
 mod history;
 mod keystore;
 mod ledger;
 mod merkle;
 mod outbox;
+mod ownership;
 mod registration;
 mod scorecard;
+mod sealed;
 mod swarm;
 
+pub use agents::{Agents, EPOCH_ROUNDS, Mirrored};
 /// An Ethereum address.
 pub use alloy::primitives::{Address, U256};
 /// An Ethereum key in memory.
 pub use alloy::signers::local::PrivateKeySigner;
 pub use chronicle::{Chronicle, KnownSwarm, Round, Step, checksummed, interface};
-pub use connection::{ChainProfile, Sent};
+pub use connection::{AgentRegistries, ChainProfile, CodeHashes, Sent};
 pub use contracts::{Addresses, Refusal};
 pub use error::LedgerError;
+pub use fees::{FeeModel, Prices, Quote};
 pub use history::{Finality, Milestone, ScoredPeer, SettledRound};
 pub use keystore::{Keystore, KeystoreError, signer_of_phrase};
 pub use ledger::{Admission, Ledger, Terms};
 pub use outbox::{Delivery, Outbox, OutboxError, SignedRound};
+pub use ownership::{
+    Decision, Holding, Ownership, OwnershipAddresses, OwnershipTerms, Proposal, ProposalState,
+};
 pub use registration::{Peer, RegistrationRequest, registration_message};
 pub use scorecard::{
     Domain, NotASignature, PPM, Scorecard, SignedScorecard, UNSCORED, recover_scorecard,
     sign_scorecard,
 };
+pub use sealed::{ProvenLine, RootOfScores, ScoreTree, SignedRoot, SignedSeal};
 pub use swarm::{
     MembershipRequest, Reputation, RoundOpened, RoundStatus, Settled, Swarm, SwarmInfo,
 };

@@ -42,7 +42,6 @@ impl Tree {
     }
 
     /// The hashes that lead from a leaf to the root.
-    #[cfg(test)]
     pub(crate) fn proof(&self, mut place: usize) -> Vec<B256> {
         let mut proof = Vec::new();
         for level in &self.levels {

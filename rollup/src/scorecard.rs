@@ -37,6 +37,13 @@ mod typed {
             bytes32 scores;
         }
 
+        /// That there is a card, by the hash of its signature.
+        struct Seal {
+            bytes32 swarm;
+            uint64 round;
+            bytes32 seal;
+        }
+
         struct Registration {
             address owner;
             bytes32 node;
@@ -58,9 +65,7 @@ mod typed {
         }
     }
 }
-#[cfg(test)]
-pub(crate) use typed::RootCard;
-pub(crate) use typed::{CheckIn, Join, Registration};
+pub(crate) use typed::{CheckIn, Join, Registration, RootCard, Seal};
 
 /// The contract a signature is meant for: it is worth nothing to any other, on any
 /// other chain.

@@ -370,7 +370,6 @@ impl Swarm {
             .first()
             .map(|first| first.card.columns().0)
             .unwrap_or_default();
-        let mut rows = Vec::with_capacity(cards.len());
         for signed in cards {
             let card = &signed.card;
             if (card.swarm, card.round) != (self.id.0, round) {
@@ -386,20 +385,8 @@ impl Swarm {
             if !signed.is_valid(&domain) {
                 return Err(wrong("its signature is not the witness's", signed));
             }
-            rows.push(IReputationLedger::Scorecard {
-                witness: signed.witness.into(),
-                scores: card.packed_scores(),
-                signature: signed.signature.to_vec().into(),
-            });
         }
-        Ok(L::settleCall {
-            swarm: self.id,
-            round,
-            included: included.into(),
-            peers,
-            cards: rows,
-            seals: vec![],
-        })
+        Ok(settle_call(self.id, round, included, cards))
     }
 
     /// Gives up on a round that gathered no quorum. The cards there are, though they
@@ -489,11 +476,36 @@ impl Swarm {
             .await
     }
 
-    async fn send<C: alloy::sol_types::SolCall>(&self, call: &C) -> Result<Sent, LedgerError> {
+    pub(crate) async fn send<C: SolCall>(&self, call: &C) -> Result<Sent, LedgerError> {
         self.ledger
             .connection()
             .send(self.ledger.addresses().ledger, call)
             .await
+    }
+}
+
+/// The call that brings cards, which must belong together.
+pub(crate) fn settle_call(
+    swarm: B256,
+    round: u64,
+    included: [u8; 32],
+    cards: &[SignedScorecard],
+) -> L::settleCall {
+    let row = |signed: &SignedScorecard| IReputationLedger::Scorecard {
+        witness: signed.witness.into(),
+        scores: signed.card.packed_scores(),
+        signature: signed.signature.to_vec().into(),
+    };
+    L::settleCall {
+        swarm,
+        round,
+        included: included.into(),
+        peers: cards
+            .first()
+            .map(|first| first.card.columns().0)
+            .unwrap_or_default(),
+        cards: cards.iter().map(row).collect(),
+        seals: vec![],
     }
 }
 

@@ -575,11 +575,9 @@ fn profile_of(
     chain_id: Option<u64>,
 ) -> ChainProfile {
     ChainProfile {
-        rpc,
-        chain_id: chain_id.unwrap_or(chain.chain_id),
         registry: Some(chain.registry.0.into()),
-        swarms: None,
         ledger: Some(chain.ledger.0.into()),
+        ..ChainProfile::new(rpc, chain_id.unwrap_or(chain.chain_id))
     }
 }
 

@@ -153,9 +153,9 @@ interface ISwarmRegistry {
     /// Only the swarm's governance may do this: propose it there.
     error NotGovernance(address governance);
 
-    function createSwarm(bytes32 manifest, Terms calldata terms) external returns (bytes32 swarm);
+    function createSwarm(bytes32 manifest, Terms calldata terms_) external returns (bytes32 swarm);
 
-    function swarmId(bytes32 manifest, Terms calldata terms) external pure returns (bytes32);
+    function swarmId(bytes32 manifest, Terms calldata terms_) external pure returns (bytes32);
 
     function getSwarm(bytes32 swarm) external view returns (Swarm memory);
 

@@ -120,6 +120,7 @@ contract PeerRegistry is IPeerRegistry, EIP712, Nonces {
     function withdrawBond(address to) external {
         BondRecord memory bond = _bonds[msg.sender];
         if (bond.withdrawableAt == 0 || block.timestamp < bond.withdrawableAt) revert BondHeld(bond.withdrawableAt);
+        if (to == address(0)) revert NotPaid(to);
         delete _bonds[msg.sender];
         emit BondWithdrawn(msg.sender, bond.amount, to);
         (bool paid,) = to.call{value: bond.amount}("");

@@ -128,21 +128,18 @@ contract ReputationLedger is Members {
         bytes32[] calldata seals
     ) external {
         Round storage r = _openRound(swarm, round);
-        address[] memory committee = _committee(swarm, r);
-        _requireQuorum(cards.length, committee.length);
         _requireSeals(round, r, seals);
-        Scores.Panel memory panel = Scores.panel(cards.length, peers.length);
-        (uint256 present, address[] memory witnesses) = _read(
+        Scores.Panel memory panel = Scores.panel(_committee(swarm, r), cards.length, peers.length);
+        _read(
             [SCORECARD, swarm, bytes32(uint256(round)), included, Scores.hashPeers(peers), 0],
-            committee,
             peers,
             cards,
             seals,
             panel
         );
-        _countPresence(swarm, round, r, committee, present);
+        _countPresence(swarm, round, r, panel.committee, panel.present);
         bytes32 scores = _score(swarm, round, peers, cards, panel);
-        _close(swarm, round, r, included, scores, witnesses);
+        _close(swarm, round, r, included, scores, panel.witnesses);
     }
 
     /// Records only the root of the scores, which more than two thirds of the committee
@@ -367,22 +364,23 @@ contract ReputationLedger is Members {
     /// Checks every card and seats it. `typed` is what each signs, but for its own scores.
     function _read(
         bytes32[6] memory typed,
-        address[] memory committee,
         address[] calldata peers,
         Scorecard[] calldata cards,
         bytes32[] calldata seals,
         Scores.Panel memory panel
-    ) private view returns (uint256 present, address[] memory witnesses) {
-        witnesses = new address[](cards.length);
-        if (cards.length == 0) return (0, witnesses);
+    ) private view {
+        _requireQuorum(cards.length, panel.committee.length);
+        if (cards.length == 0) return;
+        uint256 present = 0;
         for (uint256 c = 0; c < cards.length; ++c) {
             Scorecard calldata card = cards[c];
             typed[5] = Scores.seat(panel, c, card.witness, card.scores, peers);
             uint256 place;
-            (present, place) = _count(present, committee, card.witness, Scores.hashTyped(typed), card.signature);
+            (present, place) = _count(present, panel.committee, card.witness, Scores.hashTyped(typed), card.signature);
             if (seals.length != 0 && seals[place] != keccak256(card.signature)) revert OtherCard(card.witness);
-            witnesses[c] = card.witness;
+            panel.witnesses[c] = card.witness;
         }
+        panel.present = present;
     }
 
     /// Those who signed are here; those who did not have missed one, counted once a round.
@@ -435,7 +433,7 @@ contract ReputationLedger is Members {
         Scores.Panel memory panel
     ) private returns (bytes32) {
         for (uint256 c = 0; c < cards.length; ++c) {
-            panel.weights[c] = _standing[swarm][cards[c].witness].weight;
+            panel.weights[c] = _standing[swarm][panel.witnesses[c]].weight;
         }
         Scores.clip(panel.weights);
         (bytes32[] memory leaves, bool judged) = _judge(swarm, round, peers, panel);

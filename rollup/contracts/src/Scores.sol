@@ -41,9 +41,13 @@ library Scores {
         /// The scores of the last card that was hashed, eight to a word; beside them one each.
         uint256[] packed;
         uint256[] words;
+        /// Who was drawn, the places of those who signed (one bit each), and who they are.
+        address[] committee;
+        uint256 present;
+        address[] witnesses;
     }
 
-    function panel(uint256 cards, uint256 peers) internal pure returns (Panel memory p) {
+    function panel(address[] memory committee, uint256 cards, uint256 peers) internal pure returns (Panel memory p) {
         p.cards = new uint256[](cards);
         p.places = new uint256[](cards);
         p.weights = new uint256[](cards);
@@ -51,6 +55,8 @@ library Scores {
         p.room = new uint256[](cards);
         p.packed = new uint256[]((peers + 7) / 8);
         p.words = new uint256[](8 * p.packed.length);
+        p.committee = committee;
+        p.witnesses = new address[](cards);
     }
 
     function hashTyped(bytes32[6] memory words) internal pure returns (bytes32 hash) {

@@ -10,6 +10,7 @@ use jsonrpsee::types::ErrorObjectOwned;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::fees::GAS_PRICE_ORACLE;
 
 /// A node that takes or declines transactions as a test says.
 struct Node {
@@ -22,6 +23,9 @@ struct Node {
     /// Receipts still to be answered with an error before any is given.
     deaf: u32,
     nonce: u64,
+    /// What a transaction's bytes cost on the layer below, where they do.
+    data_fee: Option<u64>,
+    balance: u64,
 }
 
 enum Answer {
@@ -43,12 +47,27 @@ async fn node(script: Vec<Answer>) -> (Shared, Connection, ServerHandle) {
 }
 
 async fn node_with(script: Vec<Answer>, patience: Duration) -> (Shared, Connection, ServerHandle) {
+    node_of(script, patience, None).await
+}
+
+/// A node of an OP-stack chain, where each transaction's bytes cost so much beside.
+async fn op_node(script: Vec<Answer>, data_fee: u64) -> (Shared, Connection, ServerHandle) {
+    node_of(script, Duration::from_millis(1), Some(data_fee)).await
+}
+
+async fn node_of(
+    script: Vec<Answer>,
+    patience: Duration,
+    data_fee: Option<u64>,
+) -> (Shared, Connection, ServerHandle) {
     let node = Arc::new(Mutex::new(Node {
         script,
         sent: vec![],
         mined: vec![],
         deaf: 0,
         nonce: 7,
+        data_fee,
+        balance: 1_000_000_000,
     }));
     let mut module = RpcModule::from_arc(Arc::new(Arc::clone(&node)));
     for method in [
@@ -56,6 +75,11 @@ async fn node_with(script: Vec<Answer>, patience: Duration) -> (Shared, Connecti
         "eth_estimateGas",
         "eth_getTransactionCount",
         "eth_gasPrice",
+        "eth_getCode",
+        "eth_getBalance",
+        "eth_call",
+        "eth_getBlockByNumber",
+        "eth_getTransactionByHash",
         "eth_sendRawTransaction",
         "eth_getTransactionReceipt",
     ] {
@@ -90,6 +114,14 @@ impl Node {
             "eth_estimateGas" => Ok(json!("0x5208")),
             "eth_getTransactionCount" => Ok(json!(format!("{:#x}", self.nonce))),
             "eth_gasPrice" => Ok(json!("0x64")),
+            "eth_getBalance" => Ok(json!(format!("{:#x}", self.balance))),
+            "eth_getCode" => Ok(json!(match self.data_fee {
+                Some(_) if given[0] == json!(GAS_PRICE_ORACLE) => "0x60",
+                _ => "0x",
+            })),
+            "eth_call" => Ok(json!(B256::from(U256::from(self.data_fee.unwrap())))),
+            "eth_getBlockByNumber" => Ok(op_block()),
+            "eth_getTransactionByHash" => Ok(op_block()["transactions"][0].clone()),
             "eth_sendRawTransaction" => {
                 let raw: Bytes = serde_json::from_value(given[0].clone()).unwrap();
                 let envelope = TxEnvelope::decode_2718(&mut raw.as_ref()).unwrap();
@@ -215,4 +247,66 @@ async fn giving_up_and_refusal_are_told_apart() {
     let (_, connection, _server) = node(vec![Answer::Declined(funds)]).await;
     let error = send(&connection).await.unwrap_err();
     assert!(matches!(error, LedgerError::Unfunded { .. }), "{error}");
+}
+
+/// A block as an OP-stack node answers it, in full: its first transaction is of a type that
+/// Ethereum does not know.
+fn op_block() -> Value {
+    let text = include_str!("../../tests/data/op-block.json");
+    serde_json::from_str(text).unwrap()
+}
+
+#[tokio::test]
+async fn an_op_stack_block_with_its_deposit_disturbs_nothing() {
+    let (_, connection, _server) = op_node(vec![], 1).await;
+    let reader = connection.reader();
+    assert_eq!(reader.fees, FeeModel::OpStack);
+    let header = reader.header(BlockNumberOrTag::Latest).await.unwrap();
+    assert_eq!(header, Some((0x7a_1200, 0x6600_0001)));
+    // Even in full, which nothing here asks for.
+    let block = reader
+        .provider
+        .get_block_by_number(BlockNumberOrTag::Latest)
+        .full()
+        .await;
+    assert_eq!(block.unwrap().unwrap().transactions.len(), 2);
+    let deposit = op_block()["transactions"][0]["hash"].clone();
+    let deposit = reader
+        .transaction(serde_json::from_value(deposit).unwrap())
+        .await
+        .unwrap();
+    let (to, input) = deposit.unwrap();
+    let attributes = "4200000000000000000000000000000000000015".parse().unwrap();
+    assert_eq!((to, input.len()), (Some(attributes), 164));
+}
+
+#[tokio::test]
+async fn what_data_costs_below_is_asked_for_before_anything_is_sent() {
+    let (node, connection, _server) = op_node(vec![Answer::Mined], 1_000_000).await;
+    // 25,200 gas at 200 wei, and the data: 6,040,000 wei in all.
+    node.lock().unwrap().balance = 6_039_999;
+    let error = send(&connection).await.unwrap_err();
+    assert!(matches!(error, LedgerError::Unfunded { .. }), "{error}");
+    let told = error.to_string();
+    for part in ["6039999", "6040000", "5040000 for gas", "1000000 for data"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(node.lock().unwrap().sent.is_empty());
+    node.lock().unwrap().balance = 6_040_000;
+    let sent = send(&connection).await.unwrap();
+    // 21,000 gas at 100 wei, and what the receipt says of the data.
+    assert_eq!(sent.fee, U256::from(2_100_001));
+}
+
+#[tokio::test]
+async fn a_profile_that_says_other_fees_than_the_chain_asks_for_is_refused() {
+    let (_, connection, _server) = op_node(vec![], 1).await;
+    let profile = ChainProfile {
+        fees: Some(FeeModel::Ethereum),
+        ..ChainProfile::new(connection.reader().rpc.to_string(), 5)
+    };
+    let signer = PrivateKeySigner::random();
+    let error = Connection::open(&profile, signer).await.unwrap_err();
+    assert!(matches!(error, LedgerError::Profile(_)), "{error}");
+    assert!(error.to_string().contains("op-stack"), "{error}");
 }

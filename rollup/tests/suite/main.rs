@@ -6,4 +6,6 @@
 mod anvil;
 mod client;
 mod devnet;
+mod ownership;
+mod sealed;
 mod support;

@@ -48,6 +48,11 @@ pub(crate) fn profile(devnet: &Devnet) -> ChainProfile {
 /// Deploys the contracts, registers `count` peers and has them join one swarm; the
 /// first is the caller's own view of it.
 pub(crate) async fn swarm_of(profile: &ChainProfile, count: u8) -> Vec<Swarm> {
+    swarm_with(profile, count, Terms::LOCAL).await
+}
+
+/// The same on other terms.
+pub(crate) async fn swarm_with(profile: &ChainProfile, count: u8, terms: Terms) -> Vec<Swarm> {
     let mut swarms = Vec::new();
     for number in 0..count {
         let ledger = Ledger::deploy(profile, key(number)).await.unwrap();
@@ -58,7 +63,7 @@ pub(crate) async fn swarm_of(profile: &ChainProfile, count: u8) -> Vec<Swarm> {
             .register(node.verifying_key().to_bytes(), signature, &name)
             .await
             .unwrap();
-        let swarm = ledger.create_swarm([42; 32], Terms::LOCAL).await.unwrap();
+        let swarm = ledger.create_swarm([42; 32], terms).await.unwrap();
         swarm.join().await.unwrap();
         swarms.push(swarm);
     }
