@@ -15,42 +15,46 @@ use crate::error::LedgerError;
 use crate::ledger::Ledger;
 use crate::swarm::Swarm;
 
-alloy::sol! {
-    /// What is used of ERC-8004's identity registry.
-    interface IdentityRegistry {
-        event Registered(uint256 indexed agentId, string agentURI, address indexed owner);
-        function register(string memory agentURI) external returns (uint256 agentId);
-        function tokenURI(uint256 agentId) external view returns (string memory);
-    }
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+mod abi {
+    alloy::sol! {
+        /// What is used of ERC-8004's identity registry.
+        interface IdentityRegistry {
+            event Registered(uint256 indexed agentId, string agentURI, address indexed owner);
+            function register(string memory agentURI) external returns (uint256 agentId);
+            function tokenURI(uint256 agentId) external view returns (string memory);
+        }
 
-    /// What is used of ERC-8004's reputation registry.
-    interface ReputationRegistry {
-        function getIdentityRegistry() external view returns (address);
-        function readAllFeedback(
-            uint256 agentId,
-            address[] calldata clientAddresses,
-            string calldata tag1,
-            string calldata tag2,
-            bool includeRevoked
-        ) external view returns (
-            address[] memory clients,
-            uint64[] memory feedbackIndexes,
-            int128[] memory values,
-            uint8[] memory valueDecimals,
-            string[] memory tag1s,
-            string[] memory tag2s,
-            bool[] memory revokedStatuses
-        );
-    }
+        /// What is used of ERC-8004's reputation registry.
+        interface ReputationRegistry {
+            function getIdentityRegistry() external view returns (address);
+            function readAllFeedback(
+                uint256 agentId,
+                address[] calldata clientAddresses,
+                string calldata tag1,
+                string calldata tag2,
+                bool includeRevoked
+            ) external view returns (
+                address[] memory clients,
+                uint64[] memory feedbackIndexes,
+                int128[] memory values,
+                uint8[] memory valueDecimals,
+                string[] memory tag1s,
+                string[] memory tag2s,
+                bool[] memory revokedStatuses
+            );
+        }
 
-    interface AgentMirror {
-        function link(uint256 agentId) external;
-        function agentOf(address peer) external view returns (bool found, uint256 agentId);
-        function mirror(bytes32 swarm, address peer) external;
-        function mirrored(bytes32 swarm, address peer) external view returns (uint32);
-        function tagOf(bytes32 swarm) external pure returns (string memory);
+        interface AgentMirror {
+            function link(uint256 agentId) external;
+            function agentOf(address peer) external view returns (bool found, uint256 agentId);
+            function mirror(bytes32 swarm, address peer) external;
+            function mirrored(bytes32 swarm, address peer) external view returns (uint32);
+            function tagOf(bytes32 swarm) external pure returns (string memory);
+        }
     }
 }
+use abi::{AgentMirror, IdentityRegistry, ReputationRegistry};
 
 /// Where the registries stand on every chain that has them: one pair on those that count,
 /// one on those to try things on.

@@ -15,13 +15,17 @@ use crate::ledger::Ledger;
 use crate::scorecard::{PPM, SignedScorecard};
 use crate::swarm::Swarm;
 
-alloy::sol! {
-    /// The OP stack's word on what data costs below, at the same address on each of its
-    /// chains.
-    interface GasPriceOracle {
-        function getL1Fee(bytes memory data) external view returns (uint256);
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+mod abi {
+    alloy::sol! {
+        /// The OP stack's word on what data costs below, at the same address on each of its
+        /// chains.
+        interface GasPriceOracle {
+            function getL1Fee(bytes memory data) external view returns (uint256);
+        }
     }
 }
+use abi::GasPriceOracle;
 
 /// Where the OP stack keeps its oracle.
 pub(crate) const GAS_PRICE_ORACLE: Address = address!("420000000000000000000000000000000000000F");

@@ -20,59 +20,63 @@ use crate::ledger::Ledger;
 use crate::sealed::ProvenLine;
 use crate::swarm::Swarm;
 
-alloy::sol! {
-    interface ContributionShares {
-        function claim(uint64 round, Line calldata score, bytes32[] calldata proof) external;
-        function claimed(uint256 epoch, address peer) external view returns (bool);
-        function balanceOf(address holder) external view returns (uint256);
-        function getVotes(address holder) external view returns (uint256);
-        function totalSupply() external view returns (uint256);
-        function setTransferable(bool transferable) external;
-        function transferable() external view returns (bool);
-    }
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
+mod abi {
+    alloy::sol! {
+        interface ContributionShares {
+            function claim(uint64 round, Line calldata score, bytes32[] calldata proof) external;
+            function claimed(uint256 epoch, address peer) external view returns (bool);
+            function balanceOf(address holder) external view returns (uint256);
+            function getVotes(address holder) external view returns (uint256);
+            function totalSupply() external view returns (uint256);
+            function setTransferable(bool transferable) external;
+            function transferable() external view returns (bool);
+        }
 
-    /// As the ledger's own.
-    struct Line {
-        address peer;
-        uint32 score;
-        uint32 reputation;
-        uint32 uncertainty;
-    }
+        /// As the ledger's own.
+        struct Line {
+            address peer;
+            uint32 score;
+            uint32 reputation;
+            uint32 uncertainty;
+        }
 
-    interface RevenueVault {
-        function pay() external payable returns (uint256 payment);
-        function claim(uint256 payment, address holder) external;
-        function claimed(uint256 payment, address holder) external view returns (bool);
-        function partOf(uint256 payment, address holder) external view returns (uint256);
-        function paymentCount() external view returns (uint256);
-    }
+        interface RevenueVault {
+            function pay() external payable returns (uint256 payment);
+            function claim(uint256 payment, address holder) external;
+            function claimed(uint256 payment, address holder) external view returns (bool);
+            function partOf(uint256 payment, address holder) external view returns (uint256);
+            function paymentCount() external view returns (uint256);
+        }
 
-    interface Timelock {
-        function grantRole(bytes32 role, address account) external;
-        function renounceRole(bytes32 role, address callerConfirmation) external;
-        function hasRole(bytes32 role, address account) external view returns (bool);
-    }
+        interface Timelock {
+            function grantRole(bytes32 role, address account) external;
+            function renounceRole(bytes32 role, address callerConfirmation) external;
+            function hasRole(bytes32 role, address account) external view returns (bool);
+        }
 
-    interface SwarmGovernor {
-        event ProposalCreated(
-            uint256 proposalId,
-            address proposer,
-            address[] targets,
-            uint256[] values,
-            string[] signatures,
-            bytes[] calldatas,
-            uint256 voteStart,
-            uint256 voteEnd,
-            string description
-        );
-        function propose(address[] memory targets, uint256[] memory values, bytes[] memory calldatas, string memory description) external returns (uint256);
-        function castVote(uint256 proposalId, uint8 support) external returns (uint256);
-        function queue(address[] memory targets, uint256[] memory values, bytes[] memory calldatas, bytes32 descriptionHash) external returns (uint256);
-        function execute(address[] memory targets, uint256[] memory values, bytes[] memory calldatas, bytes32 descriptionHash) external payable returns (uint256);
-        function state(uint256 proposalId) external view returns (uint8);
-        function proposalVotes(uint256 proposalId) external view returns (uint256 against, uint256 infavour, uint256 abstain);
+        interface SwarmGovernor {
+            event ProposalCreated(
+                uint256 proposalId,
+                address proposer,
+                address[] targets,
+                uint256[] values,
+                string[] signatures,
+                bytes[] calldatas,
+                uint256 voteStart,
+                uint256 voteEnd,
+                string description
+            );
+            function propose(address[] memory targets, uint256[] memory values, bytes[] memory calldatas, string memory description) external returns (uint256);
+            function castVote(uint256 proposalId, uint8 support) external returns (uint256);
+            function queue(address[] memory targets, uint256[] memory values, bytes[] memory calldatas, bytes32 descriptionHash) external returns (uint256);
+            function execute(address[] memory targets, uint256[] memory values, bytes[] memory calldatas, bytes32 descriptionHash) external payable returns (uint256);
+            function state(uint256 proposalId) external view returns (uint8);
+            function proposalVotes(uint256 proposalId) external view returns (uint256 against, uint256 infavour, uint256 abstain);
+        }
     }
 }
+use abi::{ContributionShares, Line, RevenueVault, SwarmGovernor, Timelock};
 
 /// On what terms a swarm is owned. Fixed when it is founded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
