@@ -7,7 +7,10 @@ use anyhow::{Context, Result};
 use policy::{Policy, Request};
 use swarm_core::event::{EvalReport, TaskEval};
 use swarm_core::manifest::Manifest;
-use tasks::{EnvId, Environment, Item, Registry, Seed};
+use tasks::dialogue::{
+    Message, Verdict, answer_prompt, critique_prompt, parse_verdict, resolve_prompt,
+};
+use tasks::{EnvId, Environment, Item, Registry, Seed, practice};
 
 use crate::model::{Manner, Model};
 
@@ -64,6 +67,14 @@ struct Tally {
     samples: u32,
     sampled: u32,
     formed: u32,
+    /// Verdicts, and those that are right.
+    judged: (u32, u32),
+    /// Second answers, and those that are right.
+    resolved: (u32, u32),
+}
+
+fn share(part: u32, whole: u32) -> f64 {
+    f64::from(part) / f64::from(whole.max(1))
 }
 
 impl Tally {
@@ -73,10 +84,13 @@ impl Tally {
         self.samples += other.samples;
         self.sampled += other.sampled;
         self.formed += other.formed;
+        self.judged.0 += other.judged.0;
+        self.judged.1 += other.judged.1;
+        self.resolved.0 += other.resolved.0;
+        self.resolved.1 += other.resolved.1;
     }
 
     fn report(self) -> TaskEval {
-        let share = |part: u32, whole: u32| f64::from(part) / f64::from(whole.max(1));
         TaskEval {
             greedy: share(self.greedy, self.items),
             sampled: share(self.sampled, self.samples),
@@ -112,6 +126,8 @@ pub fn evaluate(policy: &Policy, registry: &Registry, plan: &EvalPlan) -> Result
         greedy: whole.greedy,
         sampled: whole.sampled,
         format_rate: whole.format_rate,
+        verdicts: share(total.judged.1, total.judged.0),
+        resolved: share(total.resolved.1, total.resolved.0),
         items: total.items,
         tasks: tallies
             .into_iter()
@@ -156,21 +172,35 @@ fn measure(
     let mut draws = [0; 8];
     hasher.finalize_xof().fill(&mut draws);
     let draws = u64::from_le_bytes(draws);
-    let request = |item: &Item, index: usize, group, temperature| Request {
-        messages: plan.manner.chat(&tasks::dialogue::answer_prompt(item)),
+    let request = |messages: &[Message], index: usize, group, temperature| Request {
+        messages: plan.manner.chat(messages),
         group,
         seed: draws ^ index as u64,
         max_tokens: plan.manner.max_tokens(),
         temperature,
         ..Request::default()
     };
+    // The later stages after simulated peers, always the same, with fewer draws.
+    let peers = |index: usize| {
+        Seed::derive(&[
+            b"held-out peers",
+            &draws.to_le_bytes(),
+            &index.to_le_bytes(),
+        ])
+    };
+    let fewer = plan.samples.div_ceil(4);
     let requests: Vec<Request> = items
         .iter()
         .enumerate()
         .flat_map(|(index, item)| {
+            let answer = answer_prompt(item);
+            let (proposal, _) = practice::proposal(environment, item, &peers(index));
+            let shown = practice::peers(environment, item, &peers(index));
             [
-                request(item, index, 1, 0.0),
-                request(item, index, plan.samples, 1.0),
+                request(&answer, index, 1, 0.0),
+                request(&answer, index, plan.samples, 1.0),
+                request(&critique_prompt(item, &proposal), index, fewer, 1.0),
+                request(&resolve_prompt(item, &shown), index, fewer, 1.0),
             ]
         })
         .collect();
@@ -178,8 +208,19 @@ fn measure(
         .sample(&requests)
         .context("sampling held-out items")?;
     let mut tally = Tally::default();
-    for (item, pair) in items.iter().zip(groups.chunks(2)) {
-        let [greedy, sampled] = pair else { continue };
+    for (index, (item, stages)) in items.iter().zip(groups.chunks(4)).enumerate() {
+        let [greedy, sampled, judged, resolved] = stages else {
+            continue;
+        };
+        let (_, truth) = practice::proposal(environment, item, &peers(index));
+        for completion in judged {
+            tally.judged.0 += 1;
+            tally.judged.1 += u32::from(parse_verdict(&completion.text) == Verdict::of(truth));
+        }
+        for completion in resolved {
+            tally.resolved.0 += 1;
+            tally.resolved.1 += u32::from(is_right(environment, item, &completion.text));
+        }
         tally.items += 1;
         tally.greedy += u32::from(
             greedy

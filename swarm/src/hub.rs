@@ -243,10 +243,13 @@ pub fn line(record: &Record) -> Option<String> {
             )
         }
         Event::Evaluated { round, report } => format!(
-            "round {round}: held-out accuracy greedy {}, sampled {}, well formed {}",
+            "round {round}: held-out accuracy greedy {}, sampled {}, well formed {}, verdicts {}, \
+             second answers {}",
             percent(report.greedy),
             percent(report.sampled),
-            percent(report.format_rate)
+            percent(report.format_rate),
+            percent(report.verdicts),
+            percent(report.resolved)
         ),
         Event::Settled {
             round,

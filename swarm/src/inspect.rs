@@ -131,5 +131,21 @@ fn eval_table(reports: &[(String, EvalReport)]) -> String {
         .collect();
     let items = reports.iter().map(|(_, report)| report.items).max();
     row(&mut text, "all", items.unwrap_or(0), &all);
+    text.push_str(
+        "\nafter simulated peers, sampled (verdicts on answers of which one in two is right)\n\n",
+    );
+    let ways: [(&str, fn(&EvalReport) -> f64); 2] = [
+        ("verdicts right", |report| report.verdicts),
+        ("second right", |report| report.resolved),
+    ];
+    for (name, way) in ways {
+        let _ = write!(text, "{name:<18}");
+        for (_, report) in reports {
+            let cell = format!("{:.0}", 100.0 * way(report));
+            let _ = write!(text, "  {cell:<width$}");
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
     text
 }

@@ -386,7 +386,7 @@ mod tests {
                 sampled: 0.5,
                 format_rate: 1.0,
                 items: 3,
-                tasks: std::collections::BTreeMap::new(),
+                ..EvalReport::default()
             };
             journal
                 .write(&record(round, Event::Evaluated { round, report }))

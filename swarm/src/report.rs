@@ -80,6 +80,8 @@ pub fn mean(reports: &[EvalReport]) -> Option<EvalReport> {
         greedy: average(|report| report.greedy),
         sampled: average(|report| report.sampled),
         format_rate: average(|report| report.format_rate),
+        verdicts: average(|report| report.verdicts),
+        resolved: average(|report| report.resolved),
         items,
         tasks,
     })
@@ -95,6 +97,8 @@ mod tests {
             greedy: share,
             sampled: share / 2.0,
             format_rate: 1.0,
+            verdicts: share,
+            resolved: share,
             items: 10,
             tasks: BTreeMap::from([(
                 "add".to_owned(),

@@ -236,7 +236,7 @@ pub struct RoundSummary {
 }
 
 /// Accuracy on held-out items, whose questions training never draws.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct EvalReport {
     /// Share right with greedy decoding, 0 to 1.
     pub greedy: f64,
@@ -244,6 +244,14 @@ pub struct EvalReport {
     pub sampled: f64,
     /// Share of sampled completions that are well formed, 0 to 1.
     pub format_rate: f64,
+    /// Share of sampled verdicts that are right, 0 to 1, on answers of which
+    /// one in two is: a coin has one half.
+    #[serde(default)]
+    pub verdicts: f64,
+    /// Share of sampled second answers that are right, 0 to 1, after reading
+    /// what simulated peers answered.
+    #[serde(default)]
+    pub resolved: f64,
     /// How many items.
     pub items: u32,
     /// By environment: (greedy, sampled, format_rate).

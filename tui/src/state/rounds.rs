@@ -345,6 +345,8 @@ fn mean(reports: &[&EvalReport]) -> Option<EvalReport> {
         greedy: average(|report| report.greedy),
         sampled: average(|report| report.sampled),
         format_rate: average(|report| report.format_rate),
+        verdicts: average(|report| report.verdicts),
+        resolved: average(|report| report.resolved),
         items: reports[0].items,
         tasks,
     })

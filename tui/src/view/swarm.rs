@@ -251,6 +251,8 @@ fn draw_numbers(theme: Theme, scene: &Scene<'_>, area: Rect, buffer: &mut Buffer
         ("greedy", get(|report| report.greedy)),
         ("sampled", get(|report| report.sampled)),
         ("well formed", get(|report| report.format_rate)),
+        ("verdicts", get(|report| report.verdicts)),
+        ("resolved", get(|report| report.resolved)),
     ] {
         lines.push(change_row(theme, &columns, label, before, now));
     }
