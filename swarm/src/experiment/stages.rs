@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::Value;
-use swarm_core::event::RoundSummary;
+use swarm_core::event::{EvalReport, RoundSummary};
 use swarm_core::gains::Gains;
 use tasks::Ppm;
 
@@ -66,9 +66,9 @@ pub(super) fn run(args: &StagesArgs) -> Result<String> {
             nodes: args.nodes,
             rounds: args.rounds,
             seed,
-            eval_items: 1,
+            eval_items: 4,
         };
-        swarms.push(rounds(&run.report(&runs, (seed, args.seeds))?)?);
+        swarms.push(Swarm::read(run.report(&runs, (seed, args.seeds))?)?);
     }
     let text = written(args, &swarms);
     let path = args.out.join("report.md");
@@ -76,9 +76,28 @@ pub(super) fn run(args: &StagesArgs) -> Result<String> {
     Ok(text)
 }
 
-fn rounds(report: &Value) -> Result<Vec<RoundSummary>> {
-    let rounds = report["rounds"].clone();
-    serde_json::from_value(rounds).context("a report without rounds; remove it to run it again")
+/// What a run came to.
+struct Swarm {
+    rounds: Vec<RoundSummary>,
+    before: EvalReport,
+    after: EvalReport,
+}
+
+impl Swarm {
+    fn read(mut report: Value) -> Result<Self> {
+        let mut take = |path: &str| {
+            report
+                .pointer_mut(path)
+                .map(Value::take)
+                .unwrap_or_default()
+        };
+        let other = "a report of another version; remove it to run it again";
+        Ok(Self {
+            rounds: serde_json::from_value(take("/rounds")).context(other)?,
+            before: serde_json::from_value(take("/eval/before")).context(other)?,
+            after: serde_json::from_value(take("/eval/after")).context(other)?,
+        })
+    }
 }
 
 /// The mean over a span of rounds, each item alike; `None` without any.
@@ -97,10 +116,10 @@ fn third(rounds: &[RoundSummary], part: usize) -> &[RoundSummary] {
     &rounds[part * rounds.len() / 3..(part + 1) * rounds.len() / 3]
 }
 
-fn written(args: &StagesArgs, swarms: &[Vec<RoundSummary>]) -> String {
+fn written(args: &StagesArgs, swarms: &[Swarm]) -> String {
     let over = |value: &dyn Fn(&[RoundSummary]) -> Option<f64>| {
-        let values: Vec<f64> = swarms.iter().filter_map(|rounds| value(rounds)).collect();
-        Estimate::of(&values)
+        let values = swarms.iter().filter_map(|swarm| value(&swarm.rounds));
+        Estimate::of(&values.collect::<Vec<f64>>())
     };
     let told = |estimate: Estimate| {
         format!(
@@ -109,7 +128,8 @@ fn written(args: &StagesArgs, swarms: &[Vec<RoundSummary>]) -> String {
             100.0 * estimate.half
         )
     };
-    let items: u32 = swarms.iter().flatten().map(|round| round.gains.items).sum();
+    let rounds = swarms.iter().flat_map(|swarm| &swarm.rounds);
+    let items: u32 = rounds.map(|round| round.gains.items).sum();
     let mut text = format!(
         "# Critique and resolve beside their alternatives\n\n\
          `murmur experiment stages --nodes {} --rounds {} --seeds {}`: right, in %, of the items that\n\
@@ -134,23 +154,28 @@ fn written(args: &StagesArgs, swarms: &[Vec<RoundSummary>]) -> String {
             super::signed(against),
         );
     }
-    // Balanced over right and wrong answers: a coin has one half.
-    let verdicts = |rounds: &[RoundSummary]| {
-        let judged = rounds.iter().filter(|round| round.critiques > 0);
-        let shares: Vec<f64> = judged.map(|round| round.judge_accuracy).collect();
-        (!shares.is_empty()).then(|| shares.iter().sum::<f64>() / shares.len() as f64)
-    };
-    let part = |part| over(&|rounds| verdicts(third(rounds, part)));
-    let risen = over(&|rounds| Some(verdicts(third(rounds, 2))? - verdicts(third(rounds, 0))?));
-    let _ = writeln!(
-        text,
-        "\nVerdicts that are right, balanced over right and wrong answers (a coin: 50): {} early, {} in\n\
-         the middle, {} late; risen by {}.",
-        told(part(0)),
-        told(part(1)),
-        told(part(2)),
-        super::signed(risen),
+    text.push_str(
+        "\nOn held-out items that never change, before and after all rounds, sampled: verdicts on answers\n\
+         of which one in two is right (a coin: 50), and second answers after simulated peers:\n\n\
+         | skill | before | after | change |\n| --- | --- | --- | --- |\n",
     );
+    let skills: [(&str, fn(&EvalReport) -> f64); 3] = [
+        ("answers", |report| report.sampled),
+        ("verdicts", |report| report.verdicts),
+        ("second answers", |report| report.resolved),
+    ];
+    for (name, skill) in skills {
+        let all = |value: &dyn Fn(&Swarm) -> f64| {
+            Estimate::of(&swarms.iter().map(value).collect::<Vec<f64>>())
+        };
+        let _ = writeln!(
+            text,
+            "| {name} | {} | {} | {} |",
+            told(all(&|swarm| skill(&swarm.before))),
+            told(all(&|swarm| skill(&swarm.after))),
+            super::signed(all(&|swarm| skill(&swarm.after) - skill(&swarm.before))),
+        );
+    }
     text
 }
 
@@ -184,7 +209,12 @@ mod tests {
             seeds: 2,
             manifest: None,
         };
-        let text = written(&args, &[rounds.to_vec(), rounds.to_vec()]);
+        let swarm = || Swarm {
+            rounds: rounds.to_vec(),
+            before: EvalReport::default(),
+            after: EvalReport::default(),
+        };
+        let text = written(&args, &[swarm(), swarm()]);
         assert!(
             text.contains("| an answer alone | 100.0 ± 0.0 | 0.0 ± 0.0 |"),
             "{text}"
