@@ -80,6 +80,6 @@ pub use judge::judge;
 pub use scoreboard::{
     CompletionScore, CritiqueScore, CritiqueView, GroupScore, Ignored, PeerScore, Scoreboard, Twins,
 };
-pub use selection::{Candidate, Selection, SelectionPlan, has_advantage, select_groups};
+pub use selection::{Candidate, Selection, SelectionPlan, has_advantage, promise, select_groups};
 pub use settings::{JudgeSettings, Shares};
 pub use uncounted::{Kind, Uncounted, uncounted};

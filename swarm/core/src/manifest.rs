@@ -144,12 +144,28 @@ pub struct TrainingPlan {
     pub steps: u16,
     /// Groups of any one peer, of each kind.
     pub per_peer: u16,
+    /// How peers' groups are chosen.
+    #[serde(default)]
+    pub choice: Choice,
     /// Groups of answers.
     pub answers: Quota,
     /// Groups of critiques.
     pub critiques: Quota,
     /// Groups of resolutions.
     pub resolutions: Quota,
+}
+
+/// How a node chooses among its peers' groups. The beacon draws either way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Choice {
+    /// All that have an advantage alike.
+    #[default]
+    Uniform,
+    /// By what this node may expect to learn: [`rewards::promise`].
+    Expected,
+    /// Also those without an advantage, which teach nothing: to measure by.
+    Any,
 }
 
 /// How many groups of one kind to train on.

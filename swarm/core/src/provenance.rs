@@ -14,7 +14,7 @@ use tasks::Registry;
 use crate::ids::{Beacon, PeerId};
 use crate::manifest::Manifest;
 use crate::refusal::RejectReason;
-use crate::round::{Gallery, GroupKey, draw, groups, judge_bodies, quotas};
+use crate::round::{Gallery, GroupKey, Rates, draw, groups, judge_bodies, quotas};
 use crate::transcript::{Bodies, Transcript};
 
 /// Groups that a peer was given to train on, by whose they are; its own among them.
@@ -93,7 +93,10 @@ impl<'a> Lessons<'a> {
                         .and_then(|(before, _)| before.used.get(learner));
                     !used.is_some_and(|used| used.contains(key))
                 };
-                let drawn = draw(plan, *learner, beacon, (kind, quota), (&now, &late), unused);
+                let boards = earlier.iter().map(|(before, _)| &before.board);
+                let rates = Rates::of(*learner, [&board].into_iter().chain(boards));
+                let who = (*learner, &rates);
+                let drawn = draw(plan, who, beacon, (kind, quota), (&now, &late), unused);
                 for index in &drawn.selection.external {
                     let group = drawn.from[*index];
                     if group.round == round {
@@ -127,12 +130,20 @@ impl<'a> Lessons<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::Choice;
     use crate::sim::{Scenario, run};
 
     #[test]
     fn what_the_transcripts_say_is_what_was_trained_on() {
-        let scenario = Scenario::new(11, 5, 6);
-        let report = run(&scenario);
+        for choice in [Choice::Uniform, Choice::Expected] {
+            let mut scenario = Scenario::new(11, 5, 6);
+            scenario.manifest.training.choice = choice;
+            all_is_told(&scenario);
+        }
+    }
+
+    fn all_is_told(scenario: &Scenario) {
+        let report = run(scenario);
         let registry = Registry::builtin();
         let mut lessons = Lessons::new(&scenario.manifest, &registry);
         let mut external = 0;

@@ -67,6 +67,7 @@ pub(super) fn run(args: &StagesArgs) -> Result<String> {
             rounds: args.rounds,
             seed,
             eval_items: 4,
+            starts: Vec::new(),
         };
         swarms.push(Swarm::read(run.report(&runs, (seed, args.seeds))?)?);
     }

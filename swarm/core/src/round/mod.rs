@@ -88,7 +88,7 @@ pub(crate) use gallery::Gallery;
 pub(crate) use judging::{Decision, included, judge_bodies, judge_settings};
 pub(crate) use sampling::slot_number;
 pub(crate) use state::GroupKey;
-pub(crate) use training::{draw, groups, quotas};
+pub(crate) use training::{Rates, draw, groups, quotas};
 
 pub use api::{Config, Effect, Input, SampleRequest, ScorecardRequest, Settlement, TrainGroup};
 

@@ -1,21 +1,23 @@
 //! What this peer trains on, and what it shows of a judged round: its own
 //! groups, and those of its peers that move its weights.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use rewards::{Candidate, CompletionScore, Scoreboard, Selection, SelectionPlan, select_groups};
-use tasks::Seed;
+use rewards::{
+    Candidate, CompletionScore, Scoreboard, Selection, SelectionPlan, promise, select_groups,
+};
 use tasks::dialogue::Message;
+use tasks::{EnvId, Ppm, Seed};
 
 use super::gallery::Gallery;
 use super::sampling::slot_of;
 use super::stages::count;
 use super::state::{GroupKey, Judged};
 use super::{Effect, Machine, TrainGroup};
-use crate::body::{Completion, Exhibit};
+use crate::body::{Completion, Exhibit, Slot};
 use crate::event::{CompletionView, CritiqueView, Event, GroupView, Part};
 use crate::ids::{Beacon, PeerId};
-use crate::manifest::{Quota, TrainingPlan};
+use crate::manifest::{Choice, Quota, TrainingPlan};
 use crate::message::BodyKind;
 
 /// A judged group with all that was scattered over bodies and scoreboard.
@@ -26,9 +28,11 @@ pub(crate) struct JudgedGroup<'a> {
     /// The first completion of the group itself; for a critique, what it is of.
     target: Exhibit,
     label: String,
-    env: tasks::EnvId,
+    env: EnvId,
     level: u8,
     reference: String,
+    /// Of a critique: whether the answer is right that it is of.
+    truth: Option<bool>,
     messages: Vec<Message>,
     completions: &'a [Completion],
     scores: &'a [CompletionScore<PeerId>],
@@ -55,6 +59,8 @@ impl Machine {
         let last = number.checked_sub(1);
         let before = last.and_then(|last| Some((last, self.judged_round(last)?)));
         if let Some((judged, gallery)) = self.judged_round(number) {
+            let earlier = before.as_ref().map(|(_, (judged, _))| &judged.board);
+            let rates = Rates::of(self.config.me, [&judged.board].into_iter().chain(earlier));
             for (kind, quota) in quotas(&plan) {
                 let now = groups(number, &gallery, &judged.board, kind);
                 let late = before
@@ -66,7 +72,7 @@ impl Machine {
                 let me = self.config.me;
                 let drawn = draw(
                     &plan,
-                    me,
+                    (me, &rates),
                     gallery.beacon(),
                     (kind, quota),
                     (&now, &late),
@@ -185,24 +191,97 @@ pub(crate) struct Drawn<'g, 'a> {
     pub(crate) selection: Selection,
 }
 
+/// How often a peer was right of late, by environment and level: what its own
+/// answers of one round and the one before show to everybody.
+#[derive(Default)]
+pub(crate) struct Rates(BTreeMap<(EnvId, u8), (u64, u64)>);
+
+impl Rates {
+    pub(crate) fn of<'a>(
+        me: PeerId,
+        boards: impl IntoIterator<Item = &'a Scoreboard<PeerId>>,
+    ) -> Self {
+        let mut rates = Self::default();
+        for board in boards {
+            for group in board.answers.iter().filter(|group| group.owner == me) {
+                let (right, all) = rates.0.entry((group.env, group.level)).or_default();
+                *right += group.completions.iter().filter(|one| one.correct).count() as u64;
+                *all += group.completions.len() as u64;
+            }
+        }
+        rates
+    }
+
+    /// Shrunk to one half by as much as half a usual group: nothing is known
+    /// of what was not answered.
+    fn of_items(&self, env: EnvId, level: u8) -> Ppm {
+        let (right, all) = self.0.get(&(env, level)).copied().unwrap_or_default();
+        let share = (right + 2) * 1_000_000 / (all + 4);
+        Ppm(u32::try_from(share).unwrap_or(Ppm::ONE.0))
+    }
+}
+
+impl JudgedGroup<'_> {
+    /// What a peer of these rates may expect to learn from it.
+    fn promise(&self, rates: &Rates) -> u32 {
+        let sum: u64 = self.scores.iter().map(|one| u64::from(one.reward.0)).sum();
+        let mean = sum / (self.scores.len() as u64).max(1);
+        let reward = Ppm(u32::try_from(mean).unwrap_or(Ppm::ONE.0));
+        match self.kind {
+            // How well it judges is not shown by what it answers.
+            BodyKind::Critique => promise(Ppm(500_000), reward, true),
+            _ => {
+                let new = matches!(self.target.slot, Slot::Own(_));
+                promise(rates.of_items(self.env, self.level), reward, new)
+            }
+        }
+    }
+}
+
 /// What the beacon draws for a peer to train on: from everyone's groups of this
 /// round, and from others' of the round before that it has not used.
 pub(crate) fn draw<'g, 'a>(
     plan: &TrainingPlan,
-    me: PeerId,
+    (me, rates): (PeerId, &Rates),
     beacon: Beacon,
     (kind, quota): (BodyKind, Quota),
     (now, late): (&'g [JudgedGroup<'a>], &'g [JudgedGroup<'a>]),
     unused: impl Fn(&GroupKey) -> bool,
 ) -> Drawn<'g, 'a> {
+    let useful = |group: &JudgedGroup<'_>| match plan.choice {
+        Choice::Any => group.owner != me || group.trainable,
+        Choice::Uniform | Choice::Expected => group.trainable,
+    };
     let late = late.iter();
-    let late = late.filter(|group| group.trainable && group.owner != me && unused(&group.key()));
+    let late = late.filter(|group| useful(group) && group.owner != me && unused(&group.key()));
     let from: Vec<&JudgedGroup<'_>> = now.iter().chain(late).collect();
+    // Most answers are right, or soon will be: a critic that trained on what
+    // comes would learn to say so.
+    let of = |truth: bool| {
+        let groups = from.iter();
+        let count = groups.filter(|one| useful(one) && one.truth == Some(truth));
+        u32::try_from(count.count())
+            .unwrap_or(u32::MAX)
+            .clamp(1, 1_000)
+    };
+    let (right, wrong) = (of(true), of(false));
     let candidates: Vec<Candidate<PeerId>> = from
         .iter()
-        .map(|group| Candidate {
-            owner: group.owner,
-            trainable: group.trainable,
+        .map(|group| {
+            let promise = match plan.choice {
+                Choice::Expected => group.promise(rates),
+                Choice::Uniform | Choice::Any => 1,
+            };
+            let rarity = match group.truth {
+                Some(true) => wrong,
+                Some(false) => right,
+                None => 1,
+            };
+            Candidate {
+                owner: group.owner,
+                trainable: useful(group),
+                weight: promise * rarity,
+            }
         })
         .collect();
     let limits = SelectionPlan {
@@ -263,6 +342,7 @@ pub(crate) fn groups<'a>(
                     env: score.env,
                     level: score.level,
                     reference: item.reference,
+                    truth: None,
                     messages,
                     completions,
                     scores: &score.completions,
@@ -298,6 +378,7 @@ pub(crate) fn groups<'a>(
                     env: item.env,
                     level: item.level,
                     reference: truth.to_owned(),
+                    truth: score.truth,
                     messages,
                     completions: &group.completions,
                     scores: &score.samples,

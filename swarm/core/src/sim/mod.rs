@@ -23,8 +23,8 @@ use crate::curriculum::{Amendment, Course};
 use crate::event::{CourseView, Event, RoundSummary, ScoreRow};
 use crate::ids::{Address, Hash, PeerId};
 use crate::manifest::{
-    AnswerPlan, Chain, CritiquePlan, Limits, Manifest, Pace, Quota, RULES, ResolvePlan, Stages,
-    TrainingPlan,
+    AnswerPlan, Chain, Choice, CritiquePlan, Limits, Manifest, Pace, Quota, RULES, ResolvePlan,
+    Stages, TrainingPlan,
 };
 
 use crate::round::TrainGroup;
@@ -303,6 +303,7 @@ pub fn manifest() -> Manifest {
         training: TrainingPlan {
             steps: 1,
             per_peer: 2,
+            choice: Choice::default(),
             answers: quota,
             critiques: quota,
             resolutions: quota,
