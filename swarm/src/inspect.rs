@@ -134,18 +134,16 @@ fn eval_table(reports: &[(String, EvalReport)]) -> String {
     text.push_str(
         "\nafter simulated peers, sampled (verdicts on answers of which one in two is right)\n\n",
     );
-    let ways: [(&str, fn(&EvalReport) -> f64); 2] = [
-        ("verdicts right", |report| report.verdicts),
-        ("second right", |report| report.resolved),
-    ];
-    for (name, way) in ways {
+    let mut after_peers = |name: &str, share: fn(&EvalReport) -> f64| {
         let _ = write!(text, "{name:<18}");
         for (_, report) in reports {
-            let cell = format!("{:.0}", 100.0 * way(report));
+            let cell = format!("{:.0}", 100.0 * share(report));
             let _ = write!(text, "  {cell:<width$}");
         }
         text.truncate(text.trim_end().len());
         text.push('\n');
-    }
+    };
+    after_peers("verdicts right", |report| report.verdicts);
+    after_peers("second right", |report| report.resolved);
     text
 }

@@ -49,6 +49,15 @@ const WAYS: [(&str, Way); 7] = [
     }),
 ];
 
+/// How well a model does what a stage asks.
+type Skill = fn(&EvalReport) -> f64;
+
+const SKILLS: [(&str, Skill); 3] = [
+    ("answers", |report| report.sampled),
+    ("verdicts", |report| report.verdicts),
+    ("second answers", |report| report.resolved),
+];
+
 pub(super) fn run(args: &StagesArgs) -> Result<String> {
     let runs = args.out.join("runs");
     std::fs::create_dir_all(&runs).with_context(|| format!("making {}", runs.display()))?;
@@ -160,12 +169,7 @@ fn written(args: &StagesArgs, swarms: &[Swarm]) -> String {
          of which one in two is right (a coin: 50), and second answers after simulated peers:\n\n\
          | skill | before | after | change |\n| --- | --- | --- | --- |\n",
     );
-    let skills: [(&str, fn(&EvalReport) -> f64); 3] = [
-        ("answers", |report| report.sampled),
-        ("verdicts", |report| report.verdicts),
-        ("second answers", |report| report.resolved),
-    ];
-    for (name, skill) in skills {
+    for (name, skill) in SKILLS {
         let all = |value: &dyn Fn(&Swarm) -> f64| {
             Estimate::of(&swarms.iter().map(value).collect::<Vec<f64>>())
         };
