@@ -136,6 +136,43 @@ pub fn evaluate(policy: &Policy, registry: &Registry, plan: &EvalPlan) -> Result
     })
 }
 
+/// A greedy answer to the first held-out item of each of the plan's entries:
+/// how many of how many are right. What it costs is little beside a round.
+///
+/// # Errors
+/// An environment of the plan is unknown, or sampling fails.
+pub fn probe(policy: &Policy, registry: &Registry, plan: &EvalPlan) -> Result<(u32, u32)> {
+    let one = EvalPlan {
+        items: 1,
+        ..plan.clone()
+    };
+    let mut asked: Vec<(&dyn Environment, Item)> = Vec::new();
+    for (env, level) in &plan.entries {
+        let environment = registry
+            .get(env)
+            .with_context(|| format!("no environment {env} in this build"))?;
+        let items = distinct(&one, env, environment, *level).into_iter();
+        asked.extend(items.map(|item| (environment, item)));
+    }
+    let requests: Vec<Request> = asked
+        .iter()
+        .map(|(_, item)| Request {
+            messages: plan.manner.chat(&answer_prompt(item)),
+            group: 1,
+            max_tokens: plan.manner.max_tokens(),
+            temperature: 0.0,
+            ..Request::default()
+        })
+        .collect();
+    let groups = policy
+        .sample(&requests)
+        .context("sampling held-out items")?;
+    let answers = asked.iter().zip(groups.iter().flatten());
+    let right = answers
+        .filter(|((environment, item), completion)| is_right(*environment, item, &completion.text));
+    Ok((right.count() as u32, asked.len() as u32))
+}
+
 /// Held-out items with different questions: as many as the plan wants, or as
 /// there are, as far as a few tries for each can tell. A question that comes
 /// twice would count twice and measure nothing new.

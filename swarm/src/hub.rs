@@ -242,6 +242,17 @@ pub fn line(record: &Record) -> Option<String> {
                  reward {reward:.3}, loss {loss:.4}, entropy {entropy:.3}"
             )
         }
+        Event::Probed {
+            round,
+            before,
+            after,
+            items,
+            ..
+        } => format!(
+            "round {round}: the update moved {items} held-out items from {} to {} right, greedy",
+            percent(*before),
+            percent(*after)
+        ),
         Event::Evaluated { round, report } => format!(
             "round {round}: held-out accuracy greedy {}, sampled {}, well formed {}, verdicts {}, \
              second answers {}",

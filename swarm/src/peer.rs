@@ -98,6 +98,8 @@ pub struct Setup {
     pub rounds: Option<u64>,
     /// Held-out items to measure before and after, and after every so many rounds.
     pub eval: EvalPlan,
+    /// Whether each update is followed by a few held-out items.
+    pub probe: bool,
     /// Rounds between evaluations; zero for none in between.
     pub eval_every: u64,
     /// Where what a round can be checked by is kept.
@@ -212,6 +214,7 @@ struct Slim {
     local_addresses: BTreeSet<Address>,
     grpo: GrpoSettings,
     eval: EvalPlan,
+    probe: bool,
     eval_every: u64,
     manifest: Manifest,
     store: Store,
@@ -334,6 +337,7 @@ pub async fn start(setup: Setup) -> Result<Ready> {
             local_addresses: setup.local_addresses,
             grpo: setup.grpo,
             eval: setup.eval,
+            probe: setup.probe,
             eval_every: setup.eval_every,
             manifest: setup.manifest,
             store: setup.store,

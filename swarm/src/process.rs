@@ -797,6 +797,8 @@ async fn setup(
             measure_effect: false,
             ..Default::default()
         },
+        // What costs a small model a few hundredths of a round.
+        probe: model::is_small(&policy),
         policy,
         network: place.network.clone(),
         bootstrap: shared.bootstrap.clone(),

@@ -14,7 +14,7 @@ use policy::{Completion, GrpoSettings, Policy, Request, StepReport, TrainGroup};
 use swarm_core::event::EvalReport;
 use tasks::Registry;
 
-use crate::evaluate::{EvalPlan, evaluate};
+use crate::evaluate::{EvalPlan, evaluate, probe};
 
 /// Something for the policy to do.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub enum Job {
         groups: Vec<TrainGroup>,
         /// How.
         settings: GrpoSettings,
+        /// Held-out items to answer before and after.
+        probe: Option<EvalPlan>,
     },
     /// Write a checkpoint.
     Save {
@@ -71,7 +73,9 @@ pub enum Done {
         report: StepReport,
         /// Optimizer steps since the base model.
         step: u64,
-        /// Time spent.
+        /// Held-out items that were right before and after, of how many.
+        probed: Option<(u32, u32, u32)>,
+        /// Time spent, that on held-out items not counted.
         took: Duration,
     },
     /// The checkpoint is on disk.
@@ -167,6 +171,8 @@ impl Worker {
 }
 
 fn work(mut policy: Policy, registry: &Registry, queue: &Receiver<Job>, done: &impl Fn(Done)) {
+    // What the last update left right: nothing else changes the weights.
+    let mut probed = None;
     while let Ok(job) = queue.recv() {
         let failed = match &job {
             Job::Sample { tag, .. } => Failed::Sample(*tag),
@@ -174,13 +180,18 @@ fn work(mut policy: Policy, registry: &Registry, queue: &Receiver<Job>, done: &i
             Job::Save { .. } => Failed::Save,
             Job::Evaluate { .. } => Failed::Evaluate,
         };
-        let result = run(&mut policy, registry, job);
+        let result = run(&mut policy, registry, job, &mut probed);
         done(result.unwrap_or_else(|error| Done::Failed { job: failed, error }));
     }
 }
 
-fn run(policy: &mut Policy, registry: &Registry, job: Job) -> Result<Done> {
-    let start = Instant::now();
+fn run(
+    policy: &mut Policy,
+    registry: &Registry,
+    job: Job,
+    probed: &mut Option<u32>,
+) -> Result<Done> {
+    let mut start = Instant::now();
     Ok(match job {
         Job::Sample { tag, requests } => {
             let groups = policy.sample(&requests).context("sampling")?;
@@ -194,13 +205,27 @@ fn run(policy: &mut Policy, registry: &Registry, job: Job) -> Result<Done> {
             round,
             groups,
             settings,
+            probe: asked,
         } => {
+            let before = match (&asked, *probed) {
+                (Some(plan), None) => Some(probe(policy, registry, plan)?.0),
+                (_, known) => known,
+            };
+            start = Instant::now();
             let report = policy.train(&groups, &settings).context("training")?;
+            let took = start.elapsed();
+            let after = asked
+                .map(|plan| probe(policy, registry, &plan))
+                .transpose()?;
+            *probed = after.map(|(right, _)| right);
             Done::Trained {
                 round,
                 report,
                 step: policy.step(),
-                took: start.elapsed(),
+                probed: before
+                    .zip(after)
+                    .map(|(before, (after, items))| (before, after, items)),
+                took,
             }
         }
         Job::Save { round, directory } => {

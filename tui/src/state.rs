@@ -225,6 +225,12 @@ impl State {
                     .attested(*round, *agrees, *signatures, *needed);
             }
             Event::Trained { .. } => self.training.fold(*peer, event),
+            Event::Probed {
+                step,
+                before,
+                after,
+                ..
+            } => self.training.probed(*peer, *step, *before, *after),
             Event::CheckpointSaved { round, step, hash } => {
                 self.training.checkpoint(*peer, *round, *step, *hash);
             }

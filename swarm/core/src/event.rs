@@ -482,6 +482,21 @@ pub enum Event {
         /// Milliseconds spent.
         took_ms: u64,
     },
+    /// What an update did on a few held-out items, always the same: the share
+    /// that greedy answers get right, 0 to 1. Whose groups it used is told by
+    /// [`Event::Trained`] of the same step.
+    Probed {
+        /// The round.
+        round: u64,
+        /// The step of the update.
+        step: u64,
+        /// Before the update.
+        before: f64,
+        /// After it.
+        after: f64,
+        /// How many items.
+        items: u32,
+    },
     /// Accuracy on held-out items.
     Evaluated {
         /// After this round (0: before any).

@@ -114,6 +114,7 @@ impl Peer {
             round,
             groups,
             settings,
+            probe: self.setup.probe.then(|| self.setup.eval.clone()),
         })
     }
 
@@ -164,6 +165,7 @@ impl Peer {
                 round,
                 report,
                 step,
+                probed,
                 took,
             } => {
                 self.spend("training", took);
@@ -188,6 +190,16 @@ impl Peer {
                         grad_norm: report.grad_norm.into(),
                         reward: training.reward,
                         took_ms: took.as_millis() as u64,
+                    });
+                }
+                if let Some((before, after, items)) = probed {
+                    let share = |right: u32| f64::from(right) / f64::from(items.max(1));
+                    self.setup.hub.emit(Event::Probed {
+                        round,
+                        step,
+                        before: share(before),
+                        after: share(after),
+                        items,
                     });
                 }
                 self.checkpoint(round)?;

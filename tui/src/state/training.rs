@@ -60,6 +60,10 @@ pub struct Trainer {
     pub tokens: Series,
     /// Share of clipped tokens over steps.
     pub clip_fraction: Series,
+    /// Held-out items right after each step, of those that are always asked, 0 to 1.
+    pub held_out: Series,
+    /// What the newest update changed of it, 0 to 1.
+    pub held_out_change: Option<f64>,
     /// Own groups trained on since the log begins.
     pub own_groups: u64,
     /// Other peers' groups trained on since the log begins, by teacher.
@@ -139,6 +143,13 @@ impl Training {
                 reward: *reward,
                 took_ms: *took_ms,
             };
+        }
+    }
+
+    pub(super) fn probed(&mut self, peer: Option<PeerId>, step: u64, before: f64, after: f64) {
+        if let Some(trainer) = self.entry(peer) {
+            trainer.held_out.set(step, after);
+            trainer.held_out_change = Some(after - before);
         }
     }
 

@@ -66,6 +66,7 @@ fn draw_table(
         right("grad", 6),
         right("clipped", 7),
         left("groups", 7),
+        right("held out", 8),
         right("took", 7),
     ];
     if wide {
@@ -91,6 +92,10 @@ fn draw_table(
             say(text::number(last.grad_norm, 2), theme.plain()),
             say(text::share(last.clip_fraction), theme.plain()),
             say(groups, theme.plain()),
+            match trainer.held_out_change {
+                None => say("–".to_owned(), theme.faint()),
+                Some(change) => say(format!("{:+.1}", 100.0 * change), theme.plain()),
+            },
             say(text::span(last.took_ms), theme.plain()),
         ];
         if wide {
@@ -122,7 +127,7 @@ fn draw_charts(theme: Theme, name: &str, trainer: &Trainer, area: Rect, buffer: 
         ("entropy", &trainer.entropy, fitted),
         ("reward", &trainer.reward, Scale::Share),
         ("gradient", &trainer.grad_norm, fitted),
-        ("clipped", &trainer.clip_fraction, Scale::FittedShare),
+        ("held out", &trainer.held_out, Scale::FittedShare),
         ("tokens", &trainer.tokens, fitted),
     ];
     // Three side by side; the rest below them where there is room.
