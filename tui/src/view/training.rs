@@ -93,7 +93,7 @@ fn draw_table(
             say(text::share(last.clip_fraction), theme.plain()),
             say(groups, theme.plain()),
             match trainer.held_out_change {
-                None => say("–".to_owned(), theme.faint()),
+                None => Span::styled("–", theme.faint()),
                 Some(change) => say(format!("{:+.1}", 100.0 * change), theme.plain()),
             },
             say(text::span(last.took_ms), theme.plain()),
