@@ -9,7 +9,8 @@ use policy::kernel::{self, Precision, Sequence};
 use policy::memory::{self, Load, Method};
 use policy::{
     AdamW, ChatMessage, Completion, Decoder, Device, Gradients, GrpoSettings, LoraSettings,
-    Optimizer, Policy, Pretrained, Rates, Request, TrainCompletion, TrainGroup, clip_factor,
+    Optimizer, Policy, Pretrained, Rates, Request, SampleLimits, TrainCompletion, TrainGroup,
+    clip_factor,
 };
 use serde_json::{Value, json};
 use std::io::{BufRead, Write};
@@ -39,6 +40,8 @@ fn peak_memory() -> Option<f64> {
 }
 
 fn main() -> anyhow::Result<()> {
+    // As the program does.
+    memory::give_back_what_is_freed();
     let folder = std::env::args().nth(1).context("name a model's folder")?;
     let mut side = match folder.as_str() {
         "limits" => None,
@@ -116,6 +119,10 @@ impl Side {
                 let text = "x".repeat(asked.number("tokens")?);
                 let messages = vec![ChatMessage::new("user", text)];
                 let count = self.policy.tokenizer().prompt(&messages)?.len();
+                self.policy.set_sample_limits(SampleLimits {
+                    prompts: Some(precision(asked, self.policy.decoder())),
+                    ..SampleLimits::default()
+                });
                 let request = Request {
                     messages,
                     max_tokens: 1,

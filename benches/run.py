@@ -32,6 +32,7 @@ HERE = pathlib.Path(__file__).parent
 SIDES = {"ours": None, "torch f32": "float32", "torch bf16": "bfloat16"}
 # Ours again with no factor rounded to bf16, where the program would round.
 EXACT = "ours, f32 factors"
+ROUNDED = ("prefill", "log-probs", "train")
 SECONDS = 300  # for one answer, the reading of the model included
 
 # What is measured: the bar is against torch f32. Sizes take a second or two.
@@ -129,7 +130,7 @@ class Bench:
     def measure(self, row):
         """A result for each side: its best of the repeats, or why there is none."""
         alone = row.work == "train"
-        exact = row.work in ("log-probs", "train") and "memory" not in row.sizes
+        exact = row.work in ROUNDED and "memory" not in row.sizes
         sides = [*SIDES, *([EXACT] if exact else [])]
         found = {side: [] for side in sides}
         if alone:
@@ -236,7 +237,7 @@ def limit_lines(row, limits, weights):
         passes = {"train": 2 if row["sizes"].get("method") == "lora" else 3}.get(row["work"], 1)
         used = parameters - (weights["embedding"] if row["work"] == "prefill" else 0)
         reached = rate * 2 * passes * used / 1e9
-        rounds = side == "ours" and row["work"] in ("train", "log-probs") and limits["bf16"]
+        rounds = side == "ours" and row["work"] in ROUNDED and limits["bf16"]
         kind = "bf16" if rounds else "f32"
         yield f"{head} {reached:.0f} GFLOP/s | {limits[kind]:.0f} GFLOP/s {kind} | {reached / limits[kind]:.0%} |"
 

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use anyhow::{Context, Result, bail};
-use policy::{Device, Policy};
 use serde_json::json;
 use swarm_core::event::EvalReport;
 use swarm_core::manifest::Manifest;
@@ -61,7 +60,8 @@ pub fn eval(args: &EvalArgs) -> Result<String> {
         if !checkpoint.exists() {
             continue;
         }
-        let resumed = Policy::resume(&checkpoint, &Device::Cpu)
+        let resumed = model
+            .resume(&checkpoint)
             .with_context(|| format!("reading {}", checkpoint.display()))?;
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
         let label = format!("peer {name}, step {}", resumed.policy.step());

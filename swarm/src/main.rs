@@ -15,6 +15,7 @@ use swarm::{
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
+    policy::memory::give_back_what_is_freed();
     let cli = Cli::parse();
     let command = cli
         .command

@@ -833,7 +833,7 @@ async fn fund(profile: &ChainProfile, payer: Option<&Ledger>, account: Address) 
 
 /// The newest checkpoint, or the model that peers start from.
 fn policy_of(folder: &Path, model: &Model, peers: u16, hub: &Hub) -> Result<Policy> {
-    let mut policy = resumed(folder, hub)?.map_or_else(|| model.load(), Ok)?;
+    let mut policy = resumed(folder, model, hub)?.map_or_else(|| model.load(), Ok)?;
     if !model::is_small(&policy) {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         policy.set_sample_limits(SampleLimits {
@@ -844,12 +844,13 @@ fn policy_of(folder: &Path, model: &Model, peers: u16, hub: &Hub) -> Result<Poli
     Ok(policy)
 }
 
-fn resumed(folder: &Path, hub: &Hub) -> Result<Option<Policy>> {
+fn resumed(folder: &Path, model: &Model, hub: &Hub) -> Result<Option<Policy>> {
     let checkpoint: PathBuf = folder.join("checkpoint");
     if checkpoint.exists() {
-        let resumed = Policy::resume(&checkpoint, &policy::Device::Cpu).with_context(|| {
+        let resumed = model.resume(&checkpoint).with_context(|| {
             format!(
-                "{} can't be read; move it away to start this peer anew",
+                "{} can't be read; name its model with --model if that has moved, or move the \
+                 checkpoint away to start this peer anew",
                 checkpoint.display()
             )
         })?;

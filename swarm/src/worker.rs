@@ -62,6 +62,8 @@ pub enum Done {
         tag: u64,
         /// `[requests][group]`.
         groups: Vec<Vec<Completion>>,
+        /// Why requests were not answered: prompts longer than the context.
+        refused: Vec<String>,
         /// Time spent.
         took: Duration,
     },
@@ -195,9 +197,16 @@ fn run(
     Ok(match job {
         Job::Sample { tag, requests } => {
             let groups = policy.sample(&requests).context("sampling")?;
+            let empty = requests.iter().zip(&groups);
+            let empty = empty.filter(|(request, group)| request.group > group.len());
+            let refused = empty
+                .filter_map(|(request, _)| policy.room(&request.messages).err())
+                .map(|why| why.to_string())
+                .collect();
             Done::Sampled {
                 tag,
                 groups,
+                refused,
                 took: start.elapsed(),
             }
         }

@@ -6,7 +6,7 @@
 //! none is copied.
 
 use crate::config::Config;
-use crate::lanes::{LANES, Lanes, Level, Work, dispatch};
+use crate::lanes::{Aligned, LANES, Lanes, Level, Work, dispatch};
 use crate::linear::worthwhile;
 use crate::slices::exponentiate;
 use rayon::prelude::*;
@@ -15,11 +15,11 @@ use rayon::prelude::*;
 /// Positions come in blocks of [`LANES`]; a head's values are padded to them.
 #[derive(Default)]
 pub(crate) struct Span {
-    first: usize,     // the position of the first entry
-    length: usize,    // entries in use
-    capacity: usize,  // entries allocated
-    keys: Vec<f32>,   // [layers, key heads, blocks, head_dim, LANES]
-    values: Vec<f32>, // [layers, key heads, capacity, padded head_dim]
+    first: usize,    // the position of the first entry
+    length: usize,   // entries in use
+    capacity: usize, // entries allocated
+    keys: Aligned,   // [layers, key heads, blocks, head_dim, LANES]
+    values: Aligned, // [layers, key heads, capacity, padded head_dim]
 }
 
 impl Span {
@@ -27,13 +27,12 @@ impl Span {
     pub(crate) fn new(config: &Config, first: usize, capacity: usize) -> Self {
         let capacity = capacity.next_multiple_of(LANES);
         let places = config.num_hidden_layers * config.num_key_value_heads * capacity;
-        // Zeroed pages that nobody has touched cost nothing.
         Self {
             first,
             length: 0,
             capacity,
-            keys: vec![0.0; places * config.head_dim()],
-            values: vec![0.0; places * config.head_dim().next_multiple_of(LANES)],
+            keys: Aligned::zeros(places * config.head_dim()),
+            values: Aligned::zeros(places * config.head_dim().next_multiple_of(LANES)),
         }
     }
 

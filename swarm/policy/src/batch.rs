@@ -43,6 +43,8 @@ pub(crate) struct Batch {
     /// Groups left out because the prompt leaves the model no room, or nothing
     /// was said.
     pub(crate) dropped_unusable: usize,
+    /// Why the last of them was.
+    pub(crate) unusable: Option<String>,
 }
 
 /// What a sequence is worth, and whose it is.
@@ -79,7 +81,8 @@ impl Batch {
                 continue;
             }
             let prompt = tokenizer.prompt(&group.prompt)?;
-            let room = positions.saturating_sub(prompt.len());
+            let fits = room(prompt.len(), positions);
+            let room = *fits.as_ref().unwrap_or(&0);
             let mut is_used = false;
             for (completion, advantage) in group.completions.iter().zip(worth) {
                 let spoken = match &completion.tokens {
@@ -108,6 +111,10 @@ impl Batch {
                 });
             } else {
                 batch.dropped_unusable += 1;
+                batch.unusable = Some(match fits {
+                    Err(why) => format!("group {}: {why}", group.origin),
+                    Ok(_) => format!("group {}: nothing was said in it", group.origin),
+                });
             }
         }
         Ok(batch)
@@ -116,6 +123,17 @@ impl Batch {
     /// How many tokens carry loss.
     pub(crate) fn tokens(&self) -> usize {
         self.sequences.iter().map(Sequence::predicted).sum()
+    }
+}
+
+/// How many tokens may follow a prompt of so many.
+pub(crate) fn room(prompt: usize, positions: usize) -> Result<usize> {
+    match positions.checked_sub(prompt) {
+        None | Some(0) => Err(Error::Input(format!(
+            "the prompt has {prompt} tokens and the model's context {positions}: none are left \
+             for an answer; take a shorter prompt or a model of a longer context"
+        ))),
+        Some(room) => Ok(room),
     }
 }
 

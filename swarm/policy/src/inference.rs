@@ -12,6 +12,8 @@
 use crate::attention::{Attention, Row, Sizes, Span};
 use crate::config::Config;
 use crate::error::Result;
+use crate::kernel::Precision;
+use crate::lanes::Aligned;
 use crate::linear::{Matrix, Onto, Rows, multiply, worthwhile};
 use crate::rope::Rotary;
 use crate::slices::{rms_norm, rms_norm_in_place, rotate, swiglu, vectorized};
@@ -74,16 +76,17 @@ fn adapt(out: &mut [f32], stride: usize, rows: Rows<'_>, pairs: &[Pair<'_>], thr
 pub(crate) struct Inference<'a> {
     config: Config,
     threads: usize,
+    precision: Precision,
     embedding: Matrix<'a>, // [vocab, hidden]
     layers: Vec<Layer<'a>>,
     final_norm: Vec<f32>,
     output: Matrix<'a>, // [vocab, hidden]
     rotary: Rotary,
-    stream: Vec<f32>,    // [rows, hidden]
-    normed: Vec<f32>,    // [rows, hidden]
-    mixed: Vec<f32>,     // [rows, query]
-    projected: Vec<f32>, // [rows, query + key + value]
-    inner: Vec<f32>,     // [rows, gate + up]
+    stream: Aligned,    // [rows, hidden]
+    normed: Aligned,    // [rows, hidden]
+    mixed: Aligned,     // [rows, query]
+    projected: Aligned, // [rows, query + key + value]
+    inner: Aligned,     // [rows, gate + up]
     scores: Vec<f32>,
 }
 
@@ -156,6 +159,7 @@ impl<'a> Inference<'a> {
         let embedding = weights.matrix("model.embed_tokens.weight")?;
         Ok(Self {
             threads,
+            precision: Precision::F32,
             layers,
             final_norm: weights.vector("model.norm.weight")?,
             output: match config.tie_word_embeddings {
@@ -164,28 +168,30 @@ impl<'a> Inference<'a> {
             },
             embedding,
             rotary: Rotary::new(config),
-            stream: Vec::new(),
-            normed: Vec::new(),
-            mixed: Vec::new(),
-            projected: Vec::new(),
-            inner: Vec::new(),
+            stream: Aligned::default(),
+            normed: Aligned::default(),
+            mixed: Aligned::default(),
+            projected: Aligned::default(),
+            inner: Aligned::default(),
             scores: Vec::new(),
             config: config.clone(),
         })
     }
 
-    /// Computes `rows` and appends their keys and values to their spans.
+    /// Computes `rows` and appends their keys and values to their spans; in the
+    /// products with the layers' matrices they are rounded to `precision`.
     /// Their last hidden states stay here for [`Inference::logits`].
-    pub(crate) fn forward(&mut self, rows: &[Row], spans: &mut [Span]) {
+    pub(crate) fn forward(&mut self, rows: &[Row], spans: &mut [Span], precision: Precision) {
+        self.precision = precision;
         let count = rows.len();
         let sizes = Sizes::new(&self.config);
         let hidden = self.config.hidden_size;
         let inner = self.config.intermediate_size;
-        self.stream.resize(count * hidden, 0.0);
-        self.normed.resize(count * hidden, 0.0);
-        self.mixed.resize(count * sizes.query(), 0.0);
-        self.projected.resize(count * sizes.projected(), 0.0);
-        self.inner.resize(count * 2 * inner, 0.0);
+        self.stream.fit(count * hidden);
+        self.normed.fit(count * hidden);
+        self.mixed.fit(count * sizes.query());
+        self.projected.fit(count * sizes.projected());
+        self.inner.fit(count * 2 * inner);
         for (stream, row) in self.stream.chunks_exact_mut(hidden).zip(rows) {
             self.embedding.copy_row(row.token as usize, stream);
         }
@@ -223,7 +229,7 @@ impl<'a> Inference<'a> {
             sizes.projected(),
             onto,
             dense(&self.normed, hidden),
-            &layer.projections,
+            &layer.projections.map(at(self.precision)),
             self.threads,
         );
         adapt(
@@ -252,7 +258,7 @@ impl<'a> Inference<'a> {
             hidden,
             Onto::Sum,
             dense(&self.mixed, sizes.query()),
-            &[(layer.attention_out, 0)],
+            &[(layer.attention_out, 0)].map(at(self.precision)),
             self.threads,
         );
         adapt(
@@ -304,7 +310,7 @@ impl<'a> Inference<'a> {
             2 * inner,
             Onto::Place,
             dense(&self.normed, hidden),
-            &layer.gate_up,
+            &layer.gate_up.map(at(self.precision)),
             self.threads,
         );
         adapt(
@@ -343,7 +349,7 @@ impl<'a> Inference<'a> {
             hidden,
             Onto::Sum,
             gated,
-            &[(layer.down, 0)],
+            &[(layer.down, 0)].map(at(self.precision)),
             self.threads,
         );
         adapt(
@@ -360,7 +366,7 @@ impl<'a> Inference<'a> {
     pub(crate) fn logits(&mut self, rows: &[usize], out: &mut Vec<f32>) {
         let (hidden, vocab) = (self.config.hidden_size, self.config.vocab_size);
         let epsilon = self.config.rms_norm_eps as f32;
-        self.normed.resize(rows.len() * hidden, 0.0);
+        self.normed.fit(rows.len() * hidden);
         let (stream, normed, weight) = (&self.stream, &mut self.normed, &self.final_norm);
         vectorized(
             #[inline(always)]
@@ -397,6 +403,11 @@ impl<'a> Inference<'a> {
             },
         );
     }
+}
+
+/// Matrices whose products round to `precision`.
+fn at<'a>(precision: Precision) -> impl Fn((Matrix<'a>, usize)) -> (Matrix<'a>, usize) {
+    move |(matrix, column)| (matrix.at(precision), column)
 }
 
 /// Rows that lie side by side.

@@ -6,10 +6,70 @@
 //! either; what differs is the time it takes.
 
 use half::bf16;
+use std::ops::{Deref, DerefMut, Range};
 use std::sync::OnceLock;
 
 /// How many numbers are taken at a time.
 pub(crate) const LANES: usize = 16;
+
+/// Bytes of a cache line.
+pub(crate) const LINE: usize = 64;
+
+/// Numbers of which the first begins a cache line, and so does every vector of
+/// rows that are a multiple of [`LANES`] long. One that lies across two lines
+/// takes twice the time to load, and tiles of products wait for loads.
+#[derive(Default)]
+pub(crate) struct Aligned {
+    held: Vec<f32>,
+    length: usize,
+}
+
+impl Aligned {
+    /// Zeros; pages that nobody touches cost nothing.
+    pub(crate) fn zeros(length: usize) -> Self {
+        Self {
+            held: vec![0.0; length + LANES],
+            length,
+        }
+    }
+
+    /// Room for `length` numbers, whose content is about to be written.
+    pub(crate) fn fit(&mut self, length: usize) {
+        self.held.resize(length + LANES, 0.0);
+        self.length = length;
+    }
+
+    fn range(&self) -> Range<usize> {
+        from_a_line(&self.held, self.length)
+    }
+}
+
+impl Deref for Aligned {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.held[self.range()]
+    }
+}
+
+impl DerefMut for Aligned {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        let range = self.range();
+        &mut self.held[range]
+    }
+}
+
+/// Where `length` of some more numbers begin a cache line.
+pub(crate) fn from_a_line<T>(held: &[T], length: usize) -> Range<usize> {
+    let skipped = held.as_ptr().align_offset(LINE);
+    // Where that can't be told they begin anywhere, which is as right.
+    let start = if skipped <= held.len() - length {
+        skipped
+    } else {
+        0
+    };
+    start..start + length
+}
 
 /// Sixteen partial sums.
 pub(crate) trait Lanes: Copy {

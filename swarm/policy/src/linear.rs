@@ -13,7 +13,8 @@
 //! same bits beside any other rows, for any number of threads and at any
 //! [`Level`].
 
-use crate::lanes::{LANES, Lanes, Level, Work, dispatch};
+use crate::kernel::{Precision, View, rounded_product};
+use crate::lanes::{LANES, LINE, Lanes, Level, Work, dispatch};
 use crate::slices::vectorized;
 use half::bf16;
 use rayon::prelude::*;
@@ -75,6 +76,8 @@ pub(crate) struct Matrix<'a> {
     values: Values<'a>,
     outs: usize,
     ins: usize,
+    /// Whether rows are rounded to bf16, in which the values are.
+    rounds: bool,
 }
 
 impl<'a> Matrix<'a> {
@@ -82,7 +85,22 @@ impl<'a> Matrix<'a> {
     /// The shape is not that of the values: a bug of the caller.
     pub(crate) fn new(values: Values<'a>, outs: usize, ins: usize) -> Self {
         assert_eq!(values.len(), outs * ins, "a matrix of another shape");
-        Self { values, outs, ins }
+        Self {
+            values,
+            outs,
+            ins,
+            rounds: false,
+        }
+    }
+
+    /// The same, with rows rounded to `precision` in its products if it is kept
+    /// in bf16 and this machine gains by it.
+    pub(crate) fn at(self, precision: Precision) -> Self {
+        let is_half = matches!(self.values, Values::Bf16(_));
+        Self {
+            rounds: is_half && precision == Precision::Bf16 && Precision::bf16_is_fast(),
+            ..self
+        }
     }
 
     /// Its rows.
@@ -160,6 +178,15 @@ fn multiply_at(
     };
     let part = |&(matrix, column): &(Matrix<'_>, usize), outs: Range<usize>| {
         let (ins, piece) = (matrix.ins, piece(matrix.ins));
+        if matrix.rounds {
+            let weights = matrix.values.part(outs.start * ins..outs.end * ins);
+            let left = View::strided(rows.values, rows.count, ins, rows.stride);
+            let right = View::weights(weights, outs.len(), ins).t();
+            let start = target.start.wrapping_add(column + outs.start);
+            // SAFETY: `at` asked for the instructions; it fits, as asserted, and
+            // these outs are nobody else's.
+            return unsafe { rounded_product(start, stride, left, right, onto == Onto::Sum) };
+        }
         match matrix.values {
             Values::F32(weights) => dispatch(
                 level,
@@ -199,9 +226,14 @@ fn multiply_at(
         }
         return;
     }
-    // Several shares each, so that a thread that is held up holds up nobody.
+    // Several shares each, so that a thread that is held up holds up nobody; one
+    // if each of them rounds all rows again.
+    let shares = match matrices.iter().any(|(matrix, _)| matrix.rounds) {
+        true => threads,
+        false => 4 * threads,
+    };
     let outs: usize = matrices.iter().map(|(matrix, _)| matrix.outs).sum();
-    let share = outs.div_ceil(4 * threads).next_multiple_of(LANES);
+    let share = outs.div_ceil(shares).next_multiple_of(2 * LANES);
     let shares: Vec<_> = matrices
         .iter()
         .flat_map(|matrix| {
@@ -297,6 +329,46 @@ struct Product<'a, W> {
 /// Weights of fewer bytes are in the second-level cache already.
 const NEAR: usize = 1 << 18;
 
+/// How a tile asks for weights ahead of their use: not at all,
+const NEVER: u8 = 0;
+/// at every step, which is cheaper than to count lines,
+const ALWAYS: u8 = 1;
+/// or at some, because others pass over the same weights.
+const BY_TURNS: u8 = 2;
+
+/// Which weights a tile asks for.
+#[derive(Clone, Copy)]
+struct Ask {
+    /// How many weights behind those of a step.
+    ahead: usize,
+    /// By turns: where these bits of the step's number
+    mask: usize,
+    /// are these.
+    turn: usize,
+}
+
+impl Ask {
+    fn always(ahead: usize) -> Self {
+        Self {
+            ahead,
+            mask: 0,
+            turn: 0,
+        }
+    }
+
+    /// The share of one of several tiles: each line of weights is asked for once,
+    /// and never many at a time. Not every tile may have one.
+    fn turn<W>(ahead: usize, tile: usize, tiles: usize) -> Option<Self> {
+        let steps = LINE / (LANES * size_of::<W>());
+        let turns = 1 << tiles.ilog2().min(3);
+        (tile < turns).then_some(Self {
+            ahead,
+            mask: turns * steps - 1,
+            turn: tile * steps,
+        })
+    }
+}
+
 impl<W: Weight> Work for Product<'_, W> {
     #[inline(always)]
     fn run<L: Lanes>(self) {
@@ -329,12 +401,15 @@ impl<W: Weight> Product<'_, W> {
     #[inline(always)]
     fn few<L: Lanes, const M: usize, const N: usize, const PREFETCH: bool>(&self) {
         // The tile after this one.
-        let ahead = N * self.ins * size_of::<W>();
+        let ask = Ask::always(N * self.ins);
         let end = self.outs.end;
         for out in self.outs.clone().step_by(N) {
             for piece in self.pieces() {
                 let left = self.left::<M>(0, &piece);
-                self.tile::<L, M, N, PREFETCH>(left, 0, out..end, &piece, ahead);
+                match PREFETCH {
+                    true => self.tile::<L, M, N, ALWAYS>(left, 0, out..end, &piece, ask),
+                    false => self.tile::<L, M, N, NEVER>(left, 0, out..end, &piece, ask),
+                }
             }
         }
     }
@@ -375,26 +450,24 @@ impl<W: Weight> Product<'_, W> {
         piece: &Range<usize>,
     ) {
         // The piece after this one, or the first of the next block.
-        let ahead = size_of::<W>()
-            * match piece.end < self.ins {
-                true => piece.len(),
-                false => BLOCK * self.ins - piece.start,
-            };
-        // Each weight is asked for once: the row tiles take turns.
-        let turn = outs
-            .len()
-            .div_ceil(N)
-            .div_ceil(rows.len().div_ceil(M).max(1));
-        let mut asked = outs.start;
-        for row in rows.step_by(M) {
+        let ahead = match piece.end < self.ins {
+            true => piece.len(),
+            false => BLOCK * self.ins - piece.start,
+        };
+        let tiles = rows.len().div_ceil(M);
+        for (index, row) in rows.step_by(M).enumerate() {
             let left = self.left::<M>(row, piece);
-            let ask = asked..asked + turn * N;
-            asked = ask.end;
+            let turn = Ask::turn::<W>(ahead, index, tiles);
             for out in outs.clone().step_by(N) {
-                if PREFETCH && ask.contains(&out) {
-                    self.tile::<L, M, N, true>(left, row, out..outs.end, piece, ahead);
-                } else {
-                    self.tile::<L, M, N, false>(left, row, out..outs.end, piece, ahead);
+                let outs = out..outs.end;
+                match (PREFETCH, turn) {
+                    (true, _) if tiles == 1 => {
+                        self.tile::<L, M, N, ALWAYS>(left, row, outs, piece, Ask::always(ahead));
+                    }
+                    (true, Some(ask)) => {
+                        self.tile::<L, M, N, BY_TURNS>(left, row, outs, piece, ask);
+                    }
+                    _ => self.tile::<L, M, N, NEVER>(left, row, outs, piece, Ask::always(0)),
                 }
             }
         }
@@ -420,20 +493,20 @@ impl<W: Weight> Product<'_, W> {
     /// `M` rows with the first `N` of `outs`, over one piece of `ins`. The last
     /// again stands for what is past it.
     #[inline(always)]
-    fn tile<L: Lanes, const M: usize, const N: usize, const PREFETCH: bool>(
+    fn tile<L: Lanes, const M: usize, const N: usize, const ASKS: u8>(
         &self,
         left: [&[f32]; M],
         row: usize,
         outs: Range<usize>,
         piece: &Range<usize>,
-        ahead: usize,
+        ask: Ask,
     ) {
         let mut right: [&[W]; N] = [&[]; N];
         for (index, right) in right.iter_mut().enumerate() {
             let start = (outs.start + index).min(outs.end - 1) * self.ins;
             *right = &self.weights[start + piece.start..start + piece.end];
         }
-        let sums = dots::<L, W, M, N, PREFETCH>(left, right, ahead);
+        let sums = dots::<L, W, M, N, ASKS>(left, right, ask);
         let onto = match piece.start {
             0 => self.target.onto,
             _ => Onto::Sum,
@@ -456,15 +529,15 @@ impl<W: Weight> Product<'_, W> {
 }
 
 /// The dot products of each on the left with each on the right, all of one
-/// length. With each weight, the one `ahead` bytes behind it is asked for.
+/// length.
 // Sums stay in registers only if every index of theirs is known and nothing is
 // called: plain loops, for `map` of an array may be a call.
 #[allow(clippy::needless_range_loop)]
 #[inline(always)]
-fn dots<L: Lanes, W: Weight, const M: usize, const N: usize, const PREFETCH: bool>(
+fn dots<L: Lanes, W: Weight, const M: usize, const N: usize, const ASKS: u8>(
     left: [&[f32]; M],
     right: [&[W]; N],
-    ahead: usize,
+    ask: Ask,
 ) -> [[f32; N]; M] {
     let length = left[0].len();
     let steps = length / LANES;
@@ -482,10 +555,14 @@ fn dots<L: Lanes, W: Weight, const M: usize, const N: usize, const PREFETCH: boo
         for m in 0..M {
             vectors[m] = L::load(&left_steps[m][step]);
         }
+        let asks = match ASKS {
+            BY_TURNS => step & ask.mask == ask.turn,
+            asks => asks == ALWAYS,
+        };
         for n in 0..N {
             let weights = &right_steps[n][step];
-            if PREFETCH {
-                L::prefetch(weights.as_ptr().cast::<u8>().wrapping_add(ahead));
+            if asks {
+                L::prefetch(weights.as_ptr().wrapping_add(ask.ahead).cast());
             }
             let weights = W::lanes::<L>(weights);
             for m in 0..M {
@@ -629,5 +706,50 @@ mod tests {
         };
         assert_eq!(product(1), product(2));
         assert_eq!(product(1), product(3));
+    }
+
+    #[test]
+    fn a_rounded_product_is_that_of_rounded_rows_and_the_same_bits_anywhere() {
+        if !Precision::bf16_is_fast() {
+            eprintln!("skipped: this machine has no AVX512-BF16");
+            return;
+        }
+        let (outs, ins) = (1030, 520);
+        let half = |value: &f32| bf16::from_f32(*value);
+        let weights: Vec<bf16> = normals(9, 10, outs * ins).iter().map(half).collect();
+        let values = normals(11, 12, 40 * ins);
+        let product = |rows: Range<usize>, threads| {
+            let count = rows.len();
+            let rows = Rows {
+                values: &values[rows.start * ins..rows.end * ins],
+                stride: ins,
+                count,
+            };
+            let matrix = Matrix::new(Values::Bf16(&weights), outs, ins).at(Precision::Bf16);
+            let mut out = vec![1.0; count * outs];
+            multiply(&mut out, outs, Onto::Sum, rows, &[(matrix, 0)], threads);
+            out
+        };
+        let whole = product(0..40, 1);
+        for (at, found) in whole.iter().enumerate() {
+            let (row, out) = (at / outs, at % outs);
+            let truth: f64 = 1.0
+                + (0..ins)
+                    .map(|term| {
+                        half(&values[row * ins + term]).to_f64()
+                            * weights[out * ins + term].to_f64()
+                    })
+                    .sum::<f64>();
+            assert!(
+                (f64::from(*found) - truth).abs() < 1e-3,
+                "{found} is not {truth}"
+            );
+        }
+        let whole = bits(&whole);
+        assert_eq!(whole, bits(&product(0..40, 3)));
+        for rows in [0..1, 3..7, 13..40] {
+            let part = bits(&product(rows.clone(), 2));
+            assert_eq!(whole[rows.start * outs..rows.end * outs], part);
+        }
     }
 }

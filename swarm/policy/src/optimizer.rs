@@ -9,11 +9,13 @@
 //!
 //! Weight decay is for matrices; norms and biases are never decayed.
 
-use crate::adamw::{AdamW, Coefficients, join, split};
+use crate::adamw::{AdamW, Coefficients, split};
 use crate::error::{Error, Result};
 use crate::gradients::Gradients;
 use crate::muon::{self, Muon};
-use candle_core::{DType, Device, Tensor, Var};
+use crate::pretrained::{Numbers, Tensors};
+use crate::weights::Lying;
+use candle_core::{DType, Tensor, Var};
 use half::bf16;
 use std::collections::BTreeMap;
 
@@ -52,6 +54,13 @@ enum Memory {
     Momentum(Tensor),
 }
 
+/// The kinds of [`Memory`].
+enum Kind {
+    Slices { is_half: bool },
+    Tensors,
+    Momentum,
+}
+
 impl Optimizer {
     /// AdamW for every variable.
     pub fn adamw() -> Self {
@@ -76,24 +85,34 @@ impl Optimizer {
         !self.memory.is_empty()
     }
 
+    /// Which rule a variable has.
+    fn kind(&self, name: &str, variable: &Var) -> Kind {
+        if self.muon.is_some() && variable.rank() == 2 && name.contains(".layers.") {
+            return Kind::Momentum;
+        }
+        match is_ours_to_walk(variable) {
+            true => Kind::Slices {
+                is_half: variable.dtype() == DType::BF16,
+            },
+            false => Kind::Tensors,
+        }
+    }
+
     /// What a variable's rule remembers at first.
     fn fresh(&self, name: &str, variable: &Var) -> Result<Memory> {
         let zeros = || Tensor::zeros(variable.shape(), DType::F32, variable.device());
-        if self.muon.is_some() && variable.rank() == 2 && name.contains(".layers.") {
-            return Ok(Memory::Momentum(zeros()?));
-        }
-        if is_ours_to_walk(variable) {
-            let count = variable.elem_count();
-            let is_half = variable.dtype() == DType::BF16;
-            return Ok(Memory::Slices {
+        let count = variable.elem_count();
+        Ok(match self.kind(name, variable) {
+            Kind::Momentum => Memory::Momentum(zeros()?),
+            Kind::Slices { is_half } => Memory::Slices {
                 first: vec![0.0; count],
                 second: vec![0.0; count],
                 rest: vec![0; if is_half { count } else { 0 }],
-            });
-        }
-        Ok(Memory::Tensors {
-            first: zeros()?,
-            second: zeros()?,
+            },
+            Kind::Tensors => Memory::Tensors {
+                first: zeros()?,
+                second: zeros()?,
+            },
         })
     }
 
@@ -151,44 +170,48 @@ impl Optimizer {
     }
 
     /// The moments by `first.NAME`, `second.NAME` and `momentum.NAME`, and the
-    /// exact weights of variables in bf16 by `master.NAME`, for a checkpoint.
+    /// exact weights of variables in bf16 by `master.NAME`: copies.
     pub fn tensors(&self, variables: &BTreeMap<String, Var>) -> Result<BTreeMap<String, Tensor>> {
-        let mut tensors = BTreeMap::new();
+        let lying = self.lying(variables)?.into_iter();
+        lying
+            .map(|(name, lying)| Ok((name, lying.to_tensor()?)))
+            .collect()
+    }
+
+    /// The same where they lie, for a checkpoint: together they are larger than
+    /// the model.
+    pub(crate) fn lying<'a>(
+        &'a self,
+        variables: &'a BTreeMap<String, Var>,
+    ) -> Result<Vec<(String, Lying<'a>)>> {
+        let mut all = Vec::new();
         for (name, memory) in &self.memory {
             let variable = variables.get(name).ok_or_else(|| {
                 Error::Input(format!(
                     "the optimizer remembers {name}, which the model lacks"
                 ))
             })?;
-            let mut put = |kind: &str, tensor: Tensor| {
-                tensors.insert(format!("{kind}.{name}"), tensor);
-            };
+            let mut put = |kind: &str, lying| all.push((format!("{kind}.{name}"), lying));
             match memory {
                 Memory::Slices {
                     first,
                     second,
                     rest,
                 } => {
-                    let tensor =
-                        |values| Tensor::from_slice(values, variable.shape(), &Device::Cpu);
-                    put("first", tensor(first)?);
-                    put("second", tensor(second)?);
+                    put("first", Lying::Slice(first, variable.dims()));
+                    put("second", Lying::Slice(second, variable.dims()));
                     if !rest.is_empty() {
-                        let nearest = variable.flatten_all()?.to_vec1::<bf16>()?;
-                        let pairs = nearest.into_iter().zip(rest);
-                        let master: Vec<f32> =
-                            pairs.map(|(near, &rest)| join(near, rest)).collect();
-                        put("master", tensor(&master)?);
+                        put("master", Lying::Halves(variable.as_tensor(), rest));
                     }
                 }
                 Memory::Tensors { first, second } => {
-                    put("first", first.clone());
-                    put("second", second.clone());
+                    put("first", Lying::Tensor(first));
+                    put("second", Lying::Tensor(second));
                 }
-                Memory::Momentum(momentum) => put("momentum", momentum.clone()),
+                Memory::Momentum(momentum) => put("momentum", Lying::Tensor(momentum)),
             }
         }
-        Ok(tensors)
+        Ok(all)
     }
 
     /// Takes up moments that [`Optimizer::tensors`] gave, after `updates`
@@ -199,43 +222,54 @@ impl Optimizer {
         tensors: &BTreeMap<String, Tensor>,
         updates: u64,
     ) -> Result<()> {
+        self.read(variables, &mut Held(tensors), updates)
+    }
+
+    /// [`Optimizer::restore`], one tensor at a time.
+    pub(crate) fn read(
+        &mut self,
+        variables: &BTreeMap<String, Var>,
+        tensors: &mut dyn Tensors,
+        updates: u64,
+    ) -> Result<()> {
         let mut restored = BTreeMap::new();
+        let shapes = tensors.shapes();
         // Before the first update there are none.
-        let variables = variables.iter().filter(|_| !tensors.is_empty());
+        let variables = variables.iter().filter(|_| !shapes.is_empty());
         for (name, variable) in variables {
-            let take = |kind: &str| -> Result<Tensor> {
+            let mut take = |kind: &str| -> Result<Vec<f32>> {
                 let key = format!("{kind}.{name}");
-                let tensor = tensors
+                let shape = shapes
                     .get(&key)
                     .ok_or_else(|| Error::Checkpoint(format!("the optimizer lacks {key}")))?;
-                if tensor.shape() != variable.shape() {
+                if shape != variable.dims() {
                     return Err(Error::Checkpoint(format!(
-                        "{key} has shape {:?}, expected {:?}",
-                        tensor.shape(),
+                        "{key} has shape {shape:?}, expected {:?}",
                         variable.shape()
                     )));
                 }
-                Ok(tensor.to_dtype(DType::F32)?.to_device(variable.device())?)
+                Ok(tensors.read(&key)?.widened())
             };
-            let values = |kind| -> Result<Vec<f32>> { Ok(take(kind)?.flatten_all()?.to_vec1()?) };
-            let slot = match self.fresh(name, variable)? {
-                Memory::Slices { rest, .. } => Memory::Slices {
-                    first: values("first")?,
-                    second: values("second")?,
-                    rest: match rest.is_empty() {
-                        true => rest,
-                        false => rests(name, variable, &values("master")?)?,
-                    },
-                },
-                Memory::Tensors { .. } => Memory::Tensors {
+            let tensor =
+                |values| Tensor::from_vec(values, variable.shape().clone(), variable.device());
+            let slot = match self.kind(name, variable) {
+                Kind::Slices { is_half } => Memory::Slices {
                     first: take("first")?,
                     second: take("second")?,
+                    rest: match is_half {
+                        false => Vec::new(),
+                        true => rests(name, variable, &take("master")?)?,
+                    },
                 },
-                Memory::Momentum(_) => Memory::Momentum(take("momentum")?),
+                Kind::Tensors => Memory::Tensors {
+                    first: tensor(take("first")?)?,
+                    second: tensor(take("second")?)?,
+                },
+                Kind::Momentum => Memory::Momentum(tensor(take("momentum")?)?),
             };
             restored.insert(name.clone(), slot);
         }
-        if tensors.len() != restored.values().map(Memory::tensor_count).sum::<usize>() {
+        if shapes.len() != restored.values().map(Memory::tensor_count).sum::<usize>() {
             return Err(Error::Checkpoint(
                 "the optimizer holds moments of unknown variables".into(),
             ));
@@ -243,6 +277,25 @@ impl Optimizer {
         self.memory = restored;
         self.updates = updates;
         Ok(())
+    }
+}
+
+/// Tensors that are in memory already.
+struct Held<'a>(&'a BTreeMap<String, Tensor>);
+
+impl Tensors for Held<'_> {
+    fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        let shape = |(name, tensor): (&String, &Tensor)| (name.clone(), tensor.dims().to_vec());
+        self.0.iter().map(shape).collect()
+    }
+
+    fn read(&mut self, name: &str) -> Result<Numbers> {
+        let tensor = self.0[name].to_dtype(DType::F32)?;
+        Ok(Numbers::F32(tensor.flatten_all()?.to_vec1()?))
+    }
+
+    fn place(&self, _: &str) -> Option<String> {
+        None
     }
 }
 
@@ -278,6 +331,8 @@ fn rests(name: &str, variable: &Var, masters: &[f32]) -> Result<Vec<i16>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adamw::join;
+    use candle_core::Device;
 
     /// Two variables, their squared error on four rows, and its gradient.
     fn variables() -> BTreeMap<String, Var> {

@@ -1,6 +1,6 @@
 //! One model with all that belongs to it: sampling, training, checkpoints.
 
-use crate::batch::{Batch, TrainGroup};
+use crate::batch::{Batch, TrainGroup, room};
 use crate::checkpoint::{self, Content, Files, Rejected, content};
 use crate::config::Config;
 use crate::decoder::Decoder;
@@ -9,16 +9,15 @@ use crate::kernel::Plan;
 use crate::lora::{Adapter, LoraSettings, PEFT_CONFIG, PEFT_WEIGHTS};
 use crate::memory::{self, Load, Method};
 use crate::optimizer::Optimizer;
-use crate::pretrained::{Ends, GENERATION, Pretrained, Safetensors, Tensors, Texts};
+use crate::pretrained::{Ends, GENERATION, Pretrained, Safetensors, Texts};
 use crate::report::StepReport;
 use crate::sample::{Completion, Request, SampleLimits, sample};
 use crate::settings::GrpoSettings;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{ChatMessage, Tokenizer};
 use crate::train::{self, Reference};
-use crate::weights::write_tensors;
-use candle_core::{DType, Device, Tensor};
+use crate::weights::{Lying, write_tensors};
+use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -61,39 +60,77 @@ pub struct Policy {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Base {
-    /// A folder or a file that [`Pretrained::open`] reads.
-    path: PathBuf,
-    /// Its [`Pretrained::fingerprint`].
+    /// What it is called: its name on the hub, or its folder's or file's.
+    #[serde(default)]
+    model: String,
+    /// Its [`Pretrained::fingerprint`], which it has wherever it lies.
     blake3: String,
+    /// Where it lay, for the next start to look first: a folder or a file that
+    /// [`Pretrained::open`] reads.
+    path: PathBuf,
 }
 
 impl Base {
     fn at(path: &Path) -> Result<Self> {
         let found = Pretrained::open(path)?.fingerprint()?;
         Ok(Self {
-            path: path.to_owned(),
+            model: name_of(path),
             blake3: blake3::Hash::from(found).to_hex().to_string(),
+            path: path.to_owned(),
         })
     }
 
-    /// The policy of it.
+    /// The policy of it, and where it lies now: where somebody says, or where it
+    /// lay.
     ///
     /// # Errors
     /// It is gone, or another is in its place.
-    fn load(&self, device: &Device) -> Result<Policy> {
-        let path = self.path.display();
-        let opened = Pretrained::open(&self.path).map_err(|error| {
-            Error::Checkpoint(format!(
-                "it is an adapter of {path}, which can't be read; put it back: {error}"
-            ))
-        })?;
-        if blake3::Hash::from(opened.fingerprint()?).to_hex().as_str() != self.blake3 {
-            return Err(Error::Checkpoint(format!(
-                "it is an adapter of {path}, whose files are no longer those it was trained on; \
-                 put them back"
-            )));
+    fn load(mut self, said: Option<&Path>, device: &Device) -> Result<(Self, Policy)> {
+        let (mut refusals, was) = (Vec::new(), self.path.clone());
+        for path in said.into_iter().chain([was.as_path()]) {
+            let found = Pretrained::open(path).and_then(|opened| {
+                let found = opened.fingerprint()?;
+                Ok((opened, blake3::Hash::from(found).to_hex()))
+            });
+            match found {
+                Ok((opened, found)) if found.as_str() == self.blake3 => {
+                    let policy = opened.load(device)?;
+                    self.path = std::path::absolute(path).map_err(checkpoint::at(path))?;
+                    return Ok((self, policy));
+                }
+                Ok(_) => refusals.push(format!(
+                    "the files of {} are not those it was trained on",
+                    path.display()
+                )),
+                Err(error) => refusals.push(error.to_string()),
+            }
         }
-        opened.load(device)
+        Err(Error::Checkpoint(format!(
+            "it is an adapter of {}, blake3 {}, which is not to be found ({}): put it back, or say \
+             where it is now",
+            match self.model.is_empty() {
+                true => was.display().to_string(),
+                false => self.model,
+            },
+            self.blake3,
+            refusals.join("; ")
+        )))
+    }
+}
+
+/// What a model at `path` is called: in the hub's cache by its name there.
+fn name_of(path: &Path) -> String {
+    let part = |path: &Path| {
+        path.file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+    };
+    let above = path.ancestors().nth(2).and_then(part);
+    match above
+        .as_deref()
+        .and_then(|name| name.strip_prefix("models--"))
+    {
+        Some(name) => name.replacen("--", "/", 1),
+        None => part(path).unwrap_or_default(),
     }
 }
 
@@ -274,7 +311,18 @@ impl Policy {
         Ok(())
     }
 
-    /// A group of completions for each request, in their order.
+    /// How many tokens may follow a prompt.
+    ///
+    /// # Errors
+    /// None: says how long the prompt and the model's context are. Its template
+    /// refuses the conversation.
+    pub fn room(&self, messages: &[ChatMessage]) -> Result<usize> {
+        let prompt = self.tokenizer.prompt(messages)?.len();
+        room(prompt, self.decoder.config().max_position_embeddings)
+    }
+
+    /// A group of completions for each request, in their order; an empty one
+    /// where the prompt leaves none [`Policy::room`].
     pub fn sample(&self, requests: &[Request]) -> Result<Vec<Vec<Completion>>> {
         let mut limits = self.limits.clone();
         if let Some(budget) = self.memory {
@@ -435,7 +483,7 @@ impl Policy {
     pub fn save(&self, dir: &Path, extra: &serde_json::Value) -> Result<[u8; 32]> {
         let unwritten =
             |name: &str, error: &dyn Display| Error::Checkpoint(format!("writing {name}: {error}"));
-        let moments = self.optimizer.tensors(self.decoder.trained())?;
+        let moments = self.optimizer.lying(self.decoder.trained())?;
         let state = State {
             format: FORMAT,
             step: self.step,
@@ -445,7 +493,7 @@ impl Policy {
         let state = serde_json::to_vec_pretty(&state).map_err(|error| unwritten(STATE, &error))?;
         let mut files = Files::from([
             (STATE.to_owned(), content(state)),
-            (OPTIMIZER.to_owned(), tensors(moments)),
+            (OPTIMIZER.to_owned(), numbers(&moments)),
         ]);
         match &self.base {
             Some(base) => {
@@ -482,6 +530,12 @@ impl Policy {
 
     /// The newest whole checkpoint of `dir`.
     pub fn resume(dir: &Path, device: &Device) -> Result<Resumed> {
+        Self::resume_on(dir, None, device)
+    }
+
+    /// The same, where `said` is where the base of an adapter is now, if it is an
+    /// adapter and its base may have moved. Any other model there is passed over.
+    pub fn resume_on(dir: &Path, said: Option<&Path>, device: &Device) -> Result<Resumed> {
         let found = checkpoint::load(dir)?;
         let place = found.path.display();
         let file = |name: &str| {
@@ -501,7 +555,7 @@ impl Policy {
             Some(json) => {
                 let base: Base =
                     serde_json::from_slice(&json).map_err(|error| bad(BASE, &error))?;
-                let policy = base.load(device).map_err(|error| bad(BASE, &error))?;
+                let (base, policy) = base.load(said, device).map_err(|error| bad(BASE, &error))?;
                 Self {
                     base: Some(base),
                     ..policy
@@ -533,17 +587,11 @@ impl Policy {
             policy.take_adapter(adapter)?;
         }
         let mut moments = Safetensors::of_file(found.path.join(OPTIMIZER))?;
-        let moments = moments
-            .shapes()
-            .into_iter()
-            .map(|(name, shape)| {
-                let values = Tensor::from_vec(moments.read(&name)?.widened(), shape, &Device::Cpu)?;
-                Ok((name, values))
-            })
-            .collect::<Result<BTreeMap<_, _>>>()?;
+        let trained = policy.decoder.trained();
         policy
             .optimizer
-            .restore(policy.decoder.trained(), &moments, state.updates)?;
+            .read(trained, &mut moments, state.updates)
+            .map_err(|error| bad(OPTIMIZER, &error))?;
         policy.step = state.step;
         if let Some(path) = found.file(REFERENCE) {
             let config = policy.decoder.config().clone();
@@ -567,10 +615,10 @@ fn weights(decoder: &Decoder, dtype: Option<DType>) -> Content<'_> {
     Box::new(move |file| decoder.write_safetensors(dtype, file))
 }
 
-/// A file of tensors.
-fn tensors<'a>(tensors: BTreeMap<String, Tensor>) -> Content<'a> {
+/// A file of numbers, written from where they lie.
+fn numbers<'a>(numbers: &'a [(String, Lying<'a>)]) -> Content<'a> {
     Box::new(move |file| {
-        let named = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        let named = numbers.iter().map(|(name, lying)| (name.as_str(), *lying));
         write_tensors(named, None, file)
     })
 }

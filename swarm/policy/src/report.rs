@@ -11,6 +11,8 @@ pub struct StepReport {
     pub dropped_zero_advantage: usize,
     /// Groups left out because the prompt leaves no room, or nothing was said.
     pub dropped_unusable: usize,
+    /// Why the last of those was: its number, and how long it is.
+    pub unusable: Option<String>,
     /// Completions trained on.
     pub completions: usize,
     /// Tokens that carried loss.

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::draw::{Choice, Drawer};
 use crate::error::{Error, Result};
 use crate::inference::Inference;
+use crate::kernel::Precision;
 use crate::sample::{Request, SampleLimits};
 use crate::tokenizer::Tokenizer;
 use rayon::prelude::*;
@@ -123,7 +124,8 @@ impl<'a> Batch<'a> {
                     prefix: group.opened.as_ref().map(|opened| opened.span),
                 });
             }
-            self.inference.forward(&rows, &mut self.spans);
+            self.inference
+                .forward(&rows, &mut self.spans, Precision::F32);
             let indices: Vec<usize> = (0..rows.len()).collect();
             self.inference.logits(&indices, &mut logits);
             self.step(&logits, done)?;
@@ -287,10 +289,11 @@ impl<'a> Batch<'a> {
             last.push((*index, rows.len() - 1));
         }
         let size = self.limits.prefill.max(1);
+        let precision = self.limits.precision(self.config);
         let mut last = last.into_iter().peekable();
         let mut logits = Vec::new();
         for (number, chunk) in rows.chunks(size).enumerate() {
-            self.inference.forward(chunk, &mut self.spans);
+            self.inference.forward(chunk, &mut self.spans, precision);
             let (mut ends, mut rows) = (Vec::new(), Vec::new());
             while let Some((index, row)) = last.next_if(|&(_, row)| row < (number + 1) * size) {
                 ends.push(index);

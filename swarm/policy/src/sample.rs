@@ -2,11 +2,14 @@
 //!
 //! A completion is a function of the weights, the prompt, the seed and its
 //! number in its group, and of nothing else: not of what is drawn beside it,
-//! of when it was admitted, of threads, or of the machine's vectors.
+//! of when it was admitted, or of threads; nor of the machine's vectors, but for
+//! prompts of large models ([`SampleLimits::prompts`]).
 
+use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
 use crate::inference::Inference;
+use crate::kernel::Precision;
 use crate::rows::{Batch, Drawn};
 use crate::storage::with_weights;
 use crate::tokenizer::{ChatMessage, Tokenizer};
@@ -72,6 +75,11 @@ pub struct SampleLimits {
     pub rows: usize,
     /// The most prompt tokens that are computed together.
     pub prefill: usize,
+    /// What the rows of prompts are rounded to in products with matrices that
+    /// are kept in bf16, with which they are then twice as fast; when not said,
+    /// bf16 in models of ten million weights or more, where the machine has
+    /// AVX512-BF16. Completions are drawn by products in f32 in any case.
+    pub prompts: Option<Precision>,
     /// The most bytes of keys and values. Rows that would need more wait until
     /// others end; one row is drawn whatever it needs.
     pub cache: usize,
@@ -87,6 +95,7 @@ impl Default for SampleLimits {
         Self {
             rows: 32,
             prefill: 512,
+            prompts: None,
             cache: 1 << 30,
             threads: 0,
             cancel: None,
@@ -95,6 +104,12 @@ impl Default for SampleLimits {
 }
 
 impl SampleLimits {
+    /// What prompts are rounded to.
+    pub(crate) fn precision(&self, config: &Config) -> Precision {
+        self.prompts
+            .unwrap_or(Precision::usual(config.parameters()))
+    }
+
     pub(crate) fn cancelled(&self) -> bool {
         let flag = self.cancel.as_ref();
         flag.is_some_and(|flag| flag.load(Ordering::Relaxed))

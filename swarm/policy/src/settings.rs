@@ -131,10 +131,7 @@ impl GrpoSettings {
 
     /// What factors are rounded to in a model of so many weights.
     pub fn precision(&self, parameters: u64) -> Precision {
-        self.precision.unwrap_or(match parameters >= LARGE {
-            true => Precision::Bf16,
-            false => Precision::F32,
-        })
+        self.precision.unwrap_or(Precision::usual(parameters))
     }
 
     pub(crate) fn schedule(&self) -> Schedule {

@@ -45,6 +45,7 @@ pub(crate) fn train(
         groups: batch.groups.len(),
         dropped_zero_advantage: batch.dropped_zero_advantage,
         dropped_unusable: batch.dropped_unusable,
+        unusable: batch.unusable.clone(),
         completions: batch.sequences.len(),
         tokens: batch.tokens(),
         ..StepReport::default()

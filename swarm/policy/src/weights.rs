@@ -1,5 +1,6 @@
 //! Weights from randomness, and from and to safetensors.
 
+use crate::adamw::join;
 use crate::config::Config;
 use crate::decoder::Decoder;
 use crate::error::{Error, Result};
@@ -113,31 +114,114 @@ impl Decoder {
         out: &mut dyn Write,
     ) -> io::Result<()> {
         let tensors = self.vars().iter();
-        let tensors = tensors.map(|(name, var)| (name.as_str(), var.as_tensor()));
+        let tensors = tensors.map(|(name, var)| (name.as_str(), Lying::Tensor(var.as_tensor())));
         write_tensors(tensors, dtype, out)
     }
 }
 
-/// Numbers that are turned into bytes at a time.
-const CHUNK: usize = 1 << 16;
+/// Numbers as they lie, to be written without a copy of them all.
+#[derive(Clone, Copy)]
+pub(crate) enum Lying<'a> {
+    Tensor(&'a Tensor),
+    /// Numbers of this shape.
+    Slice(&'a [f32], &'a [usize]),
+    /// Weights in bf16 on the CPU, each with what it lacks of f32.
+    Halves(&'a Tensor, &'a [i16]),
+}
+
+impl Lying<'_> {
+    fn dims(&self) -> &[usize] {
+        match self {
+            Self::Tensor(tensor) | Self::Halves(tensor, _) => tensor.dims(),
+            Self::Slice(_, dims) => dims,
+        }
+    }
+
+    fn dtype(&self) -> DType {
+        match self {
+            Self::Tensor(tensor) => tensor.dtype(),
+            Self::Slice(..) | Self::Halves(..) => DType::F32,
+        }
+    }
+
+    /// A copy.
+    pub(crate) fn to_tensor(self) -> candle_core::Result<Tensor> {
+        match self {
+            Self::Tensor(tensor) => tensor.detach().copy(),
+            Self::Slice(values, dims) => Tensor::from_slice(values, dims, &Device::Cpu),
+            Self::Halves(nearest, rests) => {
+                let mut values = Vec::with_capacity(rests.len());
+                halves(nearest, rests, |joined| values.extend(joined))?;
+                Tensor::from_vec(values, nearest.dims(), &Device::Cpu)
+            }
+        }
+    }
+
+    fn write(&self, dtype: DType, out: &mut dyn Write) -> candle_core::Result<()> {
+        let mut result = Ok(());
+        match self {
+            Self::Slice(values, _) => result = write_numbers(values.iter().copied(), dtype, out),
+            Self::Halves(nearest, rests) => halves(nearest, rests, |joined| {
+                result = write_numbers(joined, dtype, out);
+            })?,
+            Self::Tensor(tensor) => {
+                let tensor = tensor.detach().to_device(&Device::Cpu)?.contiguous()?;
+                let (storage, layout) = tensor.storage_and_layout();
+                let start = layout.start_offset();
+                let range = start..start + tensor.elem_count();
+                result = match &*storage {
+                    Storage::Cpu(CpuStorage::F32(values)) => {
+                        write_numbers(values[range].iter().copied(), dtype, out)
+                    }
+                    Storage::Cpu(CpuStorage::BF16(values)) => {
+                        let values = values[range].iter().map(|value| value.to_f32());
+                        write_numbers(values, dtype, out)
+                    }
+                    _ => candle_core::bail!("weights in {:?} cannot be written", tensor.dtype()),
+                };
+            }
+        }
+        Ok(result?)
+    }
+}
+
+/// Lends `work` the exact weights of which `nearest` holds one half.
+fn halves<'a>(
+    nearest: &'a Tensor,
+    rests: &'a [i16],
+    work: impl FnOnce(&mut dyn Iterator<Item = f32>),
+) -> candle_core::Result<()> {
+    let (storage, layout) = nearest.storage_and_layout();
+    let (Storage::Cpu(CpuStorage::BF16(values)), Some((start, end))) =
+        (&*storage, layout.contiguous_offsets())
+    else {
+        candle_core::bail!("halves of weights that are not in bf16 on the CPU");
+    };
+    let pairs = values[start..end].iter().zip(rests);
+    work(&mut pairs.map(|(&near, &rest)| join(near, rest)));
+    Ok(())
+}
 
 /// Writes tensors as `dtype`, or each as it is, in safetensors' format, one after
 /// the other: the format's own library wants all of them in memory once more.
 pub(crate) fn write_tensors<'a>(
-    tensors: impl Iterator<Item = (&'a str, &'a Tensor)>,
+    tensors: impl Iterator<Item = (&'a str, Lying<'a>)>,
     dtype: Option<DType>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let mut tensors: Vec<(&str, &Tensor, DType)> = tensors
-        .map(|(name, tensor)| (name, tensor, dtype.unwrap_or(tensor.dtype())))
+    let mut tensors: Vec<(&str, Lying<'_>, DType)> = tensors
+        .map(|(name, lying)| {
+            let dtype = dtype.unwrap_or(lying.dtype());
+            (name, lying, dtype)
+        })
         .collect();
     // The widest first, so that each begins at a multiple of its width.
     tensors.sort_by_key(|(name, _, dtype)| (Reverse(dtype.size_in_bytes()), *name));
     let mut end = 0;
     let mut places = Vec::new();
-    for (name, tensor, dtype) in &tensors {
+    for (name, lying, dtype) in &tensors {
         let start = end;
-        end += tensor.elem_count() * dtype.size_in_bytes();
+        end += lying.dims().iter().product::<usize>() * dtype.size_in_bytes();
         let info = TensorInfo {
             dtype: match dtype {
                 DType::F32 => Dtype::F32,
@@ -148,7 +232,7 @@ pub(crate) fn write_tensors<'a>(
                     return Err(io::Error::other(why));
                 }
             },
-            shape: tensor.dims().to_vec(),
+            shape: lying.dims().to_vec(),
             data_offsets: (start, end),
         };
         places.push(((*name).to_owned(), info));
@@ -158,33 +242,33 @@ pub(crate) fn write_tensors<'a>(
     header.resize(header.len().next_multiple_of(8), b' ');
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(&header)?;
-    for (_, tensor, dtype) in tensors {
-        write_values(tensor, dtype, out).map_err(io::Error::other)?;
+    for (_, lying, dtype) in tensors {
+        lying.write(dtype, out).map_err(io::Error::other)?;
     }
     Ok(())
 }
 
-fn write_values(tensor: &Tensor, dtype: DType, out: &mut dyn Write) -> candle_core::Result<()> {
-    let tensor = tensor.detach().to_device(&Device::Cpu)?;
-    let tensor = tensor.to_dtype(DType::F32)?.contiguous()?;
-    let (storage, layout) = tensor.storage_and_layout();
-    let Storage::Cpu(CpuStorage::F32(values)) = &*storage else {
-        candle_core::bail!("a tensor that was moved to the CPU is not there");
-    };
-    let start = layout.start_offset();
-    let mut bytes = Vec::with_capacity(CHUNK * dtype.size_in_bytes());
-    for chunk in values[start..start + tensor.elem_count()].chunks(CHUNK) {
-        bytes.clear();
-        for &value in chunk {
-            match dtype {
-                DType::F32 => bytes.extend(value.to_le_bytes()),
-                DType::F16 => bytes.extend(half::f16::from_f32(value).to_le_bytes()),
-                _ => bytes.extend(half::bf16::from_f32(value).to_le_bytes()),
-            }
+/// Bytes that are written at a time.
+const CHUNK: usize = 1 << 18;
+
+fn write_numbers(
+    values: impl Iterator<Item = f32>,
+    dtype: DType,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut bytes = Vec::with_capacity(CHUNK);
+    for value in values {
+        match dtype {
+            DType::F32 => bytes.extend(value.to_le_bytes()),
+            DType::F16 => bytes.extend(half::f16::from_f32(value).to_le_bytes()),
+            _ => bytes.extend(half::bf16::from_f32(value).to_le_bytes()),
         }
-        out.write_all(&bytes)?;
+        if bytes.len() >= CHUNK {
+            out.write_all(&bytes)?;
+            bytes.clear();
+        }
     }
-    Ok(())
+    out.write_all(&bytes)
 }
 
 #[cfg(test)]
@@ -212,7 +296,8 @@ mod tests {
             (DType::BF16, Dtype::BF16),
         ] {
             let mut ours = Vec::new();
-            let named = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
+            let named = tensors.iter();
+            let named = named.map(|(name, tensor)| (name.as_str(), Lying::Tensor(tensor)));
             write_tensors(named, Some(dtype), &mut ours).unwrap();
             let theirs: BTreeMap<&str, (Vec<usize>, Vec<u8>)> = tensors
                 .iter()

@@ -22,6 +22,7 @@ use policy::{
 };
 use serde_json::Value;
 use std::fs;
+use std::path::Path;
 use tempfile::TempDir;
 
 const WEIGHTS: &[u8] = include_bytes!("reference/lora/adapter_model.safetensors");
@@ -393,18 +394,49 @@ fn a_checkpoint_of_an_adapter_names_its_base_and_does_not_repeat_it() {
     // What was resumed is saved the same way.
     policy.save(dir.path(), &Value::Null).unwrap();
 
-    // Another base in its place, and none.
+    // The base moves: whoever says where it is now need not say it again.
+    let moved = base.path().join("elsewhere");
+    fs::rename(&folder, &moved).unwrap();
     let refusal = || {
         let resumed = Policy::resume(dir.path(), &Device::Cpu);
         resumed.map(|_| ()).unwrap_err().to_string()
     };
+    let error = refusal();
+    assert!(
+        error.contains("an adapter of model, blake3") && error.contains("say where it is"),
+        "{error}"
+    );
+    let on = |said: &Path| Policy::resume_on(dir.path(), Some(said), &Device::Cpu);
+    let found = on(&moved).unwrap().policy;
+    assert_eq!(
+        found.weights_hash().unwrap(),
+        straight.weights_hash().unwrap()
+    );
+    found.save(dir.path(), &Value::Null).unwrap();
+    Policy::resume(dir.path(), &Device::Cpu).unwrap();
+    // A model that it does not belong to is passed over.
+    let other = base.path().join("other");
+    let stranger = Policy::from_parts(
+        &fs::read(moved.join("config.json")).unwrap(),
+        tokenizer_json().as_bytes(),
+        &decoder(config_with(VOCAB, true), 77)
+            .to_safetensors(DType::F32)
+            .unwrap(),
+        &Device::Cpu,
+    )
+    .unwrap();
+    stranger.export(&other, DType::F32, None).unwrap();
+    on(&other).unwrap();
+
+    // Another base in its place, and none.
+    let folder = moved;
     let weights = folder.join("model.safetensors");
     let mut bytes = fs::read(&weights).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&weights, bytes).unwrap();
     let error = refusal();
     assert!(
-        error.contains("base.json") && error.contains("no longer those"),
+        error.contains("base.json") && error.contains("are not those"),
         "{error}"
     );
     fs::remove_dir_all(&folder).unwrap();

@@ -9,6 +9,7 @@ use candle_core::{Device, Tensor};
 use common::{
     VOCAB, base_config, config_with, decoder, families, request, tokenizer, tokenizer_json,
 };
+use policy::kernel::Precision;
 use policy::{
     ChatMessage, Completion, Config, DType, Decoder, Request, SampleLimits, Tokenizer, sample,
     sample_as_it_comes,
@@ -155,6 +156,40 @@ fn completions_do_not_depend_on_how_weights_are_kept() {
                 draw(&halves, rows, threads),
                 "{rows} rows, {threads} threads"
             );
+        }
+    }
+}
+
+#[test]
+fn prompts_rounded_to_bf16_depend_on_nothing_beside_them_and_stay_near() {
+    for config in families(VOCAB) {
+        let tokenizer = tokenizer();
+        let halves = decoder(config, 4).kept_in(DType::BF16).unwrap();
+        let widened = halves.kept_in(DType::F32).unwrap();
+        let requests = requests();
+        let draw = |prompts, rows, prefill, threads| {
+            let limits = SampleLimits {
+                prompts: Some(prompts),
+                threads,
+                ..limits(rows, prefill)
+            };
+            sample(&halves, &tokenizer, &requests, &limits).unwrap()
+        };
+        let whole = draw(Precision::Bf16, 96, 512, 1);
+        for (rows, prefill, threads) in [(1, 1, 1), (2, 7, 2), (24, 33, 4)] {
+            assert_eq!(whole, draw(Precision::Bf16, rows, prefill, threads));
+        }
+        let exact = draw(Precision::F32, 96, 512, 1);
+        assert_eq!(whole != exact, Precision::bf16_is_fast());
+        for (request, group) in requests.iter().zip(&whole) {
+            let prompt = tokenizer.prompt(&request.messages).unwrap();
+            for completion in group {
+                let truth = teacher_forced(&widened, &prompt, &completion.tokens);
+                for (ours, truth) in completion.log_probs.iter().zip(truth) {
+                    // Eight bits of each activation of the prompt, in two layers.
+                    assert!((ours - truth).abs() < 0.03, "{ours} against {truth}");
+                }
+            }
         }
     }
 }

@@ -162,12 +162,23 @@ fn groups_that_teach_nothing_are_dropped_and_counted() {
     let report = policy
         .train(&[all_right.clone(), silent_and_cut, too_long], &settings())
         .unwrap();
+    let prompt = [ChatMessage::new("user", "x".repeat(500))];
+    let tokens = policy.tokenizer().prompt(&prompt).unwrap().len();
+    let why = policy.room(&prompt).unwrap_err().to_string();
+    assert!(
+        why.contains(&format!("{tokens} tokens and the model's context 128")),
+        "{why}"
+    );
     let expected = StepReport {
         dropped_zero_advantage: 1,
         dropped_unusable: 2,
+        unusable: Some(format!("group 3: {why}")),
         ..StepReport::default()
     };
     assert_eq!(report, expected);
+    let short = [ChatMessage::new("user", "x")];
+    let room = policy.room(&short).unwrap();
+    assert_eq!(room, 128 - policy.tokenizer().prompt(&short).unwrap().len());
     assert_eq!((policy.weights_hash().unwrap(), policy.step()), (hash, 0));
 
     // Saying nothing, and ending, is an answer.
@@ -349,6 +360,35 @@ fn an_update_that_would_not_be_finite_is_not_made() {
     assert!(report.skipped.unwrap().contains("not finite"));
     assert_eq!((report.updates, policy.step()), (0, 0));
     assert_eq!(policy.weights_hash().unwrap(), hash);
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_moves_nothing_and_leaves_the_last_checkpoint() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let mut policy = policy(9);
+    policy.train(&groups(), &settings()).unwrap();
+    let saved = policy.save(dir.path(), &serde_json::Value::Null).unwrap();
+    // Every weight and every log-probability is finite; what flows back is not.
+    for (name, factor) in [
+        ("model.layers.0.self_attn.v_proj.weight", 1e-20),
+        ("model.layers.0.self_attn.v_proj.bias", 1e-20),
+        ("model.layers.0.self_attn.o_proj.weight", 1e20),
+        ("model.norm.weight", 1e25),
+    ] {
+        let variable = &policy.decoder().vars()[name];
+        let scaled = (variable.as_detached_tensor() * factor).unwrap();
+        variable.set(&scaled).unwrap();
+    }
+    let hash = policy.weights_hash().unwrap();
+    let report = policy.train(&groups(), &settings()).unwrap();
+    assert_eq!(
+        report.skipped.as_deref(),
+        Some("the gradient is not finite")
+    );
+    assert_eq!((report.updates, policy.step()), (0, 1));
+    assert_eq!(policy.weights_hash().unwrap(), hash);
+    let resumed = Policy::resume(dir.path(), &Device::Cpu).unwrap();
+    assert_eq!(resumed.policy.weights_hash().unwrap(), saved);
 }
 
 #[test]

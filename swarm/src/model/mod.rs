@@ -17,7 +17,7 @@ mod manner;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use policy::{Device, Policy, Pretrained, memory};
+use policy::{Device, Policy, Pretrained, Resumed, memory};
 use serde::{Deserialize, Serialize};
 
 use crate::base;
@@ -160,6 +160,10 @@ impl Model {
                 self.name
             )
         };
+        let write = |now: &Remembered| {
+            let json = serde_json::to_vec_pretty(now).context("encoding")?;
+            home.write(REMEMBERED, &json)
+        };
         match (self.open()?, remembered(home)?) {
             (None, None) => Ok(()),
             (None, Some(kept)) => bail!(another(&kept.model)),
@@ -170,8 +174,10 @@ impl Model {
                     blake3: hex::encode(opened.fingerprint().context("reading the model")?),
                 };
                 match kept {
-                    // The same files under another name are the same model.
-                    Some(kept) if kept.blake3 == now.blake3 => Ok(()),
+                    // The same files under another name are the same model, found
+                    // there from now on.
+                    Some(kept) if kept == now => Ok(()),
+                    Some(kept) if kept.blake3 == now.blake3 => write(&now),
                     Some(kept) if kept.model == now.model => bail!(
                         "the files of {} are not those that the peers of {} began with; put them \
                          back, or choose another folder with --home",
@@ -179,10 +185,7 @@ impl Model {
                         home.path().display()
                     ),
                     Some(kept) => bail!(another(&kept.model)),
-                    None => {
-                        let json = serde_json::to_vec_pretty(&now).context("encoding")?;
-                        home.write(REMEMBERED, &json)
-                    }
+                    None => write(&now),
                 }
             }
         }
@@ -215,6 +218,15 @@ impl Model {
         opened
             .load(&Device::Cpu)
             .with_context(|| format!("reading {}", self.name))
+    }
+
+    /// The newest checkpoint of a peer that began with it, wherever this model was
+    /// then.
+    ///
+    /// # Errors
+    /// No checkpoint is whole, or it is an adapter of another model.
+    pub fn resume(&self, checkpoint: &Path) -> policy::Result<Resumed> {
+        Policy::resume_on(checkpoint, self.path.as_deref(), &Device::Cpu)
     }
 
     /// As its user named it.

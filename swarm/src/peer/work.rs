@@ -133,7 +133,16 @@ impl Peer {
     /// A job is done.
     pub(super) fn worked(&mut self, done: Done) -> Result<Option<Input>> {
         Ok(match done {
-            Done::Sampled { tag, groups, took } => {
+            Done::Sampled {
+                tag,
+                groups,
+                refused,
+                took,
+            } => {
+                for why in refused {
+                    let text = format!("a question is left unanswered: {why}");
+                    self.setup.hub.log(LogLevel::Warn, "policy", text);
+                }
                 self.spend("sampling", took);
                 let Some((round, kind)) = self.jobs.samples.remove(&tag) else {
                     return Ok(None);
@@ -173,6 +182,10 @@ impl Peer {
                     self.outcome.skipped_updates += 1;
                     let count = self.outcome.skipped_updates;
                     let text = format!("update skipped, {count} so far: {why}");
+                    self.setup.hub.log(LogLevel::Warn, "policy", text);
+                }
+                if let Some(why) = &report.unusable {
+                    let text = format!("{} groups left out: {why}", report.dropped_unusable);
                     self.setup.hub.log(LogLevel::Warn, "policy", text);
                 }
                 if let Some(training) = self.jobs.training.take() {

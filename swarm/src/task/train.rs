@@ -128,7 +128,17 @@ fn sample(
             stop: Vec::new(),
         })
         .collect();
-    policy.sample(&requests).context("sampling")
+    drawn(policy, &requests).context("sampling")
+}
+
+/// Samples; refuses an item that leaves no room for an answer.
+fn drawn(policy: &Policy, requests: &[Request]) -> Result<Vec<Vec<policy::Completion>>> {
+    for (request, index) in requests.iter().zip(1..) {
+        policy
+            .room(&request.messages)
+            .with_context(|| format!("item {index}"))?;
+    }
+    Ok(policy.sample(requests)?)
 }
 
 /// The share of held-out items whose greedy answer is right; `None` if there
@@ -159,9 +169,7 @@ fn held_out(
             stop: Vec::new(),
         })
         .collect();
-    let groups = policy
-        .sample(&requests)
-        .context("sampling held-out items")?;
+    let groups = drawn(policy, &requests).context("sampling held-out items")?;
     let right = items
         .iter()
         .zip(&groups)

@@ -10,7 +10,7 @@
 //! an element's sum: it is the same bits wherever its tile begins.
 
 use super::matrix::{Out, View};
-use crate::lanes::Level;
+use crate::lanes::{Level, from_a_line};
 use crate::linear::Values;
 use half::bf16;
 use std::arch::x86_64::*;
@@ -53,8 +53,10 @@ pub(super) unsafe fn product(
     let blocks = rows.div_ceil(BLOCK_ROWS).max(1);
     let height = rows.div_ceil(blocks).next_multiple_of(TILE_ROWS);
     PACKED.with_borrow_mut(|(block, panel)| {
-        block.resize(BLOCK_ROWS * DEPTH / 2, 0);
-        panel.resize(TILE_COLUMNS * DEPTH / 2, 0);
+        let (block, panel) = (
+            lined(block, BLOCK_ROWS * DEPTH / 2),
+            lined(panel, TILE_COLUMNS * DEPTH / 2),
+        );
         for first_row in (0..rows).step_by(height) {
             let block_rows = height.min(rows - first_row);
             let tiles = || (0..block_rows).step_by(TILE_ROWS).enumerate();
@@ -97,6 +99,13 @@ pub(super) unsafe fn product(
             }
         }
     });
+}
+
+/// So many numbers of a buffer that is kept, the first of which begins a line.
+fn lined(kept: &mut Vec<u32>, length: usize) -> &mut [u32] {
+    kept.resize(length + LANES, 0);
+    let range = from_a_line(kept, length);
+    &mut kept[range]
 }
 
 /// A number as it is stored.

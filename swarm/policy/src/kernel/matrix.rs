@@ -8,6 +8,7 @@
 #[cfg(target_arch = "x86_64")]
 use super::bf16;
 use crate::linear::Values;
+use crate::settings::LARGE;
 use gemm::Parallelism;
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
@@ -26,6 +27,14 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// What is taken in a model of so many weights when nothing is said.
+    pub(crate) fn usual(parameters: u64) -> Self {
+        match parameters >= LARGE {
+            true => Self::Bf16,
+            false => Self::F32,
+        }
+    }
+
     /// Whether this machine multiplies bf16 faster than f32.
     pub fn bf16_is_fast() -> bool {
         #[cfg(target_arch = "x86_64")]
@@ -58,7 +67,7 @@ const LEAST_COLUMNS: usize = 256;
 
 /// A read-only matrix inside a slice: `rows x columns`; one of the strides is one.
 #[derive(Clone, Copy)]
-pub(super) struct View<'a> {
+pub(crate) struct View<'a> {
     pub(super) data: Values<'a>,
     pub(super) rows: usize,
     pub(super) columns: usize,
@@ -73,7 +82,7 @@ impl<'a> View<'a> {
     }
 
     /// A dense row-major matrix of weights.
-    pub(super) fn weights(data: Values<'a>, rows: usize, columns: usize) -> Self {
+    pub(crate) fn weights(data: Values<'a>, rows: usize, columns: usize) -> Self {
         Self {
             data,
             ..Self::new(&[], rows, columns)
@@ -82,7 +91,7 @@ impl<'a> View<'a> {
 
     /// `width` columns of a row-major matrix whose rows are `stride` apart;
     /// `data` begins at the first of them.
-    pub(super) fn strided(data: &'a [f32], rows: usize, width: usize, stride: usize) -> Self {
+    pub(crate) fn strided(data: &'a [f32], rows: usize, width: usize, stride: usize) -> Self {
         Self {
             data: Values::F32(data),
             rows,
@@ -93,7 +102,7 @@ impl<'a> View<'a> {
     }
 
     /// The transpose, without a copy.
-    pub(super) fn t(self) -> Self {
+    pub(crate) fn t(self) -> Self {
         Self {
             rows: self.columns,
             columns: self.rows,
@@ -194,6 +203,38 @@ pub(super) fn product_into(
         borrowed: PhantomData,
     };
     shared(maths, out, left, right, keep, scale);
+}
+
+/// Rows, rounded to bf16, times weights that are in it, as [`product_into`] but
+/// on one thread and into a place that others write beside.
+///
+/// # Safety
+/// [`Precision::bf16_is_fast`], and what is written is nobody else's: as many
+/// numbers from `start` on as `weights` has columns, and so in each row of the
+/// left, `stride` further on.
+pub(crate) unsafe fn rounded_product(
+    start: *mut f32,
+    stride: usize,
+    left: View<'_>,
+    weights: View<'_>,
+    keep: bool,
+) {
+    assert_eq!(left.columns, weights.rows, "inner sizes differ");
+    assert!(left.extent() <= left.data.len(), "left is too short");
+    assert!(weights.extent() <= weights.data.len(), "right is too short");
+    #[cfg(target_arch = "x86_64")]
+    {
+        let mut out = Out {
+            start,
+            stride,
+            columns: weights.columns,
+            borrowed: PhantomData,
+        };
+        // SAFETY: says the caller, and the rest was asserted.
+        unsafe { bf16::product(&mut out, left, weights, keep, 1.0) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    unreachable!("no other machine is fast");
 }
 
 /// [`product_into`] of shapes that fit, by halves.

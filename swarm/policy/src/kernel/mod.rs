@@ -58,6 +58,7 @@ pub(crate) use attention::KEPT_WEIGHTS;
 pub(crate) use head::rows_at_once;
 pub(crate) use layout::PIECE_TOKENS;
 pub use matrix::Precision;
+pub(crate) use matrix::{View, rounded_product};
 
 /// A token sequence, of which everything after the prompt is predicted.
 #[derive(Debug, Clone)]
