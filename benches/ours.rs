@@ -179,8 +179,9 @@ impl Side {
         let decoder = self.policy.decoder();
         let load = Load {
             threads: rayon::current_num_threads(),
-            longest: length,
-            tokens: batch * length,
+            // The first of each is not predicted.
+            longest: length + 1,
+            tokens: batch * (length + 1),
             has_reference: false,
             kept_in: decoder.dtype(),
         };

@@ -218,14 +218,15 @@ LIMIT_HEAD = """\
 
 
 def limit_lines(row, limits, weights):
-    """How far ours is from what the machine can do, by the clock."""
+    """How far ours is from what the machine can do while it computes."""
     if row["work"] == "grpo" or not weights or not limits:
         return
     parameters, batch = weights["parameters"], row["sizes"].get("batch", 1)
     for side in ("ours", EXACT):
-        rate = row["sides"].get(side, {}).get("wall")
+        rate = row["sides"].get(side, {}).get("cpu")
         if not rate:
             continue
+        rate *= row["threads"]
         label = name(row) + (", f32 factors" if side == EXACT else "")
         head = f"| {row['model']} | {label} | {row['threads']} |"
         if row["work"] == "decode":
@@ -259,7 +260,7 @@ def report(results):
         f"Tokens per CPU-second, {met} of {len(rows)} bars met:", "", HEAD, *map(line, rows), "",
         "The most memory a process has held over two updates, the reading of the weights included:", "",
         MEMORY_HEAD, *map(memory_line, memory), "",
-        "The distance of ours to the machine's limits, by the clock:", "", LIMIT_HEAD, *limits,
+        "The distance of ours to the machine's limits, by CPU-seconds:", "", LIMIT_HEAD, *limits,
         *(["", "Failed:", "", *failed] if failed else []), ""])
 
 
