@@ -5,6 +5,7 @@
 //! with another manifest; its report is kept, so an experiment that was cut off
 //! goes on where it stopped. Arms are compared seed by seed.
 
+mod curves;
 mod sapo;
 mod stages;
 

@@ -10,6 +10,7 @@ use clap::Args;
 use serde_json::Value;
 use toml::Table;
 
+use super::curves::{self, Curve};
 use super::{Estimate, LOCAL_PROFILE, Run, signed};
 use crate::home::write_atomic;
 
@@ -122,9 +123,11 @@ const ARMS: [Arm; 8] = [
 const ALONE: u64 = 16;
 
 /// What a run came to.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Outcome {
-    /// Sum over rounds of the mean reward of answers.
+    /// The mean reward of answers in each round.
+    rewards: Vec<f64>,
+    /// Their sum.
     cumulative: f64,
     /// Held-out accuracy afterwards, sampled and greedy.
     sampled: f64,
@@ -164,8 +167,20 @@ pub(super) fn run(args: &SapoArgs) -> Result<String> {
             csv.push_str(&rows);
         }
     }
-    let text = written(args, &outcomes);
-    for (name, contents) in [("rounds.csv", &csv), ("report.md", &text)] {
+    let curves: Vec<Curve<'_>> = ARMS
+        .iter()
+        .zip(&outcomes)
+        .map(|(arm, runs)| Curve {
+            arm: arm.name,
+            seeds: runs.iter().map(|run| run.rewards.as_slice()).collect(),
+        })
+        .collect();
+    let text = written(args, &outcomes, &curves::plot(&curves));
+    for (name, contents) in [
+        ("rounds.csv", &csv),
+        ("curves.csv", &curves::csv(&curves)),
+        ("report.md", &text),
+    ] {
         let path = args.out.join(name);
         write_atomic(&path, contents.as_bytes())
             .with_context(|| format!("writing {}", path.display()))?;
@@ -242,9 +257,9 @@ fn read(report: &Value, arm: &Arm, seed: u64, expected: u64) -> Result<(Outcome,
     }
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
     let mut rows = String::new();
-    let (mut cumulative, mut settled) = (0.0, 0);
+    let (mut rewards, mut settled) = (Vec::new(), 0);
     for round in rounds {
-        cumulative += number(&round["reward"]);
+        rewards.push(number(&round["reward"]));
         let is_settled = round["settled"].as_bool() == Some(true);
         settled += usize::from(is_settled);
         let _ = writeln!(
@@ -258,7 +273,8 @@ fn read(report: &Value, arm: &Arm, seed: u64, expected: u64) -> Result<(Outcome,
     }
     let eval = &report["eval"];
     let outcome = Outcome {
-        cumulative,
+        cumulative: rewards.iter().sum(),
+        rewards,
         sampled: number(&eval["after"]["sampled"]),
         greedy: number(&eval["after"]["greedy"]),
         before: number(&eval["before"]["sampled"]),
@@ -267,7 +283,7 @@ fn read(report: &Value, arm: &Arm, seed: u64, expected: u64) -> Result<(Outcome,
     Ok((outcome, rows))
 }
 
-fn written(args: &SapoArgs, outcomes: &[Vec<Outcome>]) -> String {
+fn written(args: &SapoArgs, outcomes: &[Vec<Outcome>], curves: &str) -> String {
     let column = |outcomes: &[Outcome], read: fn(&Outcome) -> f64| -> Vec<f64> {
         outcomes.iter().map(read).collect()
     };
@@ -362,6 +378,8 @@ fn written(args: &SapoArgs, outcomes: &[Vec<Outcome>]) -> String {
     }
     text.push_str("\nCumulative reward:\n\n```text\n");
     text.push_str(&plot);
+    text.push_str("```\n\nReward over the rounds, and cumulative reward ahead of training alone:\n\n```text\n");
+    text.push_str(curves);
     text.push_str("```\n\n");
     for arm in ARMS {
         let _ = writeln!(text, "- **{}**: {}.", arm.name, arm.about);
