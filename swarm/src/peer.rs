@@ -121,6 +121,9 @@ pub struct Outcome {
     pub after: Option<EvalReport>,
     /// Every round it saw end.
     pub rounds: Vec<RoundSummary>,
+    /// The share of a few held-out items that is right after each round's
+    /// update, where that is looked at.
+    pub held_out: BTreeMap<u64, f64>,
     /// Updates that were not made because a number in them was not finite.
     pub skipped_updates: u64,
     /// What was asked, whenever that changed.
@@ -322,6 +325,7 @@ pub async fn start(setup: Setup) -> Result<Ready> {
             before: None,
             after: None,
             rounds: Vec::new(),
+            held_out: BTreeMap::new(),
             skipped_updates: 0,
             asked: Vec::new(),
             time_s: BTreeMap::new(),

@@ -870,6 +870,7 @@ fn report(outcomes: &[Outcome], reputation: Vec<ReputationRow>, started: Instant
     let mut by_peer = BTreeMap::new();
     let (mut before, mut after) = (Vec::new(), Vec::new());
     let mut time_s: BTreeMap<String, f64> = BTreeMap::new();
+    let mut held_out: BTreeMap<u64, (f64, f64)> = BTreeMap::new();
     for outcome in outcomes {
         before.extend(outcome.before.clone());
         after.extend(outcome.after.clone());
@@ -883,6 +884,11 @@ fn report(outcomes: &[Outcome], reputation: Vec<ReputationRow>, started: Instant
         for (what, seconds) in &outcome.time_s {
             *time_s.entry(what.clone()).or_default() += seconds;
         }
+        for (round, share) in &outcome.held_out {
+            let (sum, peers) = held_out.entry(*round).or_insert((0.0, 0.0));
+            *sum += share;
+            *peers += 1.0;
+        }
     }
     let opened = outcomes
         .iter()
@@ -893,6 +899,10 @@ fn report(outcomes: &[Outcome], reputation: Vec<ReputationRow>, started: Instant
             .first()
             .map(|outcome| outcome.rounds.clone())
             .unwrap_or_default(),
+        held_out: held_out
+            .into_iter()
+            .map(|(round, (sum, peers))| (round, sum / peers))
+            .collect(),
         curriculum: outcomes
             .first()
             .map(|outcome| outcome.asked.clone())

@@ -14,6 +14,10 @@ use crate::metrics::LinkRow;
 pub struct Report {
     /// One entry a round, as the first local peer saw it.
     pub rounds: Vec<RoundSummary>,
+    /// The share of a few held-out items, always the same, that greedy answers
+    /// get right after each round's update: the mean over this process's peers.
+    /// Empty where a model is too large to be asked every time.
+    pub held_out: BTreeMap<u64, f64>,
     /// What was asked, whenever environments or levels changed, as the first
     /// local peer saw it.
     pub curriculum: Vec<Asked>,

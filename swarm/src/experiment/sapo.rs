@@ -141,7 +141,7 @@ pub(super) fn run(args: &SapoArgs) -> Result<String> {
     let runs = args.out.join("runs");
     std::fs::create_dir_all(&runs).with_context(|| format!("making {}", runs.display()))?;
     let mut outcomes: Vec<Vec<Outcome>> = vec![Vec::new(); ARMS.len()];
-    let mut csv = String::from("arm,seed,round,reward,accuracy,settled\n");
+    let mut csv = String::from("arm,seed,round,reward,accuracy,held_out,settled\n");
     let total = args.seeds * ARMS.len() as u64;
     let mut done = 0;
     // Seed by seed, so that what was cut off can already be compared.
@@ -264,11 +264,12 @@ fn read(report: &Value, arm: &Arm, seed: u64, expected: u64) -> Result<(Outcome,
         settled += usize::from(is_settled);
         let _ = writeln!(
             rows,
-            "{},{seed},{},{:.6},{:.6},{is_settled}",
+            "{},{seed},{},{:.6},{:.6},{:.6},{is_settled}",
             arm.name,
             round["round"],
             number(&round["reward"]),
             number(&round["accuracy"]),
+            number(&report["held_out"][round["round"].to_string()]),
         );
     }
     let eval = &report["eval"];

@@ -207,6 +207,7 @@ impl Peer {
                 }
                 if let Some((before, after, items)) = probed {
                     let share = |right: u32| f64::from(right) / f64::from(items.max(1));
+                    self.outcome.held_out.insert(round, share(after));
                     self.setup.hub.emit(Event::Probed {
                         round,
                         step,
