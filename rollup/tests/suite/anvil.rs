@@ -12,14 +12,14 @@ use serde_json::json;
 use crate::client::signed_round;
 use crate::support::{ask, key, swarm_of};
 
-struct Anvil {
-    profile: ChainProfile,
+pub(crate) struct Anvil {
+    pub(crate) profile: ChainProfile,
     process: Child,
 }
 
 impl Anvil {
     /// Starts it on a free port with the first four test keys funded, or `None`.
-    async fn start(arguments: &[&str]) -> Option<Self> {
+    pub(crate) async fn start(arguments: &[&str]) -> Option<Self> {
         let program = std::env::var("MURMUR_ANVIL").unwrap_or_else(|_| "anvil".to_owned());
         let spawned = Command::new(&program)
             .args(["--port", "0", "--chain-id", "31337"])

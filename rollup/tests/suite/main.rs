@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod anvil;
+mod attacks;
 mod client;
 mod devnet;
 mod ownership;
