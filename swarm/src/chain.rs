@@ -135,7 +135,8 @@ impl Chain {
             .peer(owner)
             .await
             .context("reading the peer registry")?;
-        let unknown = known.is_none_or(|peer| peer.iroh_key != Some(key) || peer.name != name);
+        let has_record = known.is_some();
+        let unknown = known.is_none_or(|peer| peer.iroh_key != Some(key));
         if !pays {
             let standing = self.swarm.standing(owner).await;
             if !unknown && standing.context("reading the ledger")?.is_some() {
@@ -153,11 +154,13 @@ impl Chain {
                 joining: EvmSignature(self.swarm.authorize_join().signature),
             })));
         }
-        if unknown {
-            ledger
-                .register(key, signature, name)
-                .await
-                .context("registering the peer")?;
+        if unknown && has_record {
+            // Another key for the same account: its record keeps its name and its age.
+            let rotated = ledger.rotate(key, signature).await;
+            rotated.context("putting the new key into the peer's record")?;
+        } else if unknown {
+            let registered = ledger.register(key, signature, name).await;
+            registered.context("registering the peer")?;
         }
         self.swarm
             .join()

@@ -11,6 +11,7 @@ use crate::experiment::ExperimentCommand;
 use crate::explore::ExploreArgs;
 use crate::method::TrainingArgs;
 use crate::model::command::ModelCommand;
+use crate::onchain::ChainCommand;
 use crate::reach::NetArgs;
 use crate::rep::args::RepCommand;
 use crate::sim::SimArgs;
@@ -60,6 +61,9 @@ pub enum Command {
     Explore(ExploreArgs),
     /// Keys: which there are, where they are, what they hold; back-up, rotation
     Wallet(WalletArgs),
+    /// The chain a swarm settles on: its profile, its fees, peers as ERC-8004 agents
+    #[command(subcommand)]
+    Chain(ChainCommand),
     /// Models to start from: on this machine, or from the hub
     #[command(subcommand)]
     Model(ModelCommand),
@@ -121,6 +125,12 @@ pub struct RunArgs {
     /// The chain id that URL must answer with
     #[arg(long, value_name = "N", requires = "rpc")]
     pub chain_id: Option<u64>,
+    /// The same with more said of it: a chain's profile, as `murmur chain show` prints it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["rpc", "rpc_port"])]
+    pub chain: Option<PathBuf>,
+    /// What that file says.
+    #[arg(skip)]
+    pub profile: Option<rollup::ChainProfile>,
     /// Port of the embedded devnet's JSON-RPC on loopback [default: any free one]
     #[arg(long, value_name = "PORT", conflicts_with = "rpc")]
     pub rpc_port: Option<u16>,

@@ -19,6 +19,7 @@
 //! | [`wallet`] | `murmur wallet`: where the keys are, back-up, restore, rotation |
 //! | [`hub`], [`journal`] | where events go: the bounded file, log lines, screen |
 //! | [`transcripts`] | what settled rounds can be checked by |
+//! | [`onchain`] | `murmur chain`: its profile, its fees, peers as ERC-8004 agents |
 //! | [`rep`] | `murmur rep`: look at reputation, recompute it |
 //! | [`explore`] | `murmur explore`: the same as a web page |
 //! | [`inspect`], [`report`] | `eval`, `report.json` |
@@ -48,6 +49,7 @@ pub mod method;
 pub mod metrics;
 pub mod model;
 pub mod net;
+pub mod onchain;
 pub mod packages;
 pub mod peer;
 pub mod process;

@@ -10,7 +10,8 @@ use swarm::explore::ExploreArgs;
 use swarm::model::{self, Model};
 use swarm::rep::args::RepCommand;
 use swarm::{
-    create, curriculum, doctor, experiment, explore, inspect, join, process, rep, sim, task, wallet,
+    create, curriculum, doctor, experiment, explore, inspect, join, onchain, process, rep, sim,
+    task, wallet,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +42,9 @@ fn main() -> ExitCode {
         Command::Rep(command) => reputation(&command),
         Command::Wallet(args) => runtime()
             .and_then(|runtime| runtime.block_on(wallet::run(&args)))
+            .map(|text| print(&text)),
+        Command::Chain(command) => runtime()
+            .and_then(|runtime| runtime.block_on(onchain::run(&command)))
             .map(|text| print(&text)),
         Command::Explore(args) => explore(&args).map(|()| ExitCode::SUCCESS),
         Command::Model(command) => model::command::run(&command).map(|text| print(&text)),
@@ -95,7 +99,8 @@ fn join(
     run(args)
 }
 
-fn run(args: RunArgs) -> Result<()> {
+fn run(mut args: RunArgs) -> Result<()> {
+    args.profile = onchain::take_profile(args.chain.as_ref(), &mut args.rpc, &mut args.chain_id)?;
     // Before there is a screen: a download shows its progress.
     let model = Model::for_run(
         args.model.as_deref(),

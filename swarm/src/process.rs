@@ -408,7 +408,10 @@ async fn place(args: &RunArgs, home: &Home, hub: &Hub) -> Result<Place> {
         let mut tunnel = None;
         let rpc = args.rpc.as_ref().or(ticket.rpc.as_ref());
         let profile = match (&manifest.chain, rpc) {
-            (Some(chain), Some(rpc)) => Some(profile_of(chain, rpc.clone(), args.chain_id)),
+            (Some(chain), Some(rpc)) => Some(completed(
+                profile_of(chain, rpc.clone(), args.chain_id),
+                args,
+            )),
             (Some(chain), None) if chain.chain_id == DEVNET_CHAIN => {
                 let guest = Guest::bind(&network.guest(swarm.0)).await;
                 let guest = guest.context("opening the network")?;
@@ -451,7 +454,7 @@ async fn place(args: &RunArgs, home: &Home, hub: &Hub) -> Result<Place> {
     let log = home.path().join("devnet/devnet.log");
     let devnet_is_new = args.rpc.is_none() && !log.metadata().is_ok_and(|log| log.len() > 0);
     let (devnet, profile) = match (&args.rpc, args.chain_id) {
-        (Some(rpc), Some(chain_id)) => (None, ChainProfile::new(rpc, chain_id)),
+        (Some(rpc), Some(chain_id)) => (None, completed(ChainProfile::new(rpc, chain_id), args)),
         _ => {
             let devnet = Devnet::start(DevnetConfig {
                 home: home.path().join("devnet"),
@@ -578,6 +581,21 @@ fn profile_of(
         registry: Some(chain.registry.0.into()),
         ledger: Some(chain.ledger.0.into()),
         ..ChainProfile::new(rpc, chain_id.unwrap_or(chain.chain_id))
+    }
+}
+
+/// A profile with what a `--chain` file says beside; what the manifest says comes first.
+fn completed(profile: ChainProfile, args: &RunArgs) -> ChainProfile {
+    match &args.profile {
+        None => profile,
+        Some(named) => ChainProfile {
+            rpc: profile.rpc,
+            chain_id: profile.chain_id,
+            registry: profile.registry.or(named.registry),
+            swarms: profile.swarms.or(named.swarms),
+            ledger: profile.ledger.or(named.ledger),
+            ..named.clone()
+        },
     }
 }
 

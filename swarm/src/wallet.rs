@@ -58,8 +58,8 @@ pub enum WalletCommand {
         /// The file to read
         file: PathBuf,
     },
-    /// Give a peer a new iroh key; its account and reputation stay. The next
-    /// start registers it
+    /// Give a peer a new iroh key; its account, name and reputation stay. The next
+    /// start puts it into its record
     Rotate {
         /// Which of the home's peers
         #[arg(long, default_value_t = 0)]
@@ -182,9 +182,12 @@ async fn show(args: &WalletArgs) -> Result<String> {
         let Some(known) = identity::known(&folder)? else {
             continue;
         };
-        let balance = match &source {
-            Ok(source) => source.swarm.ledger().balance(known.address.0).await.ok(),
-            Err(_) => None,
+        let (balance, agent) = match &source {
+            Ok(source) => (
+                source.swarm.ledger().balance(known.address.0).await.ok(),
+                agent_of(source, known.address.0).await,
+            ),
+            Err(_) => (None, None),
         };
         rows.push(json!({
             "place": name,
@@ -193,6 +196,7 @@ async fn show(args: &WalletArgs) -> Result<String> {
             "iroh_id": known.iroh_id,
             "balance_wei": balance.map(|wei| wei.to_string()),
             "balance": balance.map(ether),
+            "agent": agent,
             "kept": known.kept,
             "file": known.file,
         }));
@@ -212,7 +216,14 @@ async fn show(args: &WalletArgs) -> Result<String> {
         let document = json!({ "home": home.path(), "chain": chain, "keys": rows });
         return Ok(serde_json::to_string_pretty(&document).context("encoding")? + "\n");
     }
-    let mut table = Table::new(&["keys of", "name", "address", ">balance", "Ethereum key"]);
+    let mut table = Table::new(&[
+        "keys of",
+        "name",
+        "address",
+        ">balance",
+        ">agent",
+        "Ethereum key",
+    ]);
     let text = |value: &Value| value.as_str().unwrap_or("–").to_owned();
     for row in &rows {
         let of = match text(&row["place"]).as_str() {
@@ -221,7 +232,8 @@ async fn show(args: &WalletArgs) -> Result<String> {
         };
         let balance = text(&row["balance"]);
         let (kept, address) = (text(&row["kept"]), text(&row["address"]));
-        table.row(vec![of, text(&row["name"]), address, balance, kept]);
+        let agent = text(&row["agent"]);
+        table.row(vec![of, text(&row["name"]), address, balance, agent, kept]);
     }
     let mut shown = table.text();
     let _ = match chain["id"].as_u64() {
@@ -243,6 +255,13 @@ async fn show(args: &WalletArgs) -> Result<String> {
         home.path().display()
     );
     Ok(shown)
+}
+
+/// Which ERC-8004 agent an account is, where the chain has any.
+async fn agent_of(source: &Source, account: [u8; 20]) -> Option<String> {
+    let agents = source.swarm.ledger().agents().await.ok()??;
+    let agent = agents.agent_of(account).await.ok()??;
+    Some(agent.to_string())
 }
 
 /// Wei as ether, to six digits.

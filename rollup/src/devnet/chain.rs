@@ -4,7 +4,8 @@
 //! timestamp and randomness are passed in, and of old blocks it keeps no more than an
 //! index; the same genesis and records give the same chain, block hash for block hash.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
 
 use alloy::consensus::proofs::{calculate_receipt_root, calculate_transaction_root};
 use alloy::consensus::transaction::SignerRecoverable;
@@ -21,6 +22,7 @@ use revm::state::{AccountInfo, Bytecode, EvmState};
 use revm::{Context, DatabaseRef, ExecuteEvm, MainBuilder, MainContext};
 
 use super::log::{BlockRecord, Change, Genesis};
+use super::past::{KEPT, Past, Undo};
 
 /// Gas one block, and so one transaction, may use.
 pub(crate) const BLOCK_GAS_LIMIT: u64 = 30_000_000;
@@ -125,6 +127,8 @@ pub(crate) struct Chain {
     entries: Vec<Entry>,
     by_hash: HashMap<B256, u64>,
     by_transaction: HashMap<B256, u64>,
+    /// What the newest blocks changed, the newest last.
+    undo: VecDeque<Undo>,
 }
 
 impl Chain {
@@ -167,6 +171,7 @@ impl Chain {
             entries: Vec::new(),
             by_hash: HashMap::new(),
             by_transaction: HashMap::new(),
+            undo: VecDeque::new(),
         };
         chain.push(entry);
         chain
@@ -221,12 +226,6 @@ impl Chain {
         account.unwrap_or_default()
     }
 
-    pub(crate) fn code(&self, address: Address) -> Bytes {
-        let account = self.account(address);
-        let Ok(code) = self.db.code_by_hash_ref(account.code_hash);
-        account.code.unwrap_or(code).original_bytes()
-    }
-
     pub(crate) fn storage(&self, address: Address, slot: U256) -> U256 {
         let Ok(value) = self.db.storage_ref(address, slot);
         value
@@ -248,10 +247,10 @@ impl Chain {
                 rest.len()
             )));
         }
-        let tx_type = match envelope.tx_type() {
-            known @ (TxType::Legacy | TxType::Eip2930 | TxType::Eip1559) => known,
+        match envelope.tx_type() {
+            TxType::Legacy | TxType::Eip2930 | TxType::Eip1559 => {}
             other => return Err(Rejected::UnsupportedType(other as u8)),
-        };
+        }
         let hash = *envelope.tx_hash();
         if self.by_transaction.contains_key(&hash) {
             return Err(Rejected::AlreadyKnown);
@@ -269,23 +268,10 @@ impl Chain {
             return Err(Rejected::NonceTooHigh { expected, given });
         }
 
-        let environment = TxEnv {
-            tx_type: tx_type as u8,
-            caller: sender,
-            gas_limit: envelope.gas_limit(),
-            gas_price: envelope.max_fee_per_gas(),
-            kind: envelope.kind(),
-            value: envelope.value(),
-            data: envelope.input().clone(),
-            nonce: given,
-            chain_id: envelope.chain_id(),
-            access_list: envelope.access_list().cloned().unwrap_or_default(),
-            gas_priority_fee: envelope.max_priority_fee_per_gas(),
-            ..TxEnv::default()
-        };
+        let environment = environment_of(&envelope, sender);
         let block = self.environment(timestamp, prevrandao, BASE_FEE);
         let (result, state) = self
-            .transact(block, environment, false)
+            .transact(&self.db, block, environment, false)
             .map_err(Rejected::Invalid)?;
 
         let mut record = BlockRecord {
@@ -306,6 +292,29 @@ impl Chain {
 
     /// Makes an executed block part of the chain; its record is at `place`.
     pub(crate) fn commit(&mut self, record: &BlockRecord, place: u64) {
+        let undo = Undo {
+            accounts: record
+                .changes
+                .iter()
+                .map(|change| {
+                    let Ok(account) = self.db.basic_ref(change.address);
+                    (change.address, account)
+                })
+                .collect(),
+            storage: record
+                .changes
+                .iter()
+                .flat_map(|change| {
+                    let slots = change.storage.iter();
+                    slots.map(|(slot, _)| (change.address, *slot))
+                })
+                .map(|(address, slot)| ((address, slot), self.storage(address, slot)))
+                .collect(),
+        };
+        self.undo.push_back(undo);
+        if self.undo.len() > KEPT {
+            self.undo.pop_front();
+        }
         for change in &record.changes {
             self.apply(change);
         }
@@ -337,11 +346,60 @@ impl Chain {
         }
     }
 
+    /// The state after a block, if it is not too long ago.
+    pub(crate) fn at(&self, number: u64) -> Option<Past<'_>> {
+        let back = usize::try_from(self.height().checked_sub(number)?).ok()?;
+        let first = self.undo.len().checked_sub(back)?;
+        Some(Past::before(&self.db, self.undo.iter().skip(first)))
+    }
+
+    /// What a mined transaction reverted with, if it did: it is executed again, on the
+    /// state before its block.
+    pub(crate) fn again(&self, block: &Block) -> Result<Option<Bytes>, String> {
+        let number = block.header.number;
+        let Some(mined) = block.mined.as_ref().filter(|mined| !mined.success) else {
+            return Ok(None);
+        };
+        let before = number.checked_sub(1).and_then(|number| self.at(number));
+        let before = before.ok_or_else(|| too_long_ago(number))?;
+        let header = &block.header;
+        let block = BlockEnv {
+            number: U256::from(number),
+            ..self.environment(header.timestamp, header.mix_hash, BASE_FEE)
+        };
+        let environment = environment_of(&mined.envelope, mined.sender);
+        match self.transact(&before, block, environment, false)?.0 {
+            ExecutionResult::Revert { output, .. } => Ok(Some(output)),
+            _ => Ok(Some(Bytes::new())),
+        }
+    }
+
     /// Runs a message call on top of the head, as part of the block that would come
     /// next at `timestamp`.
     pub(crate) fn call(&self, call: &Call, timestamp: u64) -> Result<CallOutcome, String> {
+        self.call_in(call, &self.db, self.next_block(timestamp))
+    }
+
+    /// Runs a message call on the state after a block, as part of it.
+    pub(crate) fn call_at(&self, call: &Call, number: u64) -> Result<CallOutcome, String> {
+        let past = self.at(number).ok_or_else(|| too_long_ago(number))?;
+        let entry = self.entry(number).ok_or_else(|| too_long_ago(number))?;
+        let block = BlockEnv {
+            number: U256::from(number),
+            // What its randomness was is in its record; a call has no use for it.
+            ..self.environment(entry.timestamp, keccak256(entry.hash), 0)
+        };
+        self.call_in(call, &past, block)
+    }
+
+    fn call_in<D: DatabaseRef<Error = Infallible>>(
+        &self,
+        call: &Call,
+        state: &D,
+        block: BlockEnv,
+    ) -> Result<CallOutcome, String> {
         let gas = call.gas.unwrap_or(BLOCK_GAS_LIMIT).min(BLOCK_GAS_LIMIT);
-        let (result, _) = self.simulate(call, gas, timestamp)?;
+        let (result, _) = self.transact(state, block, self.message(call, gas), true)?;
         Ok(match result {
             ExecutionResult::Success { ref output, .. } => CallOutcome::Returned {
                 output: output.data().clone(),
@@ -396,7 +454,12 @@ impl Chain {
         gas_limit: u64,
         timestamp: u64,
     ) -> Result<(ExecutionResult<HaltReason>, EvmState), String> {
-        let environment = TxEnv {
+        let block = self.next_block(timestamp);
+        self.transact(&self.db, block, self.message(call, gas_limit), true)
+    }
+
+    fn message(&self, call: &Call, gas_limit: u64) -> TxEnv {
+        TxEnv {
             caller: call.from,
             gas_limit,
             kind: call.to.map_or(TxKind::Create, TxKind::Call),
@@ -404,12 +467,15 @@ impl Chain {
             data: call.input.clone(),
             chain_id: Some(self.chain_id),
             ..TxEnv::default()
-        };
+        }
+    }
+
+    /// The block that a call is part of, on top of the head.
+    fn next_block(&self, timestamp: u64) -> BlockEnv {
         // What the next block's randomness will be is not known before it is made.
         let prevrandao = keccak256(self.head().hash);
         // A call pays nothing, so its block must ask for nothing.
-        let block = self.environment(timestamp, prevrandao, 0);
-        self.transact(block, environment, true)
+        self.environment(timestamp, prevrandao, 0)
     }
 
     fn environment(&self, timestamp: u64, prevrandao: B256, basefee: u64) -> BlockEnv {
@@ -424,8 +490,9 @@ impl Chain {
         }
     }
 
-    fn transact(
+    fn transact<D: DatabaseRef<Error = Infallible>>(
         &self,
+        state: &D,
         block: BlockEnv,
         transaction: TxEnv,
         any_nonce: bool,
@@ -437,7 +504,7 @@ impl Chain {
                 cfg.disable_nonce_check = any_nonce;
             })
             .with_block(block)
-            .with_ref_db(&self.db)
+            .with_ref_db(state)
             .build_mainnet();
         let done = evm.transact(transaction).map_err(|error| match error {
             EVMError::Transaction(invalid) => invalid.to_string(),
@@ -455,6 +522,28 @@ impl Chain {
         self.by_hash.insert(entry.hash, number);
         self.entries.push(entry);
     }
+}
+
+fn environment_of(envelope: &TxEnvelope, sender: Address) -> TxEnv {
+    TxEnv {
+        tx_type: envelope.tx_type() as u8,
+        caller: sender,
+        gas_limit: envelope.gas_limit(),
+        gas_price: envelope.max_fee_per_gas(),
+        kind: envelope.kind(),
+        value: envelope.value(),
+        data: envelope.input().clone(),
+        nonce: envelope.nonce(),
+        chain_id: envelope.chain_id(),
+        access_list: envelope.access_list().cloned().unwrap_or_default(),
+        gas_priority_fee: envelope.max_priority_fee_per_gas(),
+        ..TxEnv::default()
+    }
+}
+
+/// Why a state is not told.
+pub(crate) fn too_long_ago(number: u64) -> String {
+    format!("the devnet keeps the state of its newest {KEPT} blocks, and block {number} is older")
 }
 
 /// Puts a block together from what came of its transaction.

@@ -6,7 +6,9 @@
 //!
 //! - [`log`]: the append-only file it lives in
 //! - [`chain`]: blocks and state; pure
-//! - [`rpc`]: what it answers
+//! - [`past`]: the state as it was, a while back
+//! - [`rpc`]: what it answers; [`otterscan`] what an explorer asks beside; [`filters`] and
+//!   [`subscriptions`] for those who want to be told of what comes
 //! - [`pages`]: which web pages may read the answers
 //! - this file: the server, the clock and the randomness, at the edge
 //!
@@ -14,10 +16,14 @@
 //! start, so that kill -9 loses nothing anybody was told of.
 
 mod chain;
+mod filters;
 mod log;
+mod otterscan;
 mod pages;
+mod past;
 mod remote;
 mod rpc;
+mod subscriptions;
 
 use std::fs::File;
 use std::io::Write;
@@ -35,11 +41,13 @@ use jsonrpsee::RpcModule;
 use jsonrpsee::server::middleware::http::HostFilterLayer;
 use jsonrpsee::server::{BatchRequestConfig, Server, ServerConfig, ServerHandle};
 use jsonrpsee::types::ErrorObjectOwned;
+use tokio::sync::broadcast;
 
 pub(crate) use self::chain::Chain;
 use self::chain::{BASE_FEE, Block, Entry, Rejected};
 #[cfg(test)]
 pub(crate) use self::chain::{Call, CallOutcome};
+use self::filters::Filters;
 pub(crate) use self::log::Genesis;
 pub(crate) use self::log::sync_folder;
 pub(crate) use self::log::{Log, Record};
@@ -64,6 +72,10 @@ const REQUEST_LIMIT: u32 = 2 << 20;
 const RESPONSE_LIMIT: u32 = 32 << 20;
 /// More would be a mistake: its users are this machine's nodes and a `cast` or two.
 const CONNECTION_LIMIT: u32 = 256;
+/// Subscriptions of one connection.
+const SUBSCRIPTION_LIMIT: u32 = 32;
+/// New blocks a slow subscriber may be behind before it misses some.
+const HEADS: usize = 256;
 /// Requests in one batch.
 const BATCH_LIMIT: u32 = 100;
 
@@ -225,6 +237,9 @@ pub(crate) struct State {
     /// Held while a block is made, so that one is made at a time; empty once stopped.
     writer: Mutex<Option<Writer>>,
     faucet: PrivateKeySigner,
+    filters: Mutex<Filters>,
+    /// The number of each new block, for those who wait.
+    heads: broadcast::Sender<u64>,
 }
 
 /// The right to write.
@@ -251,6 +266,19 @@ impl View<'_> {
                 place: Some(place), ..
             }) => Ok(self.chain.rebuild(number, self.reader.block(*place)?)),
         }
+    }
+
+    /// The contracts that a block made, by whomever.
+    pub(crate) fn made(&self, number: u64) -> Result<Vec<Address>, DevnetError> {
+        let Some(Entry {
+            place: Some(place), ..
+        }) = self.chain.entry(number)
+        else {
+            return Ok(Vec::new());
+        };
+        let record = self.reader.block(*place)?;
+        let made = record.changes.iter().filter(|change| change.code.is_some());
+        Ok(made.map(|change| change.address).collect())
     }
 
     /// The block a transaction is in.
@@ -300,6 +328,8 @@ impl State {
             reader: log.reader()?,
             writer: Mutex::new(Some(Writer { log, _lock: lock })),
             faucet,
+            filters: Mutex::default(),
+            heads: broadcast::Sender::new(HEADS),
         };
         for &account in &config.prefund {
             if state.chain().account(account).balance.is_zero() {
@@ -331,6 +361,15 @@ impl State {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn filters(&self) -> MutexGuard<'_, Filters> {
+        self.filters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of each block that is made from now on.
+    pub(crate) fn heads(&self) -> broadcast::Receiver<u64> {
+        self.heads.subscribe()
+    }
+
     /// When the next block would be made, were it made now.
     pub(crate) fn next_timestamp(&self, chain: &Chain) -> u64 {
         match chain.seed() {
@@ -359,6 +398,8 @@ impl State {
         if let Record::Block(record) = &record {
             let mut chain = self.chain.write().unwrap_or_else(PoisonError::into_inner);
             chain.commit(record, place);
+            // Fails only if nobody listens.
+            let _ = self.heads.send(chain.height());
         }
         Ok(candidate.block.mined.map_or(B256::ZERO, |mined| mined.hash))
     }
@@ -491,8 +532,10 @@ async fn serve(listener: TcpListener, state: Arc<State>) -> Result<ServerHandle,
             })
             .expect("method names are unique");
     }
+    subscriptions::register(&mut module);
     let config = ServerConfig::builder()
-        .http_only()
+        .set_id_provider(subscriptions::HexIds::default())
+        .max_subscriptions_per_connection(SUBSCRIPTION_LIMIT)
         .max_request_body_size(REQUEST_LIMIT)
         .max_response_body_size(RESPONSE_LIMIT)
         .max_connections(CONNECTION_LIMIT)

@@ -1,13 +1,14 @@
 //! Which web pages a browser lets read the devnet's answers (CORS): those of this
 //! machine, an explorer say, and no other. A request that carries JSON is asked for
-//! first by every browser, so from any other page it is not even sent.
+//! first by every browser, so from any other page it is not even sent; a WebSocket is not
+//! asked for, and is refused here.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use jsonrpsee::server::{HttpBody, HttpRequest, HttpResponse};
-use reqwest::Method;
-use reqwest::header::{HeaderName, HeaderValue, ORIGIN};
+use reqwest::header::{HeaderName, HeaderValue, ORIGIN, UPGRADE};
+use reqwest::{Method, StatusCode};
 use tower::{Layer, Service};
 
 const ALLOWED: [(&str, &str); 3] = [
@@ -48,6 +49,15 @@ where
         let origin = request.headers().get(ORIGIN);
         let origin = origin.filter(|origin| is_local(origin)).cloned();
         let asks = request.method() == Method::OPTIONS;
+        // A browser lets any page open a socket to anywhere, and asks nobody first.
+        let foreign = request.headers().contains_key(ORIGIN) && origin.is_none();
+        if foreign && request.headers().contains_key(UPGRADE) {
+            return Box::pin(async {
+                let mut refused = HttpResponse::new(HttpBody::empty());
+                *refused.status_mut() = StatusCode::FORBIDDEN;
+                Ok(refused)
+            });
+        }
         let answered = self.0.call(request);
         Box::pin(async move {
             let Some(origin) = origin else {

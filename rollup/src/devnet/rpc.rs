@@ -16,8 +16,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::chain::{BASE_FEE, BLOCK_GAS_LIMIT, Block, Call, CallOutcome, Chain, Estimate, Mined};
-use super::{State, View};
+use super::chain::{
+    BASE_FEE, BLOCK_GAS_LIMIT, Block, Call, CallOutcome, Chain, Estimate, Mined, too_long_ago,
+};
+use super::filters::Kind;
+use super::past::Past;
+use super::{State, View, otterscan};
 
 /// Logs one answer may hold; a narrower range gets the rest.
 const LOGS_LIMIT: usize = 10_000;
@@ -64,11 +68,31 @@ pub(crate) const METHODS: &[&str] = &[
     "eth_getBlockTransactionCountByNumber",
     "eth_getBlockTransactionCountByHash",
     "eth_getLogs",
+    "eth_getUncleCountByBlockNumber",
+    "eth_getUncleCountByBlockHash",
+    "eth_newFilter",
+    "eth_newBlockFilter",
+    "eth_newPendingTransactionFilter",
+    "eth_getFilterChanges",
+    "eth_getFilterLogs",
+    "eth_uninstallFilter",
+    "ots_getApiLevel",
+    "ots_hasCode",
+    "ots_getBlockDetails",
+    "ots_getBlockDetailsByHash",
+    "ots_getBlockTransactions",
+    "ots_searchTransactionsBefore",
+    "ots_searchTransactionsAfter",
+    "ots_getTransactionBySenderAndNonce",
+    "ots_getContractCreator",
+    "ots_getTransactionError",
+    "ots_getInternalOperations",
+    "ots_traceTransaction",
     "murmur_fund",
     "murmur_info",
 ];
 
-type Answer = Result<Value, ErrorObjectOwned>;
+pub(super) type Answer = Result<Value, ErrorObjectOwned>;
 
 /// Answers one request.
 pub(crate) fn answer(state: &State, method: &str, parameters: Vec<Value>) -> Answer {
@@ -99,26 +123,22 @@ pub(crate) fn answer(state: &State, method: &str, parameters: Vec<Value>) -> Ans
         "eth_getBalance" => {
             let address = given.required("address")?;
             let chain = chain();
-            given.latest_state(&chain)?;
-            to_json(chain.account(address).balance)
+            to_json(given.state(&chain)?.account(address).balance)
         }
         "eth_getTransactionCount" => {
             let address = given.required("address")?;
             let chain = chain();
-            given.latest_state(&chain)?;
-            to_json(U64::from(chain.account(address).nonce))
+            to_json(U64::from(given.state(&chain)?.account(address).nonce))
         }
         "eth_getCode" => {
             let address = given.required("address")?;
             let chain = chain();
-            given.latest_state(&chain)?;
-            to_json(chain.code(address))
+            to_json(given.state(&chain)?.code(address))
         }
         "eth_getStorageAt" => {
             let (address, slot) = (given.required("address")?, given.required("slot")?);
             let chain = chain();
-            given.latest_state(&chain)?;
-            to_json(B256::from(chain.storage(address, slot)))
+            to_json(B256::from(given.state(&chain)?.storage(address, slot)))
         }
         "eth_call" => call(state, &mut given),
         "eth_estimateGas" => estimate(state, &mut given),
@@ -181,7 +201,31 @@ pub(crate) fn answer(state: &State, method: &str, parameters: Vec<Value>) -> Ans
             let block = given.block(&view(), method.contains("Hash"))?;
             to_json(block.map(|block| U64::from(u64::from(block.mined.is_some()))))
         }
-        "eth_getLogs" => logs(&view(), &given.required("filter")?),
+        "eth_getLogs" => to_json(logs(&view(), &given.required("filter")?)?),
+        "eth_getUncleCountByBlockNumber" | "eth_getUncleCountByBlockHash" => {
+            let block = given.block(&view(), method.contains("Hash"))?;
+            to_json(block.map(|_| U64::ZERO))
+        }
+        "eth_newFilter" => {
+            let filter = Kind::Logs(Box::new(given.required("filter")?));
+            install(state, filter)
+        }
+        "eth_newBlockFilter" => install(state, Kind::Blocks),
+        "eth_newPendingTransactionFilter" => install(state, Kind::Transactions),
+        "eth_getFilterChanges" => changes(state, given.required::<U64>("filter id")?.to()),
+        "eth_getFilterLogs" => {
+            let id: U64 = given.required("filter id")?;
+            let kind = state.filters().kind(id.to());
+            match kind {
+                Some(Kind::Logs(filter)) => to_json(logs(&view(), &filter)?),
+                _ => Err(declined("there is no filter of logs with this id")),
+            }
+        }
+        "eth_uninstallFilter" => {
+            let id: U64 = given.required("filter id")?;
+            to_json(state.filters().remove(id.to()))
+        }
+        ots if ots.starts_with("ots_") => otterscan::answer(state, ots, &mut given),
         "murmur_fund" => {
             let address = given.required("address")?;
             let amount = given
@@ -213,12 +257,14 @@ pub(crate) fn answer(state: &State, method: &str, parameters: Vec<Value>) -> Ans
 fn call(state: &State, given: &mut Parameters) -> Answer {
     let request = given.required::<rpc::TransactionRequest>("transaction")?;
     let chain = state.chain();
-    given.latest_state(&chain)?;
+    let number = given.number(&chain)?;
     given.no_overrides()?;
-    match chain
-        .call(&message(request), state.next_timestamp(&chain))
-        .map_err(declined)?
-    {
+    let request = message(request);
+    let ran = match number == chain.height() {
+        true => chain.call(&request, state.next_timestamp(&chain)),
+        false => chain.call_at(&request, number),
+    };
+    match ran.map_err(declined)? {
         CallOutcome::Returned { output, .. } => to_json(output),
         CallOutcome::Reverted { output } => Err(reverted(&output)),
         CallOutcome::Halted { reason } => Err(declined(format!("execution halted: {reason}"))),
@@ -228,7 +274,9 @@ fn call(state: &State, given: &mut Parameters) -> Answer {
 fn estimate(state: &State, given: &mut Parameters) -> Answer {
     let request = given.required::<rpc::TransactionRequest>("transaction")?;
     let chain = state.chain();
-    given.latest_state(&chain)?;
+    if given.number(&chain)? != chain.height() {
+        return Err(declined("gas is estimated on the latest block only"));
+    }
     given.no_overrides()?;
     match chain
         .estimate(&message(request), state.next_timestamp(&chain))
@@ -283,7 +331,55 @@ fn fee_history(chain: &Chain, given: &mut Parameters) -> Answer {
     })
 }
 
-fn logs(view: &View<'_>, filter: &rpc::Filter) -> Answer {
+fn install(state: &State, kind: Kind) -> Answer {
+    let height = state.chain().height();
+    to_json(U64::from(state.filters().install(kind, height)))
+}
+
+/// What has come since a filter was last asked.
+fn changes(state: &State, id: u64) -> Answer {
+    let view = state.view();
+    let height = view.chain.height();
+    let asked = state.filters().ask(id, height);
+    let Some((kind, from)) = asked else {
+        return Err(declined("filter not found: install it again"));
+    };
+    let mut blocks = Vec::new();
+    for number in from..=height {
+        blocks.extend(view.block(number)?);
+    }
+    match kind {
+        Kind::Blocks => to_json(blocks.iter().map(|block| block.hash).collect::<Vec<_>>()),
+        Kind::Transactions => {
+            let mined = blocks.iter().filter_map(|block| block.mined.as_ref());
+            to_json(mined.map(|mined| mined.hash).collect::<Vec<_>>())
+        }
+        Kind::Logs(filter) => {
+            let within = |block: &&Block| {
+                let tag = |tag: Option<&BlockNumberOrTag>, otherwise| match tag {
+                    Some(BlockNumberOrTag::Number(number)) => *number,
+                    _ => otherwise,
+                };
+                let first = tag(filter.block_option.get_from_block(), 0);
+                let last = tag(filter.block_option.get_to_block(), u64::MAX);
+                (first..=last).contains(&block.header.number)
+            };
+            let logs = blocks.iter().filter(within).flat_map(block_logs);
+            to_json(
+                logs.filter(|log| filter.rpc_matches(log))
+                    .collect::<Vec<_>>(),
+            )
+        }
+    }
+}
+
+/// The logs of a block.
+pub(super) fn block_logs(block: &Block) -> Vec<rpc::Log> {
+    let logs = block.mined.iter().flat_map(|mined| rpc_logs(block, mined));
+    logs.collect()
+}
+
+fn logs(view: &View<'_>, filter: &rpc::Filter) -> Result<Vec<rpc::Log>, ErrorObjectOwned> {
     let chain = &view.chain;
     let (from, to) = match filter.block_option {
         rpc::FilterBlockOption::AtBlockHash(hash) => match chain.number_of_block(&hash) {
@@ -316,7 +412,7 @@ fn logs(view: &View<'_>, filter: &rpc::Filter) -> Answer {
         let Some(block) = view.block(number)? else {
             continue;
         };
-        let logs = block.mined.iter().flat_map(|mined| rpc_logs(&block, mined));
+        let logs = block_logs(&block).into_iter();
         found.extend(logs.filter(|log| filter.rpc_matches(log)));
         if found.len() > LOGS_LIMIT {
             return Err(declined(format!(
@@ -324,7 +420,7 @@ fn logs(view: &View<'_>, filter: &rpc::Filter) -> Answer {
             )));
         }
     }
-    to_json(found)
+    Ok(found)
 }
 
 fn number_of(chain: &Chain, tag: BlockNumberOrTag) -> u64 {
@@ -344,7 +440,7 @@ fn number_by_id(chain: &Chain, id: BlockId) -> Option<u64> {
     (number <= chain.height()).then_some(number)
 }
 
-fn block_view(block: &Block, full: bool) -> rpc::Block {
+pub(super) fn block_view(block: &Block, full: bool) -> rpc::Block {
     let mut header = rpc::Header::new(block.header.clone());
     header.total_difficulty = Some(U256::ZERO);
     let transactions = if full {
@@ -355,7 +451,7 @@ fn block_view(block: &Block, full: bool) -> rpc::Block {
     rpc::Block::new(header, transactions)
 }
 
-fn transaction(block: &Block) -> Option<rpc::Transaction> {
+pub(super) fn transaction(block: &Block) -> Option<rpc::Transaction> {
     let mined = block.mined.as_ref()?;
     Some(rpc::Transaction {
         inner: Recovered::new_unchecked(mined.envelope.clone(), mined.sender),
@@ -367,7 +463,7 @@ fn transaction(block: &Block) -> Option<rpc::Transaction> {
     })
 }
 
-fn receipt(block: &Block) -> Option<rpc::TransactionReceipt> {
+pub(super) fn receipt(block: &Block) -> Option<rpc::TransactionReceipt> {
     let mined = block.mined.as_ref()?;
     let receipt = ReceiptWithBloom {
         receipt: Receipt {
@@ -408,7 +504,7 @@ fn rpc_logs(block: &Block, mined: &Mined) -> Vec<rpc::Log> {
 }
 
 /// A request's parameters, taken in order.
-struct Parameters {
+pub(super) struct Parameters {
     values: std::vec::IntoIter<Value>,
     taken: usize,
 }
@@ -424,12 +520,19 @@ impl Parameters {
         }
     }
 
-    fn required<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, ErrorObjectOwned> {
+    pub(super) fn required<T: DeserializeOwned>(
+        &mut self,
+        name: &str,
+    ) -> Result<T, ErrorObjectOwned> {
         self.optional(name)?
             .ok_or_else(|| invalid(format!("parameter {} ({name}) is missing", self.taken)))
     }
 
-    fn block(&mut self, view: &View<'_>, by_hash: bool) -> Result<Option<Block>, ErrorObjectOwned> {
+    pub(super) fn block(
+        &mut self,
+        view: &View<'_>,
+        by_hash: bool,
+    ) -> Result<Option<Block>, ErrorObjectOwned> {
         let number = if by_hash {
             view.chain.number_of_block(&self.required("block hash")?)
         } else {
@@ -441,16 +544,18 @@ impl Parameters {
             .flatten())
     }
 
-    /// Takes the block a state is asked of, and refuses all but the latest.
-    fn latest_state(&mut self, chain: &Chain) -> Result<(), ErrorObjectOwned> {
+    /// Takes the block that something is asked of; the latest, if it is left out.
+    fn number(&mut self, chain: &Chain) -> Result<u64, ErrorObjectOwned> {
         let id = self.optional::<BlockId>("block")?.unwrap_or_default();
-        match number_by_id(chain, id) {
-            Some(number) if number == chain.height() => Ok(()),
-            Some(_) => Err(declined(
-                "the devnet keeps the state of its latest block only",
-            )),
-            None => Err(declined("unknown block")),
-        }
+        number_by_id(chain, id).ok_or_else(|| declined("unknown block"))
+    }
+
+    /// The same, as the state after it.
+    pub(super) fn state<'a>(&mut self, chain: &'a Chain) -> Result<Past<'a>, ErrorObjectOwned> {
+        let number = self.number(chain)?;
+        chain
+            .at(number)
+            .ok_or_else(|| declined(too_long_ago(number)))
     }
 
     fn no_overrides(&mut self) -> Result<(), ErrorObjectOwned> {
@@ -463,11 +568,11 @@ impl Parameters {
     }
 }
 
-fn to_json(value: impl Serialize) -> Answer {
+pub(super) fn to_json(value: impl Serialize) -> Answer {
     serde_json::to_value(value).map_err(|error| declined(error.to_string()))
 }
 
-fn invalid(message: impl Into<String>) -> ErrorObjectOwned {
+pub(super) fn invalid(message: impl Into<String>) -> ErrorObjectOwned {
     ErrorObjectOwned::owned(INVALID_PARAMS_CODE, message, None::<()>)
 }
 

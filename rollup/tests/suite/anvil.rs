@@ -6,11 +6,12 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
+use rollup::devnet::{Devnet, DevnetConfig};
 use rollup::{ChainProfile, Delivery, Ledger, Outbox, RoundStatus, U256};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::client::signed_round;
-use crate::support::{ask, key, swarm_of};
+use crate::support::{ask, config, key, profile, swarm_of};
 
 pub(crate) struct Anvil {
     pub(crate) profile: ChainProfile,
@@ -20,6 +21,22 @@ pub(crate) struct Anvil {
 impl Anvil {
     /// Starts it on a free port with the first four test keys funded, or `None`.
     pub(crate) async fn start(arguments: &[&str]) -> Option<Self> {
+        let anvil = Self::bare(arguments).await?;
+        for number in 0..4 {
+            let ether = U256::from(10).pow(U256::from(20));
+            let answer = ask(
+                &anvil.profile.rpc,
+                "anvil_setBalance",
+                json!([key(number).address(), ether]),
+            )
+            .await;
+            assert!(answer.get("error").is_none(), "{answer}");
+        }
+        Some(anvil)
+    }
+
+    /// The same as it comes.
+    async fn bare(arguments: &[&str]) -> Option<Self> {
         let program = std::env::var("MURMUR_ANVIL").unwrap_or_else(|_| "anvil".to_owned());
         let spawned = Command::new(&program)
             .args(["--port", "0", "--chain-id", "31337"])
@@ -53,18 +70,7 @@ impl Anvil {
         // Its later output must go somewhere, or it would stop when the pipe is full.
         std::thread::spawn(move || lines.for_each(drop));
         let profile = ChainProfile::new(format!("http://{address}"), 31337);
-        let anvil = Self { profile, process };
-        for number in 0..4 {
-            let ether = U256::from(10).pow(U256::from(20));
-            let answer = ask(
-                &anvil.profile.rpc,
-                "anvil_setBalance",
-                json!([key(number).address(), ether]),
-            )
-            .await;
-            assert!(answer.get("error").is_none(), "{answer}");
-        }
-        Some(anvil)
+        Some(Self { profile, process })
     }
 }
 
@@ -130,4 +136,137 @@ async fn a_settled_round_that_the_chain_undoes_is_settled_again() {
     assert_eq!(flush().await, (true, true));
     assert!(outbox.waiting().unwrap().is_empty());
     assert_eq!(swarms[0].history(0).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_devnet_and_anvil_make_the_same_of_the_same_transactions() {
+    let home = tempfile::tempdir().unwrap();
+    let start = DevnetConfig {
+        chain_id: 31337,
+        ..config(&home, 2)
+    };
+    let devnet = Devnet::start(start).await.unwrap();
+    let result = async |url: &str, method: &str, params: Value| {
+        let mut answer = ask(url, method, params).await;
+        assert!(answer.get("error").is_none(), "{method}: {answer}");
+        answer["result"].take()
+    };
+    let own = devnet.url();
+    // Contracts, events, storage, ether handed on, and what reverts.
+    devnet
+        .fund(key(7).address(), U256::from(12345))
+        .await
+        .unwrap();
+    let swarms = swarm_of(&profile(&devnet), 2).await;
+    let ledger = swarms[1].ledger();
+    ledger.post_bond(1000).await.unwrap();
+    ledger.rotate([8; 32], [9; 64]).await.unwrap();
+    ledger.retire().await.unwrap();
+
+    // The accounts that there were before all of it.
+    let factory = "0x4e59b44847b379578588920cA78FbF26c0B4956C";
+    let first = result(&own, "eth_getBlockByNumber", json!(["0x1", true])).await;
+    let faucet = first["transactions"][0]["from"].clone();
+    let mut alloc = serde_json::Map::new();
+    for account in [faucet, json!(key(0).address()), json!(key(1).address())] {
+        let balance = result(&own, "eth_getBalance", json!([account, "0x0"])).await;
+        alloc.insert(
+            account.as_str().unwrap().to_owned(),
+            json!({ "balance": balance }),
+        );
+    }
+    let code = result(&own, "eth_getCode", json!([factory, "0x0"])).await;
+    let factory_alloc = json!({ "balance": "0x0", "nonce": "0x1", "code": code });
+    alloc.insert(factory.to_owned(), factory_alloc);
+    let genesis = json!({
+        "config": { "chainId": 31337 }, "alloc": alloc, "difficulty": "0x0",
+        "gasLimit": "0x1c9c380", "timestamp": "0x1", "baseFeePerGas": "0xf4240",
+    });
+    let file = home.path().join("genesis.json");
+    std::fs::write(&file, genesis.to_string()).unwrap();
+    let arguments = [
+        "--init",
+        file.to_str().unwrap(),
+        "--hardfork",
+        "prague",
+        "--accounts",
+        "0",
+        "--disable-default-create2-deployer",
+        "--no-mining",
+    ];
+    let Some(anvil) = Anvil::bare(&arguments).await else {
+        return;
+    };
+    let other = anvil.profile.rpc.clone();
+    for number in 1..=devnet.height() {
+        let number = format!("{number:#x}");
+        let block = result(&own, "eth_getBlockByNumber", json!([number, false])).await;
+        let hash = block["transactions"][0].clone();
+        let raw = result(&own, "eth_getRawTransactionByHash", json!([hash])).await;
+        result(
+            &other,
+            "anvil_setNextBlockBaseFeePerGas",
+            json!(["0xf4240"]),
+        )
+        .await;
+        let time = json!([block["timestamp"]]);
+        result(&other, "evm_setNextBlockTimestamp", time).await;
+        result(&other, "eth_sendRawTransaction", json!([raw])).await;
+        result(&other, "evm_mine", json!([])).await;
+        let theirs = result(&other, "eth_getBlockByNumber", json!([number, false])).await;
+        for field in [
+            "transactionsRoot",
+            "receiptsRoot",
+            "logsBloom",
+            "gasUsed",
+            "baseFeePerGas",
+        ] {
+            assert_eq!(block[field], theirs[field], "block {number}: {field}");
+        }
+        let mine = result(&own, "eth_getTransactionReceipt", json!([hash])).await;
+        let theirs = result(&other, "eth_getTransactionReceipt", json!([hash])).await;
+        let fields = [
+            "status",
+            "type",
+            "gasUsed",
+            "cumulativeGasUsed",
+            "effectiveGasPrice",
+            "logsBloom",
+            "from",
+            "to",
+            "contractAddress",
+            "transactionIndex",
+        ];
+        for field in fields {
+            assert_eq!(
+                mine[field], theirs[field],
+                "block {number}: receipt's {field}"
+            );
+        }
+        let logs = mine["logs"].as_array().unwrap();
+        assert_eq!(logs.len(), theirs["logs"].as_array().unwrap().len());
+        for (mine, theirs) in logs.iter().zip(theirs["logs"].as_array().unwrap()) {
+            for field in ["address", "topics", "data", "logIndex"] {
+                assert_eq!(
+                    mine[field], theirs[field],
+                    "block {number}: a log's {field}"
+                );
+            }
+        }
+    }
+    let at = ledger.addresses();
+    let mut accounts = vec![
+        json!(factory),
+        json!("0x0000000000000000000000000000000000000000"),
+    ];
+    accounts.extend(alloc.keys().map(|account| json!(account)));
+    accounts.extend([at.registry, at.swarms, at.ledger].map(|account| json!(account)));
+    accounts.push(json!(key(7).address()));
+    for account in accounts {
+        for method in ["eth_getBalance", "eth_getTransactionCount", "eth_getCode"] {
+            let mine = result(&own, method, json!([account, "latest"])).await;
+            let theirs = result(&other, method, json!([account, "latest"])).await;
+            assert_eq!(mine, theirs, "{method} of {account}");
+        }
+    }
 }

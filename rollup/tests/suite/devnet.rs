@@ -1,6 +1,6 @@
 //! The devnet as a process among others: restarts, crashes, rivals, bad input.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 
 use rollup::devnet::{Devnet, DevnetConfig, DevnetError, LogError};
@@ -526,4 +526,244 @@ async fn kill_9_loses_no_settled_round() {
         let status = swarm.round_opened(round).await.unwrap().unwrap().status;
         assert_eq!(status, RoundStatus::Settled, "round {round}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recent_states_can_be_asked_for_and_older_ones_say_so() {
+    let home = tempfile::tempdir().unwrap();
+    let devnet = Devnet::start(config(&home, 1)).await.unwrap();
+    let account = key(9).address();
+    let one = U256::from(7);
+    for _ in 0..3 {
+        devnet.fund(account, one).await.unwrap();
+    }
+    let height = devnet.height();
+    let balance = async |block: u64| {
+        let block = format!("{block:#x}");
+        ask(&devnet.url(), "eth_getBalance", json!([account, block])).await
+    };
+    for back in 0..=3 {
+        let answer = balance(height - back).await;
+        assert_eq!(
+            answer["result"],
+            json!(U256::from(7 * (3 - back))),
+            "{answer}"
+        );
+    }
+    assert!(balance(height + 1).await.get("error").is_some());
+
+    // A contract's storage and code too, and calls on them.
+    let ledger = Ledger::deploy(&profile(&devnet), key(0)).await.unwrap();
+    let registry = ledger.addresses().registry;
+    let before = devnet.height();
+    ledger.register([3; 32], [0; 64], "starling").await.unwrap();
+    let registered = async |block: u64| {
+        // isRegistered(address)
+        let input = format!(
+            "0xc3c5a547{}{}",
+            "00".repeat(12),
+            hex::encode(ledger.address())
+        );
+        let call = json!([{ "to": registry, "data": input }, format!("{block:#x}")]);
+        let answer = ask(&devnet.url(), "eth_call", call).await;
+        answer["result"].as_str().unwrap().ends_with('1')
+    };
+    assert!(!registered(before).await);
+    assert!(registered(before + 1).await);
+    let code = json!([registry, "0x1"]);
+    assert_eq!(
+        ask(&devnet.url(), "eth_getCode", code).await["result"],
+        "0x"
+    );
+
+    for _ in 0..130 {
+        devnet.fund(account, one).await.unwrap();
+    }
+    let gone = balance(1).await;
+    let told = gone["error"]["message"].as_str().unwrap();
+    assert!(told.contains("newest 128 blocks"), "{gone}");
+    let kept = balance(devnet.height() - 128).await;
+    assert!(kept.get("result").is_some(), "{kept}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_tell_of_what_came_since_they_were_last_asked() {
+    let home = tempfile::tempdir().unwrap();
+    let devnet = Devnet::start(config(&home, 1)).await.unwrap();
+    let ledger = Ledger::deploy(&profile(&devnet), key(0)).await.unwrap();
+    let result = async |method: &str, params: Value| {
+        let mut answer = ask(&devnet.url(), method, params).await;
+        assert!(answer.get("error").is_none(), "{method}: {answer}");
+        answer["result"].take()
+    };
+    let blocks = result("eth_newBlockFilter", json!([])).await;
+    let transactions = result("eth_newPendingTransactionFilter", json!([])).await;
+    let filter = json!([{ "address": ledger.addresses().registry }]);
+    let logs = result("eth_newFilter", filter).await;
+    let sent = ledger.register([3; 32], [0; 64], "one").await.unwrap();
+    devnet.fund(key(5).address(), U256::from(1)).await.unwrap();
+    let changes = async |id: &Value| result("eth_getFilterChanges", json!([id])).await;
+    assert_eq!(changes(&blocks).await.as_array().unwrap().len(), 2);
+    let hashes = changes(&transactions).await;
+    assert_eq!(hashes[0], json!(format!("0x{}", hex::encode(sent.tx))));
+    let found = changes(&logs).await;
+    assert_eq!(found.as_array().unwrap().len(), 1);
+    assert_eq!(found[0]["transactionHash"], hashes[0]);
+    for id in [&blocks, &transactions, &logs] {
+        assert_eq!(changes(id).await, json!([]));
+    }
+    assert_eq!(
+        result("eth_uninstallFilter", json!([logs])).await,
+        json!(true)
+    );
+    let gone = ask(&devnet.url(), "eth_getFilterChanges", json!([logs])).await;
+    assert!(gone.get("error").is_some(), "{gone}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_explorer_finds_blocks_accounts_and_creators() {
+    let home = tempfile::tempdir().unwrap();
+    let devnet = Devnet::start(config(&home, 2)).await.unwrap();
+    let swarms = swarm_of(&profile(&devnet), 2).await;
+    let at = swarms[0].ledger().addresses();
+    let result = async |method: &str, params: Value| {
+        let mut answer = ask(&devnet.url(), method, params).await;
+        assert!(answer.get("error").is_none(), "{method}: {answer}");
+        answer["result"].take()
+    };
+    assert_eq!(result("ots_getApiLevel", json!([])).await, 8);
+    assert_eq!(
+        result("ots_hasCode", json!([at.ledger, "latest"])).await,
+        true
+    );
+    let own = key(0).address();
+    assert_eq!(result("ots_hasCode", json!([own, "latest"])).await, false);
+    // Made by the deployment proxy, on this account's word.
+    let creator = result("ots_getContractCreator", json!([at.ledger])).await;
+    assert_eq!(creator["creator"], json!(own));
+    let first = result("ots_getTransactionBySenderAndNonce", json!([own, 0])).await;
+    let newest = result("ots_searchTransactionsBefore", json!([own, 0, 2])).await;
+    assert_eq!(
+        (&newest["firstPage"], &newest["lastPage"]),
+        (&json!(true), &json!(false))
+    );
+    assert_eq!(newest["txs"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        newest["receipts"][0]["transactionHash"],
+        newest["txs"][0]["hash"]
+    );
+    let oldest = result("ots_searchTransactionsAfter", json!([own, 0, 1])).await;
+    assert_eq!(
+        (&oldest["txs"][0]["hash"], &oldest["lastPage"]),
+        (&first, &json!(true))
+    );
+    let details = result("ots_getBlockDetails", json!(["latest"])).await;
+    assert_eq!(details["block"]["transactionCount"], 1);
+    let block = result("ots_getBlockTransactions", json!(["latest", 0, 10])).await;
+    assert_eq!(block["receipts"].as_array().unwrap().len(), 1);
+    let traces = ask(&devnet.url(), "ots_traceTransaction", json!([first])).await;
+    assert!(
+        traces["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("no traces")
+    );
+}
+
+/// As much of a WebSocket client as a test needs: short texts there, texts back.
+struct Socket(std::net::TcpStream);
+
+impl Socket {
+    fn open(port: u16, origin: &str) -> Result<Self, String> {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream
+            .set_read_timeout(Some(std::time::Duration::from_secs(20)))
+            .unwrap();
+        let hello = format!(
+            "GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Sec-WebSocket-Version: 13\r\n{origin}\r\n"
+        );
+        stream.write_all(hello.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        let mut byte = [0];
+        while !answer.ends_with(b"\r\n\r\n") {
+            match stream.read(&mut byte) {
+                Ok(1) => answer.push(byte[0]),
+                _ => break,
+            }
+        }
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        match answer.starts_with("HTTP/1.1 101") {
+            true => Ok(Self(stream)),
+            false => Err(answer),
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        // Masked with zeros, which is a mask too.
+        let size = u16::try_from(text.len()).unwrap();
+        let mut frame = vec![0x81, 0x80 | 126];
+        frame.extend(size.to_be_bytes());
+        frame.extend([0; 4]);
+        frame.extend(text.as_bytes());
+        self.0.write_all(&frame).unwrap();
+    }
+
+    fn hear(&mut self) -> Value {
+        let mut head = [0; 2];
+        self.0.read_exact(&mut head).unwrap();
+        let size = match head[1] & 0x7f {
+            126 => {
+                let mut long = [0; 2];
+                self.0.read_exact(&mut long).unwrap();
+                usize::from(u16::from_be_bytes(long))
+            }
+            short => usize::from(short),
+        };
+        let mut text = vec![0; size];
+        self.0.read_exact(&mut text).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    }
+
+    fn ask(&mut self, method: &str, params: Value) -> Value {
+        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        self.say(&body.to_string());
+        self.hear()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscribers_are_told_of_blocks_and_logs_over_a_socket_that_foreign_pages_cannot_open() {
+    let home = tempfile::tempdir().unwrap();
+    let devnet = Devnet::start(config(&home, 1)).await.unwrap();
+    let ledger = Ledger::deploy(&profile(&devnet), key(0)).await.unwrap();
+    let port = devnet.port();
+    let refused = Socket::open(port, "Origin: https://example.org\r\n").err();
+    assert!(refused.is_some_and(|answer| answer.starts_with("HTTP/1.1 403")));
+    let mut heads = Socket::open(port, "Origin: http://localhost:3000\r\n").unwrap();
+    let mut logs = Socket::open(port, "").unwrap();
+    assert_eq!(heads.ask("eth_chainId", json!([]))["result"], "0x1e14");
+    let id = heads.ask("eth_subscribe", json!(["newHeads"]))["result"].take();
+    assert!(id.as_str().unwrap().starts_with("0x"), "{id}");
+    let filter = json!(["logs", { "address": ledger.addresses().registry }]);
+    assert!(logs.ask("eth_subscribe", filter).get("result").is_some());
+    assert!(
+        logs.ask("eth_subscribe", json!(["weather"]))
+            .get("error")
+            .is_some()
+    );
+
+    devnet.fund(key(5).address(), U256::from(1)).await.unwrap();
+    let sent = ledger.register([3; 32], [0; 64], "one").await.unwrap();
+    for number in [sent.block - 1, sent.block] {
+        let told = heads.hear();
+        assert_eq!(told["method"], "eth_subscription");
+        assert_eq!(told["params"]["subscription"], id);
+        assert_eq!(told["params"]["result"]["number"], format!("{number:#x}"));
+    }
+    let told = logs.hear();
+    let tx = format!("0x{}", hex::encode(sent.tx));
+    assert_eq!(told["params"]["result"]["transactionHash"], tx);
+    assert_eq!(heads.ask("eth_unsubscribe", json!([id]))["result"], true);
 }

@@ -38,6 +38,9 @@ pub struct Place {
     /// The chain id that URL must answer with
     #[arg(long, value_name = "N", requires = "rpc")]
     pub chain_id: Option<u64>,
+    /// Read the chain that this profile names, as `murmur chain show` prints one
+    #[arg(long, value_name = "FILE", conflicts_with = "rpc")]
+    pub chain: Option<PathBuf>,
     /// The ReputationLedger [default: where this version deploys it]
     #[arg(long, value_name = "ADDRESS", requires = "rpc")]
     pub ledger: Option<String>,

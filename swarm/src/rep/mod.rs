@@ -61,7 +61,7 @@ async fn ask(command: &RepCommand, source: &Source) -> Result<(String, ExitCode)
     let members = source.standings().await?;
     let text = match command {
         RepCommand::Top(args) => top(args, &chronicle, &members)?,
-        RepCommand::Peer(args) => peer(args, source, &chronicle, &members)?,
+        RepCommand::Peer(args) => peer(args, source, &chronicle, &members).await?,
         RepCommand::Round(args) => round(args, source, &chronicle, &members).await?,
         RepCommand::Swarm(args) => swarm(args.output, source, &chronicle, &members)?,
         RepCommand::Export(args) => export(args.output, source, &chronicle, &members)?,
@@ -120,7 +120,7 @@ fn top(args: &TopArgs, chronicle: &Chronicle, members: &[Reputation]) -> Result<
     Ok(table.text() + legend)
 }
 
-fn peer(
+async fn peer(
     args: &PeerArgs,
     source: &Source,
     chronicle: &Chronicle,
@@ -140,6 +140,11 @@ fn peer(
     };
     let why = judged.and_then(|judged| document::by_address(&judged).remove(&member.address));
     document["newest"] = why.unwrap_or_default();
+    let agents = source.swarm.ledger().agents().await;
+    if let Some(agents) = agents.context("looking for ERC-8004")? {
+        let agent = agents.agent_of(member.address).await?;
+        document["agent"] = agent.map(|agent| agent.to_string()).into();
+    }
     let lessons = match member.iroh_key {
         Some(key) => document::provenance(source, chronicle, PeerId(key))?,
         None => None,
@@ -181,6 +186,9 @@ fn peer(
         member.missed,
         table.text(),
     );
+    if let Some(agent) = document["agent"].as_str() {
+        text.push_str(&format!("\nERC-8004    agent {agent}\n"));
+    }
     let newest = &document["newest"];
     if let Some(why) = newest["why"].as_str() {
         text.push_str(&format!("\nnewest round: {why}\n"));
@@ -285,6 +293,8 @@ async fn round(
             None => "gone: the block is no longer there",
         }
         .into();
+        let page = source.swarm.ledger().profile().page_of(settled.tx);
+        document["settled"]["page"] = page.into();
         let judged = document::judged_here(source, settled)?;
         document["judged"] = judged.as_ref().map(document::judged).unwrap_or_default();
     }
@@ -345,6 +355,9 @@ async fn round(
             text_of(&settled["root"]),
             table.text(),
         ));
+        if let Some(page) = settled["page"].as_str() {
+            text.push_str(&format!("\nlook at it at {page}\n"));
+        }
         text.push_str(&format!("\neach, in order: {}\n", witnesses.join(", ")));
     }
     let peers = document["judged"]["peers"].as_array();

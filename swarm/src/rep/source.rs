@@ -9,6 +9,7 @@ use tasks::Registry;
 
 use super::args::Place;
 use crate::home::Home;
+use crate::onchain::read_profile;
 use crate::packages::Store;
 use crate::process::{DEVNET_CHAIN, terms};
 use crate::transcripts::Transcripts;
@@ -34,8 +35,9 @@ impl Source {
     /// # Errors
     /// There is no swarm there, or its chain can't be reached; says which and what to do.
     pub async fn open(place: &Place) -> Result<Self> {
-        match (&place.rpc, place.chain_id) {
-            (Some(rpc), Some(chain_id)) => at_rpc(place, rpc, chain_id).await,
+        match (&place.rpc, place.chain_id, &place.chain) {
+            (_, _, Some(file)) => at_rpc(place, read_profile(file)?).await,
+            (Some(rpc), Some(chain_id), _) => at_rpc(place, ChainProfile::new(rpc, chain_id)).await,
             _ => of_home(place).await,
         }
     }
@@ -111,8 +113,8 @@ async fn of_home(place: &Place) -> Result<Source> {
     })
 }
 
-async fn at_rpc(place: &Place, rpc: &str, chain_id: u64) -> Result<Source> {
-    let mut profile = ChainProfile::new(rpc, chain_id);
+async fn at_rpc(place: &Place, mut profile: ChainProfile) -> Result<Source> {
+    let rpc = profile.rpc.clone();
     if let Some(ledger) = &place.ledger {
         let parsed = ledger.parse().ok();
         profile.ledger = Some(parsed.with_context(|| {
@@ -141,7 +143,7 @@ async fn at_rpc(place: &Place, rpc: &str, chain_id: u64) -> Result<Source> {
     };
     Ok(Source {
         swarm,
-        rpc: rpc.to_owned(),
+        rpc,
         manifest,
         transcripts: home.map(|home| Transcripts::of(home.path())),
         registry,
