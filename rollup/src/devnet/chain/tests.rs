@@ -76,7 +76,10 @@ fn a_chain_made_of_records_is_the_chain_that_made_them() {
         assert_eq!(mined.created, (nonce == 0).then_some(contract));
         records.push((block, record));
     }
-    assert_eq!(made.code(contract), Bytes::from_static(STORES));
+    assert_eq!(
+        made.at(made.height()).unwrap().code(contract),
+        Bytes::from_static(STORES)
+    );
     assert_eq!(made.storage(contract, U256::ZERO), U256::from(7));
 
     let mut again = chain();
@@ -92,7 +95,10 @@ fn a_chain_made_of_records_is_the_chain_that_made_them() {
     assert_eq!(again.head().hash, made.head().hash);
     for address in [contract, signer().address(), CREATE2_FACTORY] {
         assert_eq!(again.account(address), made.account(address));
-        assert_eq!(again.code(address), made.code(address));
+        assert_eq!(
+            again.at(again.height()).unwrap().code(address),
+            made.at(made.height()).unwrap().code(address)
+        );
     }
     assert_eq!(again.storage(contract, U256::ZERO), U256::from(7));
     // Both go on alike.
