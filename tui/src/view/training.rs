@@ -57,7 +57,7 @@ fn draw_table(
     buffer: &mut Buffer,
 ) {
     let theme = app.theme;
-    let wide = area.width >= 124;
+    let wide = area.width >= 110;
     let mut columns = vec![
         left("peer", 15),
         right("step", 5),
