@@ -348,7 +348,7 @@ fn a_damaged_checkpoint_is_said_and_never_replaced_unasked() {
     let ended = murmur(&args);
     assert!(!ended.success, "{}", ended.stderr);
     assert!(
-        ended.stderr.contains("move it away to start this peer"),
+        ended.stderr.contains("away to start this peer anew"),
         "{}",
         ended.stderr
     );
