@@ -22,7 +22,7 @@ use swarm_core::event::{EvalReport, Event, LogLevel, RoundSummary};
 use swarm_core::ids::{Address, Hash, PeerId};
 use swarm_core::manifest::Manifest;
 use swarm_core::message::{Card, Plea};
-use swarm_core::round::{Config, Input, Machine};
+use swarm_core::round::{Config, Effect, Input, Machine};
 use tasks::{EnvId, Environment, Registry};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -277,7 +277,8 @@ pub async fn start(setup: Setup) -> Result<Ready> {
         manifest: setup.manifest.clone(),
         registry: Registry::clone(&setup.registry),
     });
-    remember(&mut machine, &setup);
+    // Rounds that were kept are judged again.
+    tokio::task::block_in_place(|| remember(&mut machine, &setup));
     let (done, finished) = mpsc::unbounded_channel();
     let worker = Worker::start(&setup.name, setup.policy, setup.registry, move |result| {
         // Nobody listens once the peer has stopped; the work is lost with it.
@@ -463,7 +464,7 @@ impl Peer {
         let mut links = tokio::time::interval(LINKS_EVERY);
         loop {
             while let Some(input) = inputs.pop_front() {
-                for effect in self.machine.handle(now_ms(), input) {
+                for effect in self.handle(input) {
                     inputs.extend(self.act(effect).await?);
                 }
             }
@@ -497,6 +498,13 @@ impl Peer {
         }
     }
 
+    /// Takes an input to the machine. Some make items anew and score them, for
+    /// hundreds of milliseconds, so the other work of this thread goes on
+    /// elsewhere: connections, timers, and the other peers of this process.
+    fn handle(&mut self, input: Input) -> Vec<Effect> {
+        tokio::task::block_in_place(|| self.machine.handle(now_ms(), input))
+    }
+
     fn spend(&mut self, on: &str, took: Duration) {
         *self.outcome.time_s.entry(on.to_owned()).or_default() += took.as_secs_f64();
     }
@@ -510,12 +518,9 @@ impl Peer {
 
     /// Say goodbye, measure once more, save, and end every task in order.
     async fn leave(mut self, done: &mut mpsc::UnboundedReceiver<Done>) -> Result<Outcome> {
-        for effect in self.machine.handle(now_ms(), Input::Stop) {
+        for effect in self.handle(Input::Stop) {
             // What a leaving peer starts anew nobody waits for.
-            if matches!(
-                effect,
-                swarm_core::round::Effect::Publish(_) | swarm_core::round::Effect::Emit(_)
-            ) {
+            if matches!(effect, Effect::Publish(_) | Effect::Emit(_)) {
                 self.act(effect).await?;
             }
         }
