@@ -261,7 +261,7 @@ fn paid<K>(score: &Score, verdict: Verdict, truth: bool) -> CompletionScore<K> {
         truth: Some(truth),
         parts: score.parts.clone(),
         why: match verdict {
-            Verdict::None => score.why.clone(),
+            Verdict::None => score.why.clone().into_owned(),
             _ => {
                 let is = Verdict::of(truth).as_str();
                 format!("says {}, the answer is {is}", verdict.as_str())

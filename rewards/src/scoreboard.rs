@@ -280,7 +280,7 @@ mod tests {
         score.critiques.clear();
         assert_eq!(score.told(), "1.00 undecided: right");
         score.parts = vec![Part {
-            name: "critics".to_owned(),
+            name: "critics".into(),
             value: Ppm(700_000),
         }];
         assert_eq!(score.told(), "1.00 judged: right");

@@ -118,7 +118,7 @@ impl Mark {
                     value: capped(part.value),
                 })
                 .collect(),
-            why: score.why.clone(),
+            why: score.why.clone().into_owned(),
             critiques: Vec::new(),
         }
     }
@@ -133,16 +133,16 @@ impl Mark {
             answer: self.answer().map(str::to_owned),
             truth: self.truth,
             parts: vec![part("format", self.well_formed().into())],
-            why: refused.map_or_else(|| why.to_owned(), |score| score.why.clone()),
+            why: refused.map_or_else(|| why.to_owned(), |score| score.why.clone().into_owned()),
             critiques: Vec::new(),
         }
     }
 }
 
 /// A named part.
-pub(crate) fn part(name: &str, value: Ppm) -> Part {
+pub(crate) fn part(name: &'static str, value: Ppm) -> Part {
     Part {
-        name: name.to_owned(),
+        name: name.into(),
         value,
     }
 }

@@ -1,6 +1,8 @@
 //! The gate every completion passes: tags, each once, in order, and nothing
 //! outside them.
 
+use std::borrow::Cow;
+
 /// The tags that carry meaning. A tokenizer makes each a single token.
 pub const SPECIAL_TOKENS: [&str; 6] = [
     "<think>",
@@ -36,7 +38,7 @@ pub(crate) struct Tagged<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed {
     /// For people.
-    pub(crate) why: String,
+    pub(crate) why: Cow<'static, str>,
     /// Whether nothing was answered, as opposed to answered badly.
     pub(crate) missing: bool,
     /// What would have been the body, where there is one candidate only.
@@ -69,57 +71,66 @@ impl Tag {
     }
 }
 
+/// A special token, and where in a text it begins.
+type Mark = (usize, &'static str);
+
 /// Every special token in the text, with its place.
-fn marks(text: &str) -> Vec<(usize, &'static str)> {
-    text.match_indices('<')
-        .filter_map(|(at, _)| {
-            SPECIAL_TOKENS
-                .iter()
-                .chain(&CHAT_TOKENS)
-                .find(|token| text[at..].starts_with(**token))
-                .map(|token| (at, *token))
-        })
-        .collect()
+fn marks(text: &str) -> impl Iterator<Item = Mark> {
+    text.match_indices('<').filter_map(|(at, _)| {
+        SPECIAL_TOKENS
+            .iter()
+            .chain(&CHAT_TOKENS)
+            .find(|token| text[at..].starts_with(**token))
+            .map(|token| (at, *token))
+    })
 }
 
 /// Reads `[<think>…</think>]<tag>…</tag>`, with white space allowed around
 /// each element and nothing else outside them.
 pub(crate) fn parse(text: &str, tag: Tag) -> Result<Tagged<'_>, Malformed> {
     let (open, close) = tag.pair();
-    let marks = marks(text);
-    let found: Vec<&str> = marks.iter().map(|(_, token)| *token).collect();
+    // One more than a well-formed text has; the rest are looked at only to say
+    // what is wrong with it.
+    let mut first: [Mark; 5] = [(0, ""); 5];
+    let mut count = 0;
+    for (place, mark) in first.iter_mut().zip(marks(text)) {
+        *place = mark;
+        count += 1;
+    }
+    let first = &first[..count];
+    let is = |tokens: &[&str]| first.iter().map(|(_, token)| token).eq(tokens);
     let name = tag.name();
-    let refuse = |why: String, missing: bool| Malformed {
+    let refuse = |why: Cow<'static, str>, missing: bool| Malformed {
         why,
         missing,
-        candidate: candidate(text, &marks, open, close),
+        candidate: candidate(text, &marks(text).collect::<Vec<_>>(), open, close),
     };
-    let between = |from: usize, to: usize| &text[marks[from].0 + found[from].len()..marks[to].0];
-    let (first, think) = if found == [open, close] {
+    let after = |mark: Mark| mark.0 + mark.1.len();
+    let between = |from: usize, to: usize| &text[after(first[from])..first[to].0];
+    let (pair, think) = if is(&[open, close]) {
         (0, None)
-    } else if found == ["<think>", "</think>", open, close] {
+    } else if is(&["<think>", "</think>", open, close]) {
         if !between(1, 2).trim().is_empty() {
-            return Err(refuse(
-                format!("text between the steps and the {name}"),
-                false,
-            ));
+            let why = format!("text between the steps and the {name}");
+            return Err(refuse(why.into(), false));
         }
         (2, Some(between(0, 1)))
-    } else if !found.contains(&open) {
-        return Err(refuse(format!("no {open} tag"), true));
+    } else if !marks(text).any(|(_, token)| token == open) {
+        return Err(refuse(format!("no {open} tag").into(), true));
     } else {
+        let found: Vec<&str> = marks(text).map(|(_, token)| token).collect();
         let why = format!("tags out of place: {}", list(&found));
-        return Err(refuse(why, false));
+        return Err(refuse(why.into(), false));
     };
-    if !text[..marks[0].0].trim().is_empty() {
-        return Err(refuse("text before the first tag".to_owned(), false));
+    if !text[..first[0].0].trim().is_empty() {
+        return Err(refuse("text before the first tag".into(), false));
     }
-    if !text[marks[first + 1].0 + close.len()..].trim().is_empty() {
-        return Err(refuse(format!("text after the {name}"), false));
+    if !text[after(first[pair + 1])..].trim().is_empty() {
+        return Err(refuse(format!("text after the {name}").into(), false));
     }
-    let body = between(first, first + 1).trim();
+    let body = between(pair, pair + 1).trim();
     if body.is_empty() {
-        return Err(refuse(format!("the {name} is empty"), true));
+        return Err(refuse(format!("the {name} is empty").into(), true));
     }
     Ok(Tagged { think, body })
 }
@@ -135,7 +146,7 @@ fn list(found: &[&str]) -> String {
 }
 
 /// The content of the only pair of these tags, if they are next to each other.
-fn candidate(text: &str, marks: &[(usize, &str)], open: &str, close: &str) -> Option<String> {
+fn candidate(text: &str, marks: &[Mark], open: &str, close: &str) -> Option<String> {
     let places = |token: &str| -> Vec<usize> {
         (0..marks.len())
             .filter(|&index| marks[index].1 == token)
@@ -154,6 +165,9 @@ fn candidate(text: &str, marks: &[(usize, &str)], open: &str, close: &str) -> Op
 /// characters, marks of direction, characters of no width. A line break becomes
 /// a space, so that an answer of several lines is still that answer.
 pub(crate) fn printable(text: &str) -> String {
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~' | b'\n')) {
+        return text.replace('\n', " ");
+    }
     text.chars()
         .map(|c| match c {
             '\n' => ' ',
@@ -176,7 +190,7 @@ mod tests {
     use super::*;
 
     fn why(text: &str) -> String {
-        parse(text, Tag::Answer).unwrap_err().why
+        parse(text, Tag::Answer).unwrap_err().why.into_owned()
     }
 
     #[test]

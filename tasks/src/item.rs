@@ -1,8 +1,8 @@
 //! One question, with its answer kept to itself.
 
-use std::{collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{EnvId, Manifest, dialogue::Message};
 
@@ -19,15 +19,15 @@ pub struct Item {
     pub level: u8,
     /// What is said before the question: instructions, or earlier turns. The
     /// built-in environments need none.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub context: Vec<Message>,
+    #[serde(skip_serializing_if = "is_empty", serialize_with = "messages")]
+    pub context: Arc<[Message]>,
     /// What is asked. It is what tells one item from another of its kind.
     pub question: String,
     /// The right answer.
     #[serde(skip)]
     pub reference: String,
     /// What else is known of it, none of which gives the answer away.
-    pub metadata: BTreeMap<String, String>,
+    pub metadata: Facts,
     /// The steps from question to answer.
     #[serde(skip)]
     pub(crate) working: String,
@@ -35,12 +35,12 @@ pub struct Item {
     /// the right one may be among them. See [`Item::decoys`].
     #[serde(skip)]
     decoys: Vec<String>,
-    /// Whether numbers near the right one are such answers too.
+    /// Those that follow from the rest of the item.
     #[serde(skip)]
-    near: Option<i128>,
+    slips: Slips,
     /// The characters an answer is made of, from the manifest.
     #[serde(skip)]
-    pub(crate) alphabet: String,
+    pub(crate) alphabet: Cow<'static, str>,
     /// What else the scorer needs, in a form only it knows.
     #[serde(skip)]
     pub(crate) hidden: Vec<u8>,
@@ -48,6 +48,106 @@ pub struct Item {
     fault: Option<String>,
     /// How much of an answer is shown to a model, from the manifest.
     #[serde(skip)]
+    pub(crate) shown_chars: usize,
+}
+
+/// A few texts by name, in the order of names, each name once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts(Vec<(Cow<'static, str>, Cow<'static, str>)>);
+
+impl Facts {
+    /// No text, and room for so many.
+    pub(crate) fn with_room(count: usize) -> Facts {
+        Facts(Vec::with_capacity(count))
+    }
+
+    /// Adds a text, in place of one of the same name.
+    pub fn insert(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        value: impl Into<Cow<'static, str>>,
+    ) {
+        let (name, value) = (name.into(), value.into());
+        match self.place(&name) {
+            Ok(at) => self.0[at].1 = value,
+            Err(at) => self.0.insert(at, (name, value)),
+        }
+    }
+
+    /// The text of this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let at = self.place(name).ok()?;
+        Some(&self.0[at].1)
+    }
+
+    /// Names and texts, in the order of names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    fn place(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| (**known).cmp(name))
+    }
+}
+
+impl Serialize for Facts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in self.iter() {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+fn is_empty(messages: &Arc<[Message]>) -> bool {
+    messages.is_empty()
+}
+
+fn messages<S: Serializer>(messages: &Arc<[Message]>, serializer: S) -> Result<S::Ok, S::Error> {
+    messages[..].serialize(serializer)
+}
+
+/// Makes the wrong answers that follow from the rest of an item. Most items
+/// are never asked for them.
+#[derive(Clone, Copy, Default)]
+struct Slips(Option<fn(&Item) -> Vec<String>>);
+
+impl PartialEq for Slips {
+    /// Items that are equal in all else have the same.
+    fn eq(&self, _: &Slips) -> bool {
+        true
+    }
+}
+
+impl Eq for Slips {}
+
+/// Numbers near the right answer, its double and its opposite: what a careless
+/// solver gives where it is a number.
+pub(crate) fn near(item: &Item) -> Vec<String> {
+    let Ok(value) = item.reference.parse::<i128>() else {
+        return Vec::new();
+    };
+    [
+        value + 1,
+        value - 1,
+        value + 10,
+        value - 10,
+        -value,
+        value * 2,
+    ]
+    .map(|wrong| wrong.to_string())
+    .to_vec()
+}
+
+/// What an environment puts into each of its items.
+#[derive(Clone, Debug)]
+pub(crate) struct Stamp {
+    pub(crate) env: EnvId,
+    /// The name in the item's metadata.
+    pub(crate) task: Cow<'static, str>,
+    pub(crate) alphabet: Cow<'static, str>,
     pub(crate) shown_chars: usize,
 }
 
@@ -66,20 +166,38 @@ impl Item {
         question: String,
         reference: String,
     ) -> Item {
-        Item {
+        let stamp = Stamp {
             env,
+            task: Cow::Owned(manifest.name.clone()),
+            alphabet: Cow::Owned(manifest.alphabet.clone()),
+            shown_chars: manifest.limits.answer_chars as usize,
+        };
+        Item::stamped(stamp, level, Facts::default(), question, reference)
+    }
+
+    /// An item with these facts and the name of its task.
+    pub(crate) fn stamped(
+        stamp: Stamp,
+        level: u8,
+        mut metadata: Facts,
+        question: String,
+        reference: String,
+    ) -> Item {
+        metadata.insert("task", stamp.task);
+        Item {
+            env: stamp.env,
             level,
-            context: Vec::new(),
+            context: Arc::default(),
             question,
             reference,
-            metadata: BTreeMap::from([("task".to_owned(), manifest.name.clone())]),
+            metadata,
             working: String::new(),
             decoys: Vec::new(),
-            near: None,
-            alphabet: manifest.alphabet.clone(),
+            slips: Slips::default(),
+            alphabet: stamp.alphabet,
             hidden: Vec::new(),
             fault: None,
-            shown_chars: manifest.limits.answer_chars as usize,
+            shown_chars: stamp.shown_chars,
         }
     }
 
@@ -101,8 +219,8 @@ impl Item {
 
     /// The same item with something said before its question.
     #[must_use]
-    pub fn with_context(mut self, context: Vec<Message>) -> Item {
-        self.context = context;
+    pub fn with_context(mut self, context: impl Into<Arc<[Message]>>) -> Item {
+        self.context = context.into();
         self
     }
 
@@ -127,28 +245,16 @@ impl Item {
         self
     }
 
-    /// The same item, whose answer is this number: numbers near it, its double
-    /// and its opposite are what a careless solver would give.
-    pub(crate) fn with_near(mut self, value: Option<i128>) -> Item {
-        self.near = value;
+    /// The same item with what makes wrong answers of it that were not written.
+    pub(crate) fn with_slips(mut self, slips: Option<fn(&Item) -> Vec<String>>) -> Item {
+        self.slips = Slips(slips);
         self
     }
 
     /// Wrong answers that a careless solver would give, in order, each once.
-    /// Most items are never asked for them, so they are made here.
     pub(crate) fn decoys(&self) -> Vec<String> {
         let mut decoys = self.decoys.clone();
-        if let Some(value) = self.near {
-            let near = [
-                value + 1,
-                value - 1,
-                value + 10,
-                value - 10,
-                -value,
-                value * 2,
-            ];
-            decoys.extend(near.map(|wrong| wrong.to_string()));
-        }
+        decoys.extend(self.slips.0.into_iter().flat_map(|slips| slips(self)));
         decoys.retain(|decoy| *decoy != self.reference);
         decoys.sort_unstable();
         decoys.dedup();
@@ -164,7 +270,9 @@ impl Item {
     /// The same item with what else is known of it.
     #[must_use]
     pub fn with_metadata(mut self, metadata: BTreeMap<String, String>) -> Item {
-        self.metadata.extend(metadata);
+        for (name, value) in metadata {
+            self.metadata.insert(name, value);
+        }
         self
     }
 

@@ -55,7 +55,7 @@ pub use bytes::ParseBytesError;
 pub use contents::{Budget, FileRef, Form, Judge, Kind, Package, Scorer};
 pub use environment::{Environment, HELD_OUT_SLICES, Step, Style, held_out};
 pub use format::{CHAT_TOKENS, SPECIAL_TOKENS, TOKEN_PATTERN};
-pub use item::Item;
+pub use item::{Facts, Item};
 pub use manifest::{EnvId, Level, Limits, Manifest, PartWeight, Reading};
 pub use ppm::Ppm;
 pub use registry::{Registry, RegistryError};

@@ -1,5 +1,7 @@
 //! What a completion is worth, in integers, with the reasons.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -24,7 +26,7 @@ pub enum Status {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
     /// As in the manifest: `format`, `correct`, `brevity`, or the author's own.
-    pub name: String,
+    pub name: Cow<'static, str>,
     /// Its value, before weighing.
     pub value: Ppm,
 }
@@ -41,7 +43,7 @@ pub struct Score {
     /// The extracted answer, printable. An ill-formed completion may have one.
     pub answer: Option<String>,
     /// The reason, for people.
-    pub why: String,
+    pub why: Cow<'static, str>,
 }
 
 impl Score {
@@ -63,7 +65,7 @@ impl Score {
             reward: Ppm::ZERO,
             parts: Vec::new(),
             answer: None,
-            why: format!("could not be scored: {why}"),
+            why: format!("could not be scored: {why}").into(),
         }
     }
 
@@ -143,7 +145,7 @@ impl Rules {
                 "the {} has {characters} characters, at most {limit} are read",
                 self.tag.name()
             );
-            return Err(shut(Status::Invalid, None, why));
+            return Err(shut(Status::Invalid, None, why.into()));
         }
         Ok(body)
     }
@@ -154,7 +156,7 @@ impl Rules {
         let limit = self.limits.completion_bytes;
         if bytes > limit as usize {
             let why = format!("{bytes} bytes, at most {limit} are read");
-            return Err(shut(Status::Invalid, None, why));
+            return Err(shut(Status::Invalid, None, why.into()));
         }
         Ok(())
     }
@@ -176,7 +178,7 @@ impl Rules {
         };
         let answer = Some(printable(body));
         if !is_right(body) {
-            return open(Ppm::ZERO, Ppm::ZERO, Ppm::ZERO, answer, "wrong".to_owned());
+            return open(Ppm::ZERO, Ppm::ZERO, Ppm::ZERO, answer, "wrong".into());
         }
         let (brevity, over) = self.brief(completion);
         let reward = self.correct.saturating_add(self.brevity.of(brevity));
@@ -185,16 +187,16 @@ impl Rules {
 }
 
 /// Why a right answer earned what it did.
-pub(crate) fn right(over: usize) -> String {
+pub(crate) fn right(over: usize) -> Cow<'static, str> {
     if over == 0 {
-        "right".to_owned()
+        "right".into()
     } else {
-        format!("right, {over} bytes longer than is free")
+        format!("right, {over} bytes longer than is free").into()
     }
 }
 
 /// The score of a completion that did not pass the gate.
-fn shut(status: Status, answer: Option<String>, why: String) -> Score {
+fn shut(status: Status, answer: Option<String>, why: Cow<'static, str>) -> Score {
     Score {
         status,
         reward: Ppm::ZERO,
@@ -205,7 +207,13 @@ fn shut(status: Status, answer: Option<String>, why: String) -> Score {
 }
 
 /// The score of a completion that did.
-fn open(reward: Ppm, correct: Ppm, brevity: Ppm, answer: Option<String>, why: String) -> Score {
+fn open(
+    reward: Ppm,
+    correct: Ppm,
+    brevity: Ppm,
+    answer: Option<String>,
+    why: Cow<'static, str>,
+) -> Score {
     Score {
         status: Status::Ok,
         reward,
@@ -221,10 +229,9 @@ fn parts(format: Ppm, correct: Ppm, brevity: Ppm) -> Vec<Part> {
         ("correct", correct),
         ("brevity", brevity),
     ]
-    .into_iter()
     .map(|(name, value)| Part {
-        name: name.to_owned(),
+        name: name.into(),
         value,
     })
-    .collect()
+    .to_vec()
 }

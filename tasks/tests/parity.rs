@@ -43,9 +43,11 @@ fn golden(task: &Upstream) -> Golden {
 
 /// What the scorers know of an item: all but the name of its task.
 fn facts(item: &Item) -> BTreeMap<String, String> {
-    let mut facts = item.metadata.clone();
-    facts.remove("task");
-    facts
+    item.metadata
+        .iter()
+        .filter(|(name, _)| *name != "task")
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
 }
 
 fn digest(item: &Item, answers: bool) -> String {

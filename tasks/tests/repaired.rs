@@ -7,7 +7,7 @@ use tasks::{Item, Ppm, Registry, Seed, library::Upstream};
 type Exploit = (&'static str, &'static str, fn(&Item) -> String);
 
 fn fact<'a>(item: &'a Item, name: &str) -> &'a str {
-    item.metadata.get(name).map_or("", String::as_str)
+    item.metadata.get(name).unwrap_or("")
 }
 
 /// The right answer with every number in it moved.

@@ -169,11 +169,11 @@ impl Environment for Bridge {
                 score.reward = correct;
                 score.parts = [("format", Ppm::ONE), ("correct", correct)]
                     .map(|(name, value)| Part {
-                        name: name.to_owned(),
+                        name: name.into(),
                         value,
                     })
                     .to_vec();
-                score.why = why;
+                score.why = why.into();
                 score
             }
             Err(error) => Score::unscored(&format!("{error:#}")),

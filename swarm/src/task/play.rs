@@ -108,9 +108,9 @@ impl Game for Session<'_> {
                 parts: score
                     .parts
                     .into_iter()
-                    .map(|part| (part.name, part.value.0))
+                    .map(|part| (part.name.into_owned(), part.value.0))
                     .collect(),
-                why: score.why,
+                why: score.why.into_owned(),
                 said: Vec::new(),
             },
         }

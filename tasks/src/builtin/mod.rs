@@ -14,8 +14,8 @@ pub(crate) use distract::distract;
 use std::sync::Arc;
 
 use crate::{
-    Draw, EnvId, Environment, Item, Level, Limits, Manifest, PartWeight, Ppm, Reading, Score, Seed,
-    score,
+    Draw, Environment, Facts, Item, Level, Limits, Manifest, PartWeight, Ppm, Reading, Score, Seed,
+    item::Stamp, score,
 };
 
 /// All built-in environments, in the order of the registry.
@@ -53,7 +53,7 @@ pub(crate) struct Recipe {
 /// A built-in environment.
 struct Builtin {
     manifest: Manifest,
-    id: EnvId,
+    stamp: Stamp,
     draft: fn(u8, &mut Draw) -> Draft,
 }
 
@@ -91,8 +91,14 @@ impl From<Recipe> for Builtin {
             reading: recipe.reading,
             package: None,
         };
+        let stamp = Stamp {
+            env: manifest.id(),
+            task: recipe.name.into(),
+            alphabet: recipe.alphabet.into(),
+            shown_chars: manifest.limits.answer_chars as usize,
+        };
         Builtin {
-            id: manifest.id(),
+            stamp,
             manifest,
             draft: recipe.draft,
         }
@@ -106,10 +112,11 @@ impl Environment for Builtin {
 
     fn draw(&self, seed: &Seed, level: u8) -> Item {
         let level = self.manifest.clamp(level);
-        let named = Seed::derive(&[b"item", &self.id.0, &[level], &seed.0]);
+        let named = Seed::derive(&[b"item", &self.stamp.env.0, &[level], &seed.0]);
         let draft = (self.draft)(level, &mut named.draw());
         let question = format!("{} {}", self.manifest.name, draft.question);
-        Item::named(self.id, &self.manifest, level, question, draft.answer)
+        let facts = Facts::default();
+        Item::stamped(self.stamp.clone(), level, facts, question, draft.answer)
             .with_working(draft.working)
             .with_decoys(draft.decoys)
     }

@@ -63,7 +63,7 @@ pub struct Message {
 
 /// What was said before, then the question with what a stage adds to it.
 fn ask(item: &Item, content: String) -> Vec<Message> {
-    let mut messages = item.context.clone();
+    let mut messages = item.context.to_vec();
     messages.push(Message {
         role: Role::User,
         content,

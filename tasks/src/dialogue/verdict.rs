@@ -84,7 +84,7 @@ pub fn score_critique(truth: bool, text: &str) -> Score {
                     ..part
                 })
                 .collect(),
-            why: "neither right nor wrong".to_owned(),
+            why: "neither right nor wrong".into(),
             ..score
         };
     }

@@ -208,7 +208,7 @@ fn arc_1d(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
     let reversed: Row = output.iter().rev().copied().collect();
     Some(
         Puzzle::new(question, row(&output))
-            .fact("task_name", name)
+            .fact("task_name", *name)
             .fact("size", size)
             .decoys(vec![row(&reversed), row(&vec![0; size])])
             .copy(row(&input)),

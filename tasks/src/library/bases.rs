@@ -135,11 +135,7 @@ fn count_bits(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
         Puzzle::new(question, count)
             .fact("number", number)
             .working(format!("{number} is {number:b} in binary"))
-            .decoys(vec![
-                (count + 1).to_string(),
-                (count + 2).to_string(),
-                (count - 1).to_string(),
-            ]),
+            .slips(read::miscounts),
     )
 }
 

@@ -43,7 +43,7 @@ fn basic_arithmetic(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
     Some(
         Puzzle::new(question, value)
             .fact("expression", expression)
-            .near(value),
+            .near(),
     )
 }
 

@@ -61,14 +61,13 @@ fn bf(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
     } else {
         format!("What does this Brainf*ck program print? Its cells hold 8 bits.\n\n{program}")
     };
-    let number = output.parse().ok();
+    let is_number = output.parse::<i128>().is_ok();
     let puzzle = Puzzle::new(question, output).fact("bf_program", program);
-    Some(match number {
-        Some(number) => puzzle.near(number),
-        None => {
-            let word = |_| (*random.choice::<&str>(words::wordle())).to_owned();
-            puzzle.decoys((0..3).map(word).collect())
-        }
+    Some(if is_number {
+        puzzle.near()
+    } else {
+        let word = |_| (*random.choice::<&str>(words::wordle())).to_owned();
+        puzzle.decoys((0..3).map(word).collect())
     })
 }
 

@@ -1,7 +1,7 @@
 //! `calendar_arithmetic`: weekdays, counts of days, leap years.
 
 use super::{Ask, Puzzle, Random, Task, fact, read};
-use crate::{Item, Ppm};
+use crate::{Item, Ppm, item::near};
 
 pub(super) const CALENDAR_ARITHMETIC: Task = Task {
     name: "calendar_arithmetic",
@@ -205,13 +205,17 @@ fn calendar_arithmetic(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
     })
 }
 
-fn puzzle(kind: &str, question: String, answer: String) -> Puzzle {
-    let (number, yes_or_no) = (answer.parse().ok(), answer == "Yes" || answer == "No");
-    let puzzle = Puzzle::new(question, answer).fact("kind", kind);
-    match number {
-        Some(number) => puzzle.near(number),
-        None if yes_or_no => puzzle.decoys(["Yes", "No"].map(str::to_owned).to_vec()),
-        None => puzzle.decoys(WEEKDAYS.map(str::to_owned).to_vec()),
+fn puzzle(kind: &'static str, question: String, answer: String) -> Puzzle {
+    Puzzle::new(question, answer)
+        .fact("kind", kind)
+        .slips(slips)
+}
+
+fn slips(item: &Item) -> Vec<String> {
+    match item.reference.as_str() {
+        "Yes" | "No" => ["Yes", "No"].map(str::to_owned).to_vec(),
+        number if number.parse::<i128>().is_ok() => near(item),
+        _ => WEEKDAYS.map(str::to_owned).to_vec(),
     }
 }
 

@@ -118,11 +118,7 @@ fn gcd_puzzle(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
         || format!("Find the Greatest Common Divisor (GCD) of these numbers: {shown}. Give only the GCD as your final answer."),
         || format!("Find the greatest common divisor of {shown}."),
     );
-    Some(
-        Puzzle::new(question, result)
-            .fact("numbers", shown)
-            .near(result),
-    )
+    Some(Puzzle::new(question, result).fact("numbers", shown).near())
 }
 
 fn lcm_puzzle(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
@@ -140,11 +136,7 @@ fn lcm_puzzle(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
         || format!("Find the Least Common Multiple (LCM) of these numbers: {shown}"),
         || format!("Find the least common multiple of {shown}."),
     );
-    Some(
-        Puzzle::new(question, result)
-            .fact("numbers", shown)
-            .near(result),
-    )
+    Some(Puzzle::new(question, result).fact("numbers", shown).near())
 }
 
 fn factors(mut number: i64) -> Vec<i64> {
@@ -154,7 +146,8 @@ fn factors(mut number: i64) -> Vec<i64> {
             factors.push(divisor);
             number /= divisor;
         }
-        divisor += 1;
+        // After two, odd ones only.
+        divisor += 1 + (divisor & 1);
     }
     if number > 1 {
         factors.push(number);
@@ -167,6 +160,10 @@ fn prime_factorization(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
     let (low, high) = *ask.pick(&CONFIGURATIONS);
     let number = random.int(low, high);
     let factors = factors(number);
+    if !ask.upstream && factors.len() == 1 {
+        // The number itself is the answer to a prime one.
+        return None;
+    }
     let question = ask.say(
         || {
             format!(
@@ -176,22 +173,24 @@ fn prime_factorization(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
         },
         || format!("Find the prime factors of {number}. Write them with \u{d7} between, as 2 \u{d7} 2 \u{d7} 3 for 12."),
     );
-    let decoys = vec![
-        format!("1 \u{d7} {number}"),
-        read::list(&[&[2], factors.as_slice()].concat(), " \u{d7} "),
-    ];
     Some(
         Puzzle::new(question, read::list(&factors, " \u{d7} "))
             .fact("number", number)
-            .decoys(decoys)
-            .copy(number.to_string()),
+            .slips(|item| {
+                let number = fact(item, "number");
+                vec![
+                    format!("1 \u{d7} {number}"),
+                    format!("2 \u{d7} {}", item.reference),
+                    number.to_owned(),
+                ]
+            }),
     )
 }
 
 /// The factors of a product as they are written, in rising order.
-fn read_factors(answer: &str) -> Option<Vec<i128>> {
+fn read_factors(answer: &str, is_sign: fn(char) -> bool) -> Option<Vec<i128>> {
     let mut factors = answer
-        .split('\u{d7}')
+        .split(is_sign)
         .map(str::trim)
         .filter(|part| !part.is_empty())
         .map(read::python_int)
@@ -200,19 +199,23 @@ fn read_factors(answer: &str) -> Option<Vec<i128>> {
     Some(factors)
 }
 
+fn is_sign(c: char) -> bool {
+    c == '\u{d7}'
+}
+
 /// In any order; `*` and `x` are read as the sign of multiplication too.
 fn is_factorization(item: &Item, answer: &str) -> bool {
-    let answer = answer.replace(['*', 'x'], "\u{d7}");
-    !answer.split('\u{d7}').any(|part| part.trim().is_empty())
-        && read_factors(&answer) == read_factors(&item.reference)
+    let is_any_sign = |c| matches!(c, '*' | 'x' | '\u{d7}');
+    !answer.split(is_any_sign).any(|part| part.trim().is_empty())
+        && read_factors(answer, is_any_sign) == read_factors(&item.reference, is_sign)
 }
 
 fn upstream_factorization(item: &Item, answer: &str) -> Ppm {
     // Upstream fails on what is no number; the answer is then worth nothing.
-    let Some(factors) = read_factors(answer) else {
+    let Some(factors) = read_factors(answer, is_sign) else {
         return Ppm::ZERO;
     };
-    if Some(&factors) == read_factors(&item.reference).as_ref() {
+    if Some(&factors) == read_factors(&item.reference, is_sign).as_ref() {
         return Ppm::ONE;
     }
     let product = factors
@@ -260,10 +263,6 @@ fn count_primes(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
         Puzzle::new(question, count)
             .fact("start", start)
             .fact("end", end)
-            .decoys(vec![
-                (count + 1).to_string(),
-                (count + 2).to_string(),
-                count.saturating_sub(1).to_string(),
-            ]),
+            .slips(read::miscounts),
     )
 }

@@ -1,14 +1,17 @@
 //! The two settings of a task as environments.
 
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::sync::{Arc, LazyLock};
 
 use super::{Ask, Puzzle, Random, TASKS, Task};
 use crate::{
-    Draw, EnvId, Environment, Item, Level, Limits, Manifest, Part, PartWeight, Ppm, Reading, Score,
-    Seed, Status, Style,
+    Draw, Environment, Item, Level, Limits, Manifest, Part, PartWeight, Ppm, Reading, Score, Seed,
+    Status, Style,
     builtin::distract,
     dialogue::{BLANK, Message, Role, sanitise},
-    format, score,
+    format,
+    item::Stamp,
+    score,
 };
 
 /// How to answer: what is said before every question of ours.
@@ -46,7 +49,7 @@ pub(crate) fn compat() -> Vec<Arc<dyn Environment>> {
 struct Repaired {
     task: &'static Task,
     manifest: Manifest,
-    id: EnvId,
+    stamp: Stamp,
 }
 
 impl Repaired {
@@ -67,7 +70,7 @@ impl Repaired {
         let manifest = manifest(task, task.name.to_owned(), levels, &parts);
         Repaired {
             task,
-            id: manifest.id(),
+            stamp: stamp(task, &manifest, task.name.into()),
             manifest,
         }
     }
@@ -99,24 +102,53 @@ fn manifest(task: &Task, name: String, levels: Vec<Level>, parts: &[(&str, Ppm)]
     }
 }
 
-/// An item from a puzzle.
-fn item(id: EnvId, manifest: &Manifest, level: u8, puzzle: Puzzle) -> Item {
-    let mut item = Item::named(id, manifest, level, puzzle.question, puzzle.answer)
-        .with_working(puzzle.working)
-        .with_decoys(puzzle.decoys)
-        .with_near(puzzle.near);
-    for (name, value) in puzzle.facts {
-        item.metadata.insert(name.to_owned(), value);
+/// What the items of a task have in common.
+fn stamp(task: &Task, manifest: &Manifest, name: Cow<'static, str>) -> Stamp {
+    Stamp {
+        env: manifest.id(),
+        task: name,
+        alphabet: task.alphabet.into(),
+        shown_chars: manifest.limits.answer_chars as usize,
     }
-    item
 }
 
-fn instructions() -> Vec<Message> {
-    vec![Message {
+/// An item from a puzzle, unless a copy of something in the question is `paid`
+/// for it.
+fn item(
+    stamp: &Stamp,
+    level: u8,
+    puzzle: Puzzle,
+    paid: impl Fn(&Item, &str) -> bool,
+) -> Option<Item> {
+    let Puzzle {
+        question,
+        answer,
+        facts,
+        working,
+        mut decoys,
+        slips,
+        copies,
+    } = puzzle;
+    let item = Item::stamped(stamp.clone(), level, facts, question, answer);
+    if copies.iter().any(|copy| paid(&item, copy)) {
+        return None;
+    }
+    if decoys.is_empty() {
+        decoys = copies;
+    } else {
+        decoys.extend(copies);
+    }
+    let item = item.with_working(working).with_decoys(decoys);
+    Some(item.with_slips(slips))
+}
+
+/// What is said before every question of ours, once for all of them.
+static CONTEXT: LazyLock<Arc<[Message]>> = LazyLock::new(|| {
+    Arc::new([Message {
         role: Role::System,
         content: INSTRUCTIONS.to_owned(),
-    }]
-}
+    }])
+});
 
 /// A reference completion.
 fn demonstrate(item: &Item, style: Style) -> String {
@@ -153,17 +185,16 @@ impl Environment for Repaired {
             upstream: false,
             place: (0, 0),
         };
-        let named = Seed::derive(&[b"item", &self.id.0, &[level], &seed.0]);
+        let named = Seed::derive(&[b"item", &self.stamp.env.0, &[level], &seed.0]);
         let mut random = Random::seeded(&named);
         (0..TRIES)
             .find_map(|_| {
-                let mut puzzle = (self.task.make)(&ask, &mut random)?;
-                let copies = std::mem::take(&mut puzzle.copies);
-                let item =
-                    item(self.id, &self.manifest, level, puzzle).with_context(instructions());
-                let paid = copies.iter().any(|copy| self.accepts(&item, copy));
-                (!paid).then_some(item)
+                let puzzle = (self.task.make)(&ask, &mut random)?;
+                item(&self.stamp, level, puzzle, |item, copy| {
+                    self.accepts(item, copy)
+                })
             })
+            .map(|item| item.with_context(Arc::clone(&CONTEXT)))
             .unwrap_or_else(|| Item::faulty(&self.manifest, level, NO_ITEM.to_owned()))
     }
 
@@ -176,7 +207,7 @@ impl Environment for Repaired {
     }
 
     fn distractor(&self, item: &Item, seed: &Seed) -> String {
-        let named = Seed::derive(&[b"distractor", &self.id.0, &seed.0]);
+        let named = Seed::derive(&[b"distractor", &self.stamp.env.0, &seed.0]);
         distractor(self, item, &mut named.draw())
     }
 
@@ -190,7 +221,7 @@ impl Environment for Repaired {
 pub struct Upstream {
     task: &'static Task,
     manifest: Manifest,
-    id: EnvId,
+    stamp: Stamp,
 }
 
 impl Upstream {
@@ -202,10 +233,10 @@ impl Upstream {
                 space: 1 << 32,
             };
             let name = format!("rg_{}", task.name);
-            let manifest = manifest(task, name, vec![level], &[("correct", Ppm::ONE)]);
+            let manifest = manifest(task, name.clone(), vec![level], &[("correct", Ppm::ONE)]);
             Upstream {
                 task,
-                id: manifest.id(),
+                stamp: stamp(task, &manifest, name.into()),
                 manifest,
             }
         })
@@ -231,7 +262,7 @@ impl Upstream {
         }
         let mut random = Random::new(seed.wrapping_add(index));
         let puzzle = (self.task.make)(&ask, &mut random)?;
-        Some(item(self.id, &self.manifest, 1, puzzle))
+        item(&self.stamp, 1, puzzle, |_, _| false)
     }
 
     /// What `score_answer(answer, item)` is.
@@ -263,7 +294,7 @@ impl Environment for Upstream {
     }
 
     fn draw(&self, seed: &Seed, _level: u8) -> Item {
-        let mut draw = Seed::derive(&[b"upstream", &self.id.0, &seed.0]).draw();
+        let mut draw = Seed::derive(&[b"upstream", &self.stamp.env.0, &seed.0]).draw();
         (0..TRIES)
             .find_map(|_| {
                 let number = draw.below(1 << 32);
@@ -285,14 +316,14 @@ impl Environment for Upstream {
             },
             reward,
             parts: vec![Part {
-                name: "correct".to_owned(),
+                name: "correct".into(),
                 value: reward,
             }],
             answer: answer.map(format::printable),
             why: match answer {
-                Some(_) => "as upstream scores it".to_owned(),
-                None if read => "no answer in tags".to_owned(),
-                None => format!("{} bytes, at most {limit} are read", completion.len()),
+                Some(_) => "as upstream scores it".into(),
+                None if read => "no answer in tags".into(),
+                None => format!("{} bytes, at most {limit} are read", completion.len()).into(),
             },
         }
     }
@@ -302,7 +333,7 @@ impl Environment for Upstream {
     }
 
     fn distractor(&self, item: &Item, seed: &Seed) -> String {
-        let named = Seed::derive(&[b"distractor", &self.id.0, &seed.0]);
+        let named = Seed::derive(&[b"distractor", &self.stamp.env.0, &seed.0]);
         distractor(self, item, &mut named.draw())
     }
 

@@ -1,5 +1,7 @@
 //! `fraction_simplification`.
 
+use std::fmt::Display;
+
 use super::{Ask, Puzzle, Random, Task, divisors::gcd, fact, read};
 use crate::{Item, Ppm};
 
@@ -45,12 +47,6 @@ fn fraction_simplification(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
         (top, bottom) = (bottom, top);
     }
     let factor = random.int(factor.0, factor.1);
-    let write = |style: usize, top: i64, bottom: i64| match style {
-        0 => format!("{top}/{bottom}"),
-        1 => format!("${top}/{bottom}$"),
-        2 => format!("$\\frac{{{top}}}{{{bottom}}}$"),
-        _ => format!("$\\dfrac{{{top}}}{{{bottom}}}$"),
-    };
     let style = if ask.upstream { random.index(4) } else { 0 };
     let shown = write(style, top * factor, bottom * factor);
     let question = ask.say(
@@ -70,12 +66,37 @@ fn fraction_simplification(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
                 top * factor,
                 bottom * factor
             ))
-            .decoys(vec![
-                write(style, top, bottom + 1),
-                write(style, bottom, top),
-            ])
-            .copy(shown),
+            .slips(slips),
     )
+}
+
+/// A fraction in one of four styles.
+fn write(style: usize, top: impl Display, bottom: impl Display) -> String {
+    match style {
+        0 => format!("{top}/{bottom}"),
+        1 => format!("${top}/{bottom}$"),
+        2 => format!("$\\frac{{{top}}}{{{bottom}}}$"),
+        _ => format!("$\\dfrac{{{top}}}{{{bottom}}}$"),
+    }
+}
+
+/// Another fraction, the opposite one, and the one that was to be simplified:
+/// no factor of ours is one, so that it is never right.
+fn slips(item: &Item) -> Vec<String> {
+    let Some((top, bottom)) = read_fraction(&item.reference) else {
+        return Vec::new();
+    };
+    let style = match item.reference.as_bytes() {
+        [b'$', b'\\', b'd', ..] => 3,
+        [b'$', b'\\', ..] => 2,
+        [b'$', ..] => 1,
+        _ => 0,
+    };
+    vec![
+        write(style, top, bottom + 1),
+        write(style, bottom, top),
+        write(style, fact(item, "numerator"), fact(item, "denominator")),
+    ]
 }
 
 /// `a/b`, or in LaTeX, between dollars or not.

@@ -221,11 +221,7 @@ fn rotten_oranges(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
             )
         },
     );
-    Some(
-        Puzzle::new(question, answer)
-            .fact("matrix", shown)
-            .near(answer.into()),
-    )
+    Some(Puzzle::new(question, answer).fact("matrix", shown).near())
 }
 
 fn shortest_path(ask: &Ask, random: &mut Random) -> Option<Puzzle> {

@@ -1,5 +1,7 @@
 //! `leg_counting`.
 
+use std::fmt::Write as _;
+
 use super::{Ask, Puzzle, Random, Task, read};
 
 pub(super) const LEG_COUNTING: Task = Task {
@@ -63,16 +65,22 @@ fn leg_counting(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
         [((3, 10), 15), ((1, 2), 5), ((2, 4), 10), ((4, 8), 20)];
     let (kinds, most) = *ask.pick(&CONFIGURATIONS);
     let count = random.size(kinds);
-    let (mut legs, mut shown, mut steps) = (0, Vec::new(), Vec::new());
+    let (mut legs, mut shown, mut steps) = (0, String::new(), String::new());
+    shown.reserve(count * 16);
+    steps.reserve(count * 16);
     for at in random.sample(ANIMALS.len(), count) {
         let (animal, each) = ANIMALS[at];
         let number = random.int(1, most);
         let plural = if number > 1 { "s" } else { "" };
-        shown.push(format!("{number} {animal}{plural}"));
-        steps.push(format!("{number} * {each} = {}", number * each));
+        if !steps.is_empty() {
+            shown.push_str(", ");
+            steps.push('\n');
+        }
+        // Writing to a text cannot fail.
+        let _ = write!(shown, "{number} {animal}{plural}");
+        let _ = write!(steps, "{number} * {each} = {}", number * each);
         legs += number * each;
     }
-    let shown = shown.join(", ");
     let question = ask.say(
         || {
             format!(
@@ -84,11 +92,12 @@ fn leg_counting(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
     Some(
         Puzzle::new(question, legs)
             .fact("animals", shown)
-            .working(steps.join("\n"))
-            .decoys(vec![
-                (legs + 2).to_string(),
-                (legs + 4).to_string(),
-                (legs - 2).max(1).to_string(),
-            ]),
+            .working(steps)
+            .slips(|item| {
+                let legs: i64 = item.reference.parse().unwrap_or(0);
+                [legs + 2, legs + 4, (legs - 2).max(1)]
+                    .map(|wrong| wrong.to_string())
+                    .to_vec()
+            }),
     )
 }

@@ -1,5 +1,8 @@
 //! `number_sorting` and `number_filtering`.
 
+use std::fmt::Write as _;
+use std::ops::Range;
+
 use super::{Ask, Puzzle, Random, Task, fact, read};
 use crate::{Item, Ppm};
 
@@ -50,8 +53,8 @@ fn float(number: f64) -> String {
 }
 
 /// As Python writes a list of texts.
-fn quoted(texts: &[String]) -> String {
-    let quoted: Vec<String> = texts.iter().map(|text| format!("'{text}'")).collect();
+fn quoted<'a>(texts: impl Iterator<Item = &'a str>) -> String {
+    let quoted: Vec<String> = texts.map(|text| format!("'{text}'")).collect();
     format!("[{}]", quoted.join(", "))
 }
 
@@ -89,7 +92,7 @@ fn number_sorting(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
         let question = format!(
             "Sort these numbers in {direction} order: {shown}\nPlease follow the instruction below:\n## 1. Let all your answers be a list of numbers. Instead of reporting your answer as -69, -13, 1, 7, 11, 43, 59, 61, use ['-69', '-13', '1', '7', '11', '43', '59', '61'] instead\n## 2. Convert all numbers in the square brackets as strings. For example, ['-69', '-13', '1', '7', '11', '43', '59', '61']\n"
         );
-        (question, quoted(&sorted))
+        (question, quoted(sorted.iter().map(String::as_str)))
     } else {
         let question =
             format!("Sort these numbers in {direction} order, with commas between: {shown}");
@@ -145,62 +148,155 @@ fn number_filtering(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
         ((8, 14), (0, 4)),
     ];
     let (count, decimals) = *ask.pick(&CONFIGURATIONS);
-    let write = |random: &mut Random, low: f64, high: f64| {
-        let number = random.uniform(low, high);
-        let shown = format!("{number:.width$}", width = random.size(decimals));
-        let number: f64 = shown.parse().unwrap_or(number);
-        (number, shown)
-    };
-    let numbers: Vec<(f64, String)> = (0..random.size(count))
-        .map(|_| write(random, -100.0, 100.0))
-        .collect();
+    let count = random.size(count);
+    // All as they are shown, a comma between, and where each of them stands.
+    let mut shown = String::with_capacity(count * 10);
+    let mut numbers: Vec<(f64, Range<usize>)> = Vec::with_capacity(count);
     let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
-    for (number, _) in &numbers {
-        (low, high) = (low.min(*number), high.max(*number));
+    for at in 0..count {
+        if at > 0 {
+            shown.push_str(", ");
+        }
+        let start = shown.len();
+        let drawn = random.uniform(-100.0, 100.0);
+        let number = write_rounded(&mut shown, drawn, random.size(decimals));
+        numbers.push((number, start..shown.len()));
+        (low, high) = (low.min(number), high.max(number));
     }
-    let (limit, shown_limit) = write(random, low, high);
+    let mut shown_limit = String::new();
+    let drawn = random.uniform(low, high);
+    let limit = write_rounded(&mut shown_limit, drawn, random.size(decimals));
     let larger = *random.choice(&[true, false]);
     let keep = *random.choice(&[true, false]);
-    let kept: Vec<String> = numbers
-        .iter()
-        .filter(|(number, _)| match (keep, larger) {
-            (true, true) => *number > limit,
-            (true, false) => *number < limit,
-            (false, true) => *number <= limit,
-            (false, false) => *number >= limit,
-        })
-        // Equal numbers are written as the first of them.
-        .filter_map(|(number, _)| numbers.iter().find(|(other, _)| other == number))
-        .map(|(_, shown)| shown.clone())
-        .collect();
-    if !ask.upstream && kept.is_empty() {
+    let stays = |number: f64| match (keep, larger) {
+        (true, true) => number > limit,
+        (true, false) => number < limit,
+        (false, true) => number <= limit,
+        (false, false) => number >= limit,
+    };
+    let count_kept = numbers.iter().filter(|(number, _)| stays(*number)).count();
+    if !ask.upstream && (count_kept == 0 || count_kept == count) {
+        // Nothing is left, or a copy of the list would be right.
         return None;
     }
-    let shown: Vec<String> = numbers.iter().map(|(_, shown)| shown.clone()).collect();
+    let kept = numbers
+        .iter()
+        .filter(|(number, _)| stays(*number))
+        // Equal numbers are written as the first of them.
+        .filter_map(|(number, _)| numbers.iter().find(|(other, _)| other == number))
+        .map(|(_, place)| &shown[place.clone()]);
     let verb = if keep { "Keep" } else { "Remove" };
     let side = if larger { "larger" } else { "smaller" };
     let (question, answer) = if ask.upstream {
         let question = format!(
             "{verb} all numbers {side} than {shown_limit} in this list: {}\nReturn the new list in the same format.",
-            quoted(&shown)
+            quoted(shown.split(", "))
         );
-        (question, quoted(&kept))
+        (question, quoted(kept))
     } else {
         let question = format!(
-            "{verb} all numbers {side} than {shown_limit} in this list, and write what is left with commas between: {}",
-            shown.join(", ")
+            "{verb} all numbers {side} than {shown_limit} in this list, and write what is left with commas between: {shown}"
         );
-        (question, kept.join(", "))
+        let mut answer = String::with_capacity(shown.len());
+        for one in kept {
+            if !answer.is_empty() {
+                answer.push_str(", ");
+            }
+            answer.push_str(one);
+        }
+        (question, answer)
     };
-    let others: Vec<String> = shown
-        .iter()
-        .filter(|one| !kept.contains(one))
-        .cloned()
-        .collect();
     Some(
         Puzzle::new(question, answer)
             .fact("filter_value", shown_limit)
-            .decoys(vec![others.join(", ")])
-            .copy(shown.join(", ")),
+            .slips(|item| {
+                let (shown, kept) = (listed(&item.question), listed(&item.reference));
+                let others: Vec<&str> = shown
+                    .iter()
+                    .filter(|one| !kept.contains(one))
+                    .copied()
+                    .collect();
+                vec![others.join(", "), shown.join(", ")]
+            }),
     )
+}
+
+/// Writes a number that is smaller than a million with up to four decimals, as
+/// Python's `f"{number:.{places}f}"` does, and returns what was written.
+fn write_rounded(text: &mut String, number: f64, places: usize) -> f64 {
+    const SCALES: [u32; 5] = [1, 10, 100, 1_000, 10_000];
+    let scale = SCALES[places.min(4)];
+    // A float is `mantissa / 2^shift`: of that, the rounding is exact.
+    let bits = number.abs().to_bits();
+    let exponent = (bits >> 52) as u32;
+    let mantissa = if exponent == 0 {
+        bits
+    } else {
+        (bits & ((1 << 52) - 1)) | 1 << 52
+    };
+    let shift = 1_075 - exponent.max(1);
+    let scaled = u128::from(mantissa) * u128::from(scale);
+    let digits = match shift {
+        0..=127 => {
+            let (down, rest) = (scaled >> shift, scaled & ((1 << shift) - 1));
+            let half = 1u128 << shift >> 1;
+            let up = rest > half || (rest == half && shift > 0 && down & 1 == 1);
+            down + u128::from(up)
+        }
+        // Less than half of the last decimal.
+        _ => 0,
+    };
+    let digits = u64::try_from(digits).unwrap_or(u64::MAX);
+    if number.is_sign_negative() {
+        text.push('-');
+    }
+    let scale = u64::from(scale);
+    let (whole, fraction) = (digits / scale, digits % scale);
+    // Writing to a text cannot fail.
+    let _ = match places {
+        0 => write!(text, "{whole}"),
+        places => write!(text, "{whole}.{fraction:0places$}"),
+    };
+    // Both are exact, so that the quotient is the float nearest to the text.
+    (digits as f64 / scale as f64).copysign(number)
+}
+
+/// The numbers of the list at the end of a text, in quotes or not.
+fn listed(text: &str) -> Vec<&str> {
+    let list = text.rsplit_once(": ").map_or(text, |(_, list)| list);
+    let list = list.lines().next().unwrap_or("");
+    let list = list.trim_start_matches('[').trim_end_matches(']');
+    list.split(", ").map(|one| one.trim_matches('\'')).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_rounded_as_it_is_printed() {
+        let mut draw = crate::Seed::derive(&[b"rounded"]).draw();
+        let drawn = (0..20_000).map(|_| {
+            let unit = draw.next_u64() as f64 / u64::MAX as f64;
+            (unit * 200.0 - 100.0) / [1.0, 1e3, 1e9][draw.index(3)]
+        });
+        let ties = [
+            0.5, 1.5, 2.5, -0.5, 0.25, 0.125, 0.0625, 99.99995, 0.0, -0.0, 1e-40,
+        ];
+        for number in drawn.chain(ties) {
+            for places in 0..=4 {
+                let mut text = String::new();
+                let value = write_rounded(&mut text, number, places);
+                assert_eq!(text, format!("{number:.places$}"));
+                assert_eq!(value.to_bits(), text.parse::<f64>().unwrap().to_bits());
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_is_found_in_both_ways_of_asking() {
+        assert_eq!(listed("Keep this list: ['1', '-2.5']\nDo."), ["1", "-2.5"]);
+        assert_eq!(listed("with commas between: 1, -2.5"), ["1", "-2.5"]);
+        assert_eq!(listed("1"), ["1"]);
+    }
 }

@@ -43,9 +43,9 @@ mod strings;
 mod sums;
 mod text;
 
-use std::fmt::Display;
+use std::borrow::Cow;
 
-use crate::{Item, Ppm};
+use crate::{Facts, Item, Ppm};
 use random::Random;
 
 pub use environment::Upstream;
@@ -115,36 +115,68 @@ impl Ask {
     }
 }
 
+/// A text of an item, from what stands for it.
+trait Said {
+    fn said(self) -> Cow<'static, str>;
+}
+
+impl Said for String {
+    fn said(self) -> Cow<'static, str> {
+        Cow::Owned(self)
+    }
+}
+
+impl Said for &'static str {
+    fn said(self) -> Cow<'static, str> {
+        Cow::Borrowed(self)
+    }
+}
+
+macro_rules! said {
+    ($($kind:ty),+) => {
+        $(impl Said for $kind {
+            fn said(self) -> Cow<'static, str> {
+                Cow::Owned(self.to_string())
+            }
+        })+
+    };
+}
+
+said!(&String, char, i32, i64, i128, u32, u64, usize);
+
+/// How many facts an item has at most without growing their list.
+const FACTS: usize = 4;
+
 /// One question with all that is known of it.
 struct Puzzle {
     question: String,
     answer: String,
     /// What a scorer needs, all of which the question says too.
-    facts: Vec<(&'static str, String)>,
+    facts: Facts,
     working: String,
     decoys: Vec<String>,
-    /// The answer, where a number near it is such an answer too.
-    near: Option<i128>,
+    /// More of them, made when they are asked for.
+    slips: Option<fn(&Item) -> Vec<String>>,
     /// What somebody answers who copies from the question. Where that is right,
     /// ours is another item: copying never pays.
     copies: Vec<String>,
 }
 
 impl Puzzle {
-    fn new(question: String, answer: impl Display) -> Puzzle {
+    fn new(question: String, answer: impl Said) -> Puzzle {
         Puzzle {
             question,
-            answer: answer.to_string(),
-            facts: Vec::new(),
+            answer: answer.said().into_owned(),
+            facts: Facts::with_room(FACTS),
             working: String::new(),
             decoys: Vec::new(),
-            near: None,
+            slips: None,
             copies: Vec::new(),
         }
     }
 
-    fn fact(mut self, name: &'static str, value: impl Display) -> Puzzle {
-        self.facts.push((name, value.to_string()));
+    fn fact(mut self, name: &'static str, value: impl Said) -> Puzzle {
+        self.facts.insert(name, value.said());
         self
     }
 
@@ -154,17 +186,21 @@ impl Puzzle {
     }
 
     fn decoys(mut self, decoys: Vec<String>) -> Puzzle {
-        self.decoys.extend(decoys);
+        self.decoys = decoys;
         self
     }
 
-    fn near(mut self, answer: i128) -> Puzzle {
-        self.near = Some(answer);
+    fn slips(mut self, slips: fn(&Item) -> Vec<String>) -> Puzzle {
+        self.slips = Some(slips);
         self
+    }
+
+    /// Numbers near the answer are such answers too.
+    fn near(self) -> Puzzle {
+        self.slips(crate::item::near)
     }
 
     fn copy(mut self, copy: String) -> Puzzle {
-        self.decoys.push(copy.clone());
         self.copies.push(copy);
         self
     }
@@ -192,5 +228,5 @@ struct Task {
 
 /// What the scorers know of an item; empty where it is not of this task.
 fn fact<'a>(item: &'a Item, name: &str) -> &'a str {
-    item.metadata.get(name).map_or("", String::as_str)
+    item.metadata.get(name).unwrap_or("")
 }

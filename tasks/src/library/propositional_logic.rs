@@ -6,6 +6,8 @@
 //! asks for a conclusion of at most two letters that says something no single
 //! premise says, and only asks where there is one.
 
+use std::fmt::Write as _;
+
 use super::{Ask, Puzzle, Random, Task, fact};
 use crate::{Item, Ppm};
 
@@ -46,6 +48,16 @@ impl Sign {
             Not => '\u{ac}',
             Implies => '\u{2192}',
             Iff => '\u{2194}',
+        }
+    }
+
+    /// The worlds in which it holds of two formulas, from theirs.
+    fn joins(self, left: u64, right: u64) -> u64 {
+        match self {
+            And => left & right,
+            Or => left | right,
+            Implies => !left | right,
+            Iff | Not => !(left ^ right),
         }
     }
 }
@@ -99,27 +111,157 @@ fn two(sign: Sign, left: Formula, right: Formula) -> Formula {
     Formula::Two(sign, Box::new(left), Box::new(right))
 }
 
+/// How a variable is written.
+fn letter(number: usize) -> char {
+    char::from(b'P'.saturating_add(number as u8))
+}
+
 impl std::fmt::Display for Formula {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Formula::Variable(number) => {
-                write!(f, "{}", char::from(b'P'.saturating_add(*number as u8)))
-            }
+            Formula::Variable(number) => f.write_char(letter(*number)),
             Formula::Not(inner) => write!(f, "{}{inner}", Not.symbol()),
             Formula::Two(sign, left, right) => write!(f, "({left} {} {right})", sign.symbol()),
         }
     }
 }
 
-fn formula(random: &mut Random, variables: usize, depth: usize) -> Formula {
-    if depth <= 1 {
-        return Formula::Variable(random.index(variables));
+/// No item has more, nor any premise more signs and variables.
+const MOST_PREMISES: usize = 5;
+const MOST_NODES: usize = 7;
+
+/// A premise as it is drawn: each sign before what it joins. Most are thrown
+/// away again with the draws that made them, so they take no memory of their own.
+#[derive(Clone, Copy)]
+struct Drawn {
+    nodes: [Node; MOST_NODES],
+    count: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Node {
+    Variable(usize),
+    Sign(Sign),
+}
+
+impl Default for Drawn {
+    fn default() -> Drawn {
+        Drawn {
+            nodes: [Node::Variable(0); MOST_NODES],
+            count: 0,
+        }
     }
-    match *random.choice(&SIGNS) {
-        Not => not(formula(random, variables, depth - 1)),
-        sign => {
-            let left = formula(random, variables, depth - 1);
-            two(sign, left, formula(random, variables, depth - 1))
+}
+
+impl Drawn {
+    /// Adds a formula of at most three levels.
+    fn draw(&mut self, random: &mut Random, variables: usize, depth: usize) {
+        let node = if depth <= 1 {
+            Node::Variable(random.index(variables))
+        } else {
+            Node::Sign(*random.choice(&SIGNS))
+        };
+        self.nodes[self.count] = node;
+        self.count += 1;
+        if let Node::Sign(sign) = node {
+            for _ in 0..if sign == Not { 1 } else { 2 } {
+                self.draw(random, variables, depth - 1);
+            }
+        }
+    }
+
+    /// The worlds in which it holds.
+    fn table(&self) -> u64 {
+        let (mut done, mut length) = ([0; MOST_NODES], 0);
+        for node in self.nodes[..self.count].iter().rev() {
+            done[length] = match node {
+                Node::Variable(number) => TABLES.get(*number).copied().unwrap_or(0),
+                Node::Sign(Not) => {
+                    length -= 1;
+                    !done[length]
+                }
+                Node::Sign(sign) => {
+                    length -= 2;
+                    sign.joins(done[length + 1], done[length])
+                }
+            };
+            length += 1;
+        }
+        done[0]
+    }
+
+    fn write(&self, text: &mut String) {
+        write_from(&mut self.nodes[..self.count].iter(), text);
+    }
+}
+
+/// Writes the formula that begins at the next node.
+fn write_from(nodes: &mut std::slice::Iter<Node>, text: &mut String) {
+    match nodes.next() {
+        Some(Node::Variable(number)) => text.push(letter(*number)),
+        Some(Node::Sign(Not)) => {
+            text.push(Not.symbol());
+            write_from(nodes, text);
+        }
+        Some(Node::Sign(sign)) => {
+            text.push('(');
+            write_from(nodes, text);
+            text.push(' ');
+            text.push(sign.symbol());
+            text.push(' ');
+            write_from(nodes, text);
+            text.push(')');
+        }
+        None => {}
+    }
+}
+
+/// A conclusion as it is drawn: a sign and what it joins, one variable if it is
+/// "not".
+#[derive(Clone, Copy)]
+struct Candidate {
+    sign: Sign,
+    variables: [usize; 2],
+}
+
+impl Candidate {
+    fn draw(random: &mut Random, variables: usize) -> Candidate {
+        let sign = *random.choice(&SIGNS);
+        let left = random.index(variables);
+        let right = if sign == Not {
+            left
+        } else {
+            random.index(variables)
+        };
+        Candidate {
+            sign,
+            variables: [left, right],
+        }
+    }
+
+    /// Its variables, once for each time they are written.
+    fn letters(&self) -> &[usize] {
+        &self.variables[..if self.sign == Not { 1 } else { 2 }]
+    }
+
+    /// The worlds in which it holds.
+    fn table(&self) -> u64 {
+        let [left, right] = self
+            .variables
+            .map(|number| TABLES.get(number).copied().unwrap_or(0));
+        match self.sign {
+            Not => !left,
+            sign => sign.joins(left, right),
+        }
+    }
+
+    /// Upstream writes an implication as a disjunction.
+    fn formula(&self) -> Formula {
+        let [left, right] = self.variables.map(Formula::Variable);
+        match self.sign {
+            Not => not(left),
+            Implies => two(Or, not(left), right),
+            sign => two(sign, left, right),
         }
     }
 }
@@ -140,15 +282,7 @@ impl Formula {
         match self {
             Formula::Variable(number) => TABLES.get(*number).copied().unwrap_or(0),
             Formula::Not(inner) => !inner.table(),
-            Formula::Two(sign, left, right) => {
-                let (left, right) = (left.table(), right.table());
-                match sign {
-                    And => left & right,
-                    Or => left | right,
-                    Implies => !left | right,
-                    Iff | Not => !(left ^ right),
-                }
-            }
+            Formula::Two(sign, left, right) => sign.joins(left.table(), right.table()),
         }
     }
 }
@@ -190,30 +324,29 @@ fn propositional_logic(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
     ];
     let configuration = ask.pick(&CONFIGURATIONS);
     let variables = random.size(configuration.variables);
-    let premises: Vec<Formula> = (0..random.size(configuration.premises))
-        .map(|_| {
-            let depth = random.size(configuration.depth);
-            formula(random, variables, depth)
-        })
-        .collect();
-    let tables: Vec<u64> = premises.iter().map(Formula::table).collect();
+    let mut premises = [Drawn::default(); MOST_PREMISES];
+    let premises = &mut premises[..random.size(configuration.premises)];
+    for premise in &mut *premises {
+        let depth = random.size(configuration.depth);
+        premise.draw(random, variables, depth);
+    }
+    let mut tables = [0; MOST_PREMISES];
+    let tables = &mut tables[..premises.len()];
+    for (table, premise) in tables.iter_mut().zip(&*premises) {
+        *table = premise.table();
+    }
+    let together = tables.iter().fold(u64::MAX, |all, table| all & table);
     let mut conclusion = None;
     for _ in 0..TRIES {
-        let candidate = match formula(random, variables, 2) {
-            // Upstream writes an implication as a disjunction.
-            Formula::Two(Implies, left, right) => {
-                Formula::Two(Or, Box::new(Formula::Not(left)), right)
-            }
-            other => other,
-        };
+        let candidate = Candidate::draw(random, variables);
         let good = if ask.upstream {
-            let everything = follows(&[], &candidate, variables);
-            !everything && follows(&premises, &candidate, variables)
+            let table = candidate.table();
+            table != u64::MAX && together & !table == 0
         } else {
-            is_new(&tables, &candidate)
+            is_new(tables, candidate.letters(), candidate.table())
         };
         if good {
-            conclusion = Some(candidate);
+            conclusion = Some(candidate.formula());
             break;
         }
     }
@@ -222,60 +355,73 @@ fn propositional_logic(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
         None if ask.upstream => Formula::Variable(0),
         None => return None,
     };
-    let shown: Vec<String> = premises.iter().map(Formula::to_string).collect();
+    let mut lines = String::with_capacity(64 * premises.len());
+    for (at, premise) in premises.iter().enumerate() {
+        if at > 0 {
+            lines.push('\n');
+        }
+        premise.write(&mut lines);
+    }
     let question = ask.say(
         || {
             let mut question = "The following question is a propositional logic reasoning question.\n\nIn the question we provide a list of premises. The task is to infer a correct conclusion from the premise.\n\nFORMAT INSTRUCTIONS:\n- Return the conclusion logic statement, as your final answer.\n- Use the following notation to denote symbols\n    - OR = \u{2228}\n    - AND = \u{2227}\n    - IMPLIES = \u{2192}\n    - IFF = \u{2194}\n    - NOT = \u{ac}\n\nHere is the question:\nGiven:\n".to_owned();
-            for (index, premise) in shown.iter().enumerate() {
+            for (index, premise) in lines.lines().enumerate() {
                 question.push_str(&format!("{}. {premise}\n.", index + 1));
             }
             question + "What can we conclude from the above statements?"
         },
         || {
             format!(
-                "Given:\n{}\n\nWhat follows from all of this together, and from no one line alone? Answer with a formula of at most two letters, using \u{ac} \u{2227} \u{2228} \u{2192} \u{2194}.",
-                shown.join("\n")
+                "Given:\n{lines}\n\nWhat follows from all of this together, and from no one line alone? Answer with a formula of at most two letters, using \u{ac} \u{2227} \u{2228} \u{2192} \u{2194}."
             )
         },
     );
-    let mut copies = shown.clone();
-    copies.push(shown.join(" \u{2227} "));
-    let puzzle = Puzzle::new(question, &conclusion)
-        .fact("premises", shown.join("\n"))
-        .fact("variables", variables)
-        .decoys(vec![
-            not(conclusion).to_string(),
-            "P \u{2228} \u{ac}P".to_owned(),
-        ]);
-    Some(copies.into_iter().fold(puzzle, Puzzle::copy))
+    Some(
+        Puzzle::new(question, conclusion.to_string())
+            .fact("premises", lines)
+            .fact("variables", variables)
+            .slips(slips),
+    )
 }
 
-/// Whether a formula of at most six variables follows from the premises
-/// together, and says something that none of them says: it implies a clause
-/// that follows from no single one. So neither a premise, nor a weaker form of
-/// one, nor several of them joined by "and", nor what is always true will do,
-/// nor anything at all where the premises contradict each other.
-fn is_new(premises: &[u64], conclusion: &Formula) -> bool {
-    let mut letters = Vec::new();
-    conclusion.variables(&mut letters);
+/// The opposite, what is always true, the premises, and all of them together:
+/// none of which says anything new.
+fn slips(item: &Item) -> Vec<String> {
+    let premises: Vec<&str> = fact(item, "premises").lines().collect();
+    let mut slips = vec![
+        format!("{}{}", Not.symbol(), item.reference),
+        "P \u{2228} \u{ac}P".to_owned(),
+        premises.join(" \u{2227} "),
+    ];
+    slips.extend(premises.into_iter().map(str::to_owned));
+    slips
+}
+
+/// Whether a formula follows from the premises together, and says something
+/// that none of them says: it implies a clause that follows from no single one.
+/// So neither a premise, nor a weaker form of one, nor several of them joined by
+/// "and", nor what is always true will do, nor anything at all where the
+/// premises contradict each other. `letters` are the variables of the formula,
+/// at most six, once for each time they are written.
+fn is_new(premises: &[u64], letters: &[usize], table: u64) -> bool {
     let together = premises.iter().fold(u64::MAX, |all, premise| all & premise);
-    let table = conclusion.table();
     if letters.len() > 2 || together == 0 || together & !table != 0 {
         return false;
     }
-    let literals = |letter: &usize| {
-        let table = TABLES.get(*letter).copied().unwrap_or(0);
+    let literals = |letter: usize| {
+        let table = TABLES.get(letter).copied().unwrap_or(0);
         [table, !table]
     };
-    let mut clauses: Vec<u64> = letters.iter().flat_map(literals).collect();
-    if let [one, other] = &letters[..] {
-        for left in literals(one) {
-            clauses.extend(literals(other).map(|right| left | right));
-        }
-    }
-    clauses.iter().any(|clause| {
+    let is_said = |clause: u64| {
         table & !clause == 0 && !premises.iter().any(|premise| premise & !clause == 0)
-    })
+    };
+    let alone = letters
+        .iter()
+        .any(|letter| literals(*letter).into_iter().any(is_said));
+    alone
+        || matches!(letters, [one, other] if literals(*one).into_iter().any(|left| {
+            literals(*other).into_iter().any(|right| is_said(left | right))
+        }))
 }
 
 /// How deep an answer may nest; two letters need no more than a few levels.
@@ -351,7 +497,8 @@ fn is_conclusion(item: &Item, answer: &str) -> bool {
     read_formula(answer).is_some_and(|conclusion| {
         let mut letters = Vec::new();
         conclusion.variables(&mut letters);
-        letters.iter().all(|letter| *letter < variables) && is_new(&tables, &conclusion)
+        letters.iter().all(|letter| *letter < variables)
+            && is_new(&tables, &letters, conclusion.table())
     })
 }
 
@@ -453,7 +600,9 @@ mod tests {
             .iter()
             .map(|text| read_formula(text).unwrap().table())
             .collect();
-        is_new(&tables, &read_formula(conclusion).unwrap())
+        let (conclusion, mut letters) = (read_formula(conclusion).unwrap(), Vec::new());
+        conclusion.variables(&mut letters);
+        is_new(&tables, &letters, conclusion.table())
     }
 
     #[test]

@@ -72,9 +72,10 @@ pub(crate) fn text(item: &Item, answer: &str) -> bool {
 
 /// Right when the words are the same, however the white space between them is.
 pub(crate) fn words(item: &Item, answer: &str) -> bool {
-    answer
-        .split_whitespace()
-        .eq(item.reference.split_whitespace())
+    answer == item.reference
+        || answer
+            .split_whitespace()
+            .eq(item.reference.split_whitespace())
 }
 
 /// Right when the numbers are the same: a sign of plus, zeros in front or
@@ -87,15 +88,30 @@ pub(crate) fn number(item: &Item, answer: &str) -> bool {
 /// Right when the lists of numbers are the same, whatever of white space,
 /// commas, quotes and brackets stands around each.
 pub(crate) fn numbers(item: &Item, answer: &str) -> bool {
-    let mut right = elements(&item.reference).map(Decimal::plain);
-    let mut answer = elements(answer).map(Decimal::plain);
+    let mut right = elements(&item.reference);
+    let mut answer = elements(answer);
     loop {
         match (right.next(), answer.next()) {
             (None, None) => return true,
-            (Some(Some(right)), Some(Some(answer))) if right == answer => {}
+            (Some(right), Some(answer)) if same_number(right, answer) => {}
             _ => return false,
         }
     }
+}
+
+/// Whether an element of a right answer, which is a number, is this one.
+fn same_number(right: &str, answer: &str) -> bool {
+    right == answer || Decimal::plain(answer).is_some_and(|n| Some(n) == Decimal::plain(right))
+}
+
+/// Answers that miscount by one or two.
+pub(crate) fn miscounts(item: &Item) -> Vec<String> {
+    let Ok(count) = item.reference.parse::<u64>() else {
+        return Vec::new();
+    };
+    [count + 1, count + 2, count.saturating_sub(1)]
+        .map(|wrong| wrong.to_string())
+        .to_vec()
 }
 
 /// What stands between white space, commas, quotes and brackets.
@@ -222,7 +238,7 @@ pub(crate) fn python_int(text: &str) -> Option<i128> {
     if broken {
         return None;
     }
-    text.replace('_', "").parse().ok()
+    without('_', text).parse().ok()
 }
 
 /// What upstream reads with `eval` or `json.loads`: a literal, never a program.

@@ -112,11 +112,7 @@ fn binary_alternation(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
             )
         },
     );
-    Some(
-        Puzzle::new(question, answer)
-            .fact("string", shown)
-            .near(answer.into()),
-    )
+    Some(Puzzle::new(question, answer).fact("string", shown).near())
 }
 
 const INSERTIONS: [(&str, char); 5] = [

@@ -1,5 +1,7 @@
 //! `chain_sum` and `products`.
 
+use std::fmt::Write as _;
+
 use super::{Ask, Puzzle, Random, Task, read};
 
 /// Terms and digits, each from and to.
@@ -61,12 +63,19 @@ fn chain_sum(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
         .iter()
         .map(|_| *random.choice(&[true, false]))
         .collect();
-    let (mut sum, mut shown, mut steps) = (numbers[0], numbers[0].to_string(), Vec::new());
+    let (mut sum, mut shown, mut steps) = (numbers[0], String::new(), String::new());
+    shown.reserve(numbers.len() * 8);
+    steps.reserve(numbers.len() * 28);
+    // Writing to a text cannot fail.
+    let _ = write!(shown, "{sum}");
     for (number, plus) in numbers[1..].iter().zip(signs) {
         let sign = if plus { '+' } else { '-' };
         let next = if plus { sum + number } else { sum - number };
-        shown.push_str(&format!(" {sign} {number}"));
-        steps.push(format!("{sum} {sign} {number} = {next}"));
+        let _ = write!(shown, " {sign} {number}");
+        if !steps.is_empty() {
+            steps.push('\n');
+        }
+        let _ = write!(steps, "{sum} {sign} {number} = {next}");
         sum = next;
     }
     let question = ask.say(
@@ -76,8 +85,8 @@ fn chain_sum(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
     Some(
         Puzzle::new(question, sum)
             .fact("expression", shown)
-            .working(steps.join("\n"))
-            .near(sum.into()),
+            .working(steps)
+            .near(),
     )
 }
 
@@ -98,6 +107,6 @@ fn products(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
     Some(
         Puzzle::new(question, product)
             .fact("expression", shown)
-            .near(product),
+            .near(),
     )
 }

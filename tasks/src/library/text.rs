@@ -1,9 +1,10 @@
 //! `spell_backward`, `letter_counting`, `caesar_cipher`, `word_sorting` and
 //! `word_sequence_reversal`.
 
-use std::{collections::BTreeSet, sync::OnceLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
-use super::{Ask, Puzzle, Random, Task, read, words};
+use super::{Ask, Puzzle, Random, Task, fact, read, words};
 use crate::{Item, Ppm};
 
 const LETTERS: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
@@ -20,7 +21,15 @@ pub(super) const SPELL_BACKWARD: Task = Task {
     alphabet: LETTERS,
     answer_chars: 16,
     make: spell_backward,
-    accepts: |item, answer| answer.to_lowercase() == item.reference.to_lowercase(),
+    accepts: |item, answer| {
+        let right = &item.reference;
+        if answer.is_ascii() {
+            // Every word of ours is.
+            answer.eq_ignore_ascii_case(right)
+        } else {
+            answer.to_lowercase() == right.to_lowercase()
+        }
+    },
     upstream: upstream_spelling,
 };
 
@@ -50,7 +59,13 @@ pub(super) const CAESAR_CIPHER: Task = Task {
     alphabet: "ABCDEFGHIJKLMNOPQRSTUVWXYZ ",
     answer_chars: 256,
     make: caesar_cipher,
-    accepts: |item, answer| read::words(item, &answer.to_uppercase()),
+    accepts: |item, answer| {
+        if answer.bytes().any(|b| !matches!(b, b' ' | b'A'..=b'Z')) {
+            read::words(item, &answer.to_uppercase())
+        } else {
+            read::words(item, answer)
+        }
+    },
     upstream: read::upstream_text,
 };
 
@@ -84,8 +99,16 @@ pub(super) const WORD_SEQUENCE_REVERSAL: Task = Task {
     upstream: read::upstream_text,
 };
 
-fn backward(word: &str) -> String {
-    word.chars().rev().collect()
+/// The letters from last to first, with something between them.
+fn backward(word: &str, between: &str) -> String {
+    let mut text = String::with_capacity(word.len() * (1 + between.len()));
+    for letter in word.chars().rev() {
+        if !text.is_empty() {
+            text.push_str(between);
+        }
+        text.push(letter);
+    }
+    text
 }
 
 /// The words of these lengths, where the list is asked for more than once.
@@ -104,24 +127,24 @@ fn words_of(step: usize, (low, high): (usize, usize)) -> &'static [&'static str]
 fn spell_backward(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
     let lengths = *ask.pick(&[(3, 10), (3, 4), (5, 7), (8, 10)]);
     let word = *random.choice(words_of(ask.step, lengths));
+    let answer = backward(word, "");
+    if !ask.upstream && answer.eq_ignore_ascii_case(word) {
+        // A copy of the word would be right.
+        return None;
+    }
     let question = ask.say(
         || format!("Spell this word backward (example: sun -> nus): {word}"),
         || format!("Spell this word backward: {word}"),
     );
-    let mut swapped: Vec<char> = word.chars().rev().collect();
-    swapped.swap(0, 1);
     Some(
-        Puzzle::new(question, backward(word))
+        Puzzle::new(question, answer)
             .fact("word", word)
-            .working(
-                word.chars()
-                    .rev()
-                    .map(String::from)
-                    .collect::<Vec<_>>()
-                    .join(" "),
-            )
-            .decoys(vec![swapped.into_iter().collect()])
-            .copy(word.to_owned()),
+            .working(backward(word, " "))
+            .slips(|item| {
+                let mut swapped: Vec<char> = item.reference.chars().collect();
+                swapped.swap(0, 1);
+                vec![swapped.into_iter().collect(), fact(item, "word").to_owned()]
+            }),
     )
 }
 
@@ -146,17 +169,14 @@ fn letter_counting(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
     let length = random.size(*ask.pick(&[(5, 15), (3, 5), (5, 9), (10, 20)]));
     let start = random.size((0, words.len() - length));
     let span = &words[start..start + length];
-    let text = span.join(" ");
-    let mut letters: Vec<char> = span.concat().to_lowercase().chars().collect();
-    letters.sort_unstable();
-    let mut known = letters.clone();
-    known.dedup();
-    let letter = *random.choice(&known);
-    let count = letters.iter().filter(|other| **other == letter).count();
+    let mut letters = Letters::default();
+    span.iter().for_each(|word| letters.count(word));
+    let (letter, count) = letters.choose(random);
     if !ask.upstream && count == 1 && random.index(3) != 0 {
         // Most letters of a short text come once: no answer of one kind.
         return None;
     }
+    let text = span.join(" ");
     let question = ask.say(
         || format!("How many times does the letter \"{letter}\" appear in the text: \"{text}\"?"),
         || format!("How often does the letter \"{letter}\" occur in \"{text}\", small or capital?"),
@@ -164,12 +184,50 @@ fn letter_counting(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
     Some(
         Puzzle::new(question, count)
             .fact("target_letter", letter)
-            .decoys(vec![
-                (count + 1).to_string(),
-                (count + 2).to_string(),
-                (count - 1).to_string(),
-            ]),
+            .slips(read::miscounts),
     )
+}
+
+/// How often each letter occurs, small or capital.
+struct Letters {
+    ascii: [u16; 128],
+    others: BTreeMap<char, u16>,
+}
+
+impl Default for Letters {
+    fn default() -> Letters {
+        Letters {
+            ascii: [0; 128],
+            others: BTreeMap::new(),
+        }
+    }
+}
+
+impl Letters {
+    fn count(&mut self, word: &str) {
+        if word.is_ascii() {
+            for byte in word.bytes() {
+                self.ascii[usize::from(byte.to_ascii_lowercase())] += 1;
+            }
+            return;
+        }
+        for letter in word.to_lowercase().chars() {
+            match self.ascii.get_mut(letter as usize) {
+                Some(count) => *count += 1,
+                None => *self.others.entry(letter).or_default() += 1,
+            }
+        }
+    }
+
+    /// One of the letters, each with equal chance, and how often it occurs.
+    fn choose(&self, random: &mut Random) -> (char, usize) {
+        let ascii = (0u8..).map(char::from).zip(self.ascii.iter().copied());
+        let others = self.others.iter().map(|(letter, count)| (*letter, *count));
+        let mut known = ascii.filter(|(_, count)| *count > 0).chain(others);
+        let chosen = random.index(known.clone().count());
+        let (letter, count) = known.nth(chosen).unwrap_or((' ', 0));
+        (letter, count.into())
+    }
 }
 
 /// The sentences of so many words, in capitals.
@@ -197,19 +255,7 @@ fn caesar_cipher(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
         // A letter with an accent comes back as another one.
         return None;
     }
-    let turn = |by: usize| -> String {
-        sentence
-            .chars()
-            .map(|c| match c {
-                ' ' => ' ',
-                c => {
-                    let letter = (u32::from(c) + 26 * 64 - 65 + by as u32) % 26;
-                    char::from(b'A' + letter as u8)
-                }
-            })
-            .collect()
-    };
-    let cipher = turn(rotation);
+    let cipher = turned(sentence, rotation);
     let question = ask.say(
         || format!("Decrypt this Caesar cipher text: {cipher}. Provide only the decrypted text as your final answer."),
         || format!("Every letter of a text was shifted by the same number of places. What was the text? {cipher}"),
@@ -217,9 +263,32 @@ fn caesar_cipher(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
     Some(
         Puzzle::new(question, sentence)
             .fact("rotation", rotation)
-            .decoys(vec![turn(1), turn(25)])
-            .copy(cipher),
+            // The text as it stands is shifted by less than a whole turn.
+            .slips(|item| {
+                let rotation = fact(item, "rotation").parse().unwrap_or(0);
+                [1, 25, rotation]
+                    .map(|by| turned(&item.reference, by))
+                    .to_vec()
+            }),
     )
+}
+
+/// A text of capitals whose letters are shifted.
+fn turned(text: &str, by: usize) -> String {
+    let mut turned = String::with_capacity(text.len());
+    turned.extend(text.chars().map(|c| match c {
+        ' ' => ' ',
+        c => {
+            let letter = (u32::from(c) + 26 * 64 - 65 + by as u32) % 26;
+            char::from(b'A' + letter as u8)
+        }
+    }));
+    turned
+}
+
+/// Whether a word has letters and digits of the alphabet only.
+fn is_plain(word: &str) -> bool {
+    word.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 fn word_sorting(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
@@ -242,10 +311,11 @@ fn word_sorting(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
         sorted.reverse();
     }
     let direction = if ascending { "ascending" } else { "descending" };
-    let shown = chosen.join(", ");
-    if !ask.upstream && !shown.chars().all(|c| WORDS.contains(c)) {
+    if !ask.upstream && (chosen == sorted || !chosen.iter().all(|word| is_plain(word))) {
+        // A copy of the words would be right, or a letter has an accent.
         return None;
     }
+    let shown = chosen.join(", ");
     let question = ask.say(
         || {
             format!(
@@ -258,13 +328,21 @@ fn word_sorting(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
             )
         },
     );
-    let reversed: Vec<&str> = sorted.iter().rev().copied().collect();
     Some(
         Puzzle::new(question, sorted.join(", "))
             .fact("direction", direction)
-            .decoys(vec![reversed.join(", ")])
-            .copy(shown),
+            .slips(|item| {
+                let mut reversed: Vec<&str> = item.reference.split(", ").collect();
+                reversed.reverse();
+                vec![reversed.join(", "), shown_words(item).to_owned()]
+            }),
     )
+}
+
+/// The words at the end of a question.
+fn shown_words(item: &Item) -> &str {
+    let shown = item.question.rsplit_once(": ");
+    shown.map_or("", |(_, words)| words.trim_end_matches('\n'))
 }
 
 /// Upstream pays for each word in its place, and a fifth for the same words.
@@ -296,11 +374,11 @@ fn word_sequence_reversal(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
         .into_iter()
         .map(|at| words[at])
         .collect();
-    let shown = chosen.join(", ");
     let reversed: Vec<&str> = chosen.iter().rev().copied().collect();
-    if !ask.upstream && !shown.chars().all(|c| WORDS.contains(c)) {
+    if !ask.upstream && (chosen == reversed || !chosen.iter().all(|word| is_plain(word))) {
         return None;
     }
+    let shown = chosen.join(", ");
     let question = ask.say(
         || {
             format!(
@@ -309,12 +387,13 @@ fn word_sequence_reversal(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
         },
         || format!("Write these words from last to first, with commas between: {shown}"),
     );
-    let mut shifted = reversed.clone();
-    shifted.rotate_left(1);
     Some(
         Puzzle::new(question, reversed.join(", "))
             .fact("num_words", count)
-            .decoys(vec![shifted.join(", ")])
-            .copy(shown),
+            .slips(|item| {
+                let mut shifted: Vec<&str> = item.reference.split(", ").collect();
+                shifted.rotate_left(1);
+                vec![shifted.join(", "), shown_words(item).to_owned()]
+            }),
     )
 }

@@ -340,10 +340,10 @@ impl Packaged {
             sum.min(Ppm::ONE)
         };
         let why = match said.get("why") {
-            Some(why) if !why.is_empty() => cut(why),
+            Some(why) if !why.is_empty() => cut(why).into(),
             _ if correct == Ppm::ONE => right(over),
-            _ if correct == Ppm::ZERO => "wrong".to_owned(),
-            _ => format!("right as to {correct}"),
+            _ if correct == Ppm::ZERO => "wrong".into(),
+            _ => format!("right as to {correct}").into(),
         };
         let body = match self.package.form {
             Form::Tagged => Rules::of(&self.manifest).gate(completion).ok(),
@@ -359,7 +359,7 @@ impl Packaged {
                 .parts
                 .iter()
                 .map(|part| Part {
-                    name: part.name.clone(),
+                    name: part.name.clone().into(),
                     value: value(&part.name),
                 })
                 .collect(),

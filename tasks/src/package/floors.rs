@@ -140,7 +140,7 @@ pub fn measure(environment: &dyn Environment, items_a_level: u32, chance: Ppm) -
             let score = environment.score(item, &completion);
             if score.status == Status::Unscored {
                 finding.unscored += 1;
-                finding.worst = Some((item.question.clone(), score.why.clone()));
+                finding.worst = Some((item.question.clone(), score.why.clone().into_owned()));
             }
             sum += u64::from(score.reward.0);
             let low = name == "reference" && score.reward < bound;

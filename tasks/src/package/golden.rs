@@ -152,7 +152,7 @@ pub fn check(environment: &Packaged, text: &str) -> Result<usize, GoldenError> {
             }
         }
         if here.score.status == Status::Unscored {
-            return Err(at(here.score.why));
+            return Err(at(here.score.why.into_owned()));
         }
         count += 1;
     }
@@ -176,14 +176,14 @@ pub fn digest(item: &Item) -> String {
         &item.hidden,
         item.fault().unwrap_or_default().as_bytes(),
     ];
-    for message in &item.context {
+    for message in item.context.iter() {
         parts.extend([message.role.as_str().as_bytes(), message.content.as_bytes()]);
     }
     let decoys = item.decoys();
     for decoy in &decoys {
         parts.push(decoy.as_bytes());
     }
-    for (key, value) in &item.metadata {
+    for (key, value) in item.metadata.iter() {
         parts.extend([key.as_bytes(), value.as_bytes()]);
     }
     Seed::derive(&parts).to_hex()

@@ -94,7 +94,7 @@ fn status_of(evil: &str) -> (Status, String) {
     assert_eq!((right.status, right.reward), (Status::Ok, Ppm::ONE));
     let score = environment.score(&item, "<answer>8</answer>");
     assert_eq!(score.reward, Ppm::ZERO);
-    (score.status, score.why)
+    (score.status, score.why.into_owned())
 }
 
 #[test]
@@ -566,7 +566,7 @@ fn native_equals_module(count: u64) {
         assert_eq!(said("reward"), score.reward.0.to_string());
         assert_eq!(
             (said("answer"), said("why")),
-            (score.answer.unwrap_or_default(), score.why)
+            (score.answer.unwrap_or_default(), score.why.into_owned())
         );
         for part in score.parts {
             assert_eq!(said(&part.name), part.value.0.to_string(), "{}", part.name);

@@ -164,7 +164,7 @@ impl Machine {
                         .parts
                         .iter()
                         .map(|part| Part {
-                            name: part.name.clone(),
+                            name: part.name.clone().into_owned(),
                             ppm: part.value.0,
                         })
                         .collect(),

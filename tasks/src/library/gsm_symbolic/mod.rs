@@ -28,9 +28,6 @@ pub(super) const GSM_SYMBOLIC: Task = Task {
     upstream: upstream_score,
 };
 
-/// The only one that upstream allows; it widens the ranges of numbers.
-const DIFFICULTY: f64 = 1.0;
-
 const TEMPLATES: &str = include_str!("../data/gsm_symbolic.txt");
 
 fn templates() -> &'static [Template] {
@@ -51,28 +48,26 @@ fn gsm_symbolic(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
         }
         chosen
     };
-    let result = templates.get(chosen)?.run(random, DIFFICULTY)?;
-    let Value::List(parts) = result else {
+    let parts = templates.get(chosen)?.run(random)?.elements()?;
+    let Ok([Value::Text(question), answer, Value::Text(steps)]) = <[Value; 3]>::try_from(parts)
+    else {
         return None;
     };
-    let [Value::Text(question), answer, Value::Text(steps)] = &parts[..] else {
-        return None;
+    let answer = match answer {
+        Value::Text(answer) => answer.into(),
+        answer => answer.shown()?,
     };
-    let answer = answer.shown()?;
-    if !ask.upstream && (has_unrounded(question) || answer.starts_with('-')) {
+    if !ask.upstream && (has_unrounded(&question) || answer.starts_with('-')) {
         return None;
     }
-    let question = ask.say(
-        || format!("{question} Give the result as your final answer. Do not include units."),
-        || format!("{question} Answer with a number, without units."),
-    );
-    let steps = steps.split("\n####").next().unwrap_or("").to_owned();
-    let number = answer.parse().ok();
-    let puzzle = Puzzle::new(question, answer).working(steps);
-    Some(match number {
-        Some(number) => puzzle.near(number),
-        None => puzzle,
-    })
+    let (mut question, mut steps) = (String::from(question), String::from(steps));
+    question.push_str(if ask.upstream {
+        " Give the result as your final answer. Do not include units."
+    } else {
+        " Answer with a number, without units."
+    });
+    steps.truncate(steps.find("\n####").unwrap_or(steps.len()));
+    Some(Puzzle::new(question, answer).working(steps).near())
 }
 
 /// The draw that chooses an item's template: upstream makes those of a whole
@@ -170,7 +165,7 @@ mod tests {
         assert_eq!(templates().len(), 85);
         for (number, template) in templates().iter().enumerate() {
             let made = (0..20)
-                .filter(|seed| template.run(&mut Random::new(*seed), DIFFICULTY).is_some())
+                .filter(|seed| template.run(&mut Random::new(*seed)).is_some())
                 .count();
             assert!(made >= 15, "template {number}: {made} of 20");
         }

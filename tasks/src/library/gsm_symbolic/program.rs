@@ -1,8 +1,9 @@
 //! Reads the templates and runs them.
 //!
 //! A template is functions of assignments, loops and expressions; each name is
-//! a place in a frame. A program that Python would fail on gives nothing, and so
-//! does one that goes on for too long.
+//! a place in a frame. What depends on no draw is worked out when it is read.
+//! A program that Python would fail on gives nothing, and so does one that goes
+//! on for too long.
 
 use std::sync::Arc;
 
@@ -11,6 +12,10 @@ use crate::library::random::Random;
 
 /// Turns of loops and calls after which a program is given up.
 const FUEL: u32 = 1_000_000;
+/// The only difficulty that upstream allows; it widens the ranges of numbers.
+const DIFFICULTY: f64 = 1.0;
+/// Bytes that most texts of a template fit in.
+const LINE: usize = 512;
 /// The longest list that is made.
 const LONGEST: i128 = 100_000;
 
@@ -19,7 +24,6 @@ pub(super) struct Template {
     functions: Vec<Definition>,
     body: Vec<Statement>,
     names: usize,
-    difficulty: usize,
     /// How many lines its solution has.
     pub(super) lines: usize,
 }
@@ -31,7 +35,10 @@ struct Definition {
 }
 
 enum Statement {
-    Assign(Vec<usize>, Expression),
+    Assign(usize, Expression),
+    AssignEach(Vec<usize>, Expression),
+    /// Text at the end of a text.
+    Extend(usize, Expression),
     Append(usize, Expression),
     While(Expression, Vec<Statement>),
     For(usize, Expression, Vec<Statement>),
@@ -44,9 +51,12 @@ enum Statement {
 enum Expression {
     Constant(Value),
     Name(usize),
+    /// Everything one after the other, as a text.
+    Text(Vec<Expression>),
     /// A function of Python's or upstream's.
     Apply(Function, Vec<Expression>),
-    /// One of two arguments, as most are.
+    /// One of one or two arguments, as most are.
+    ApplyOne(Function, Box<Expression>),
     ApplyTwo(Function, Box<[Expression; 2]>),
     /// A function of the template.
     Call(usize, Vec<Expression>),
@@ -229,54 +239,115 @@ impl<'a> Names<'a> {
 struct Compiler<'a> {
     names: Names<'a>,
     functions: Vec<Definition>,
+    /// Names of the function that is read which have one value only.
+    constants: Vec<(&'a str, Value)>,
+}
+
+/// How often a name is given a value, or its value changed.
+fn assignments(form: &Form, name: &str) -> usize {
+    let Form::Group(group) = form else {
+        return 0;
+    };
+    let here = match &group[..] {
+        [Form::Word("=" | "for" | "collect"), target, ..] => {
+            let one = |form: &Form| usize::from(form.word() == Some(name));
+            target
+                .group()
+                .map_or(one(target), |group| group.iter().map(one).sum())
+        }
+        [Form::Word(".append"), Form::Word(list), ..] => usize::from(*list == name),
+        _ => 0,
+    };
+    here + group
+        .iter()
+        .map(|form| assignments(form, name))
+        .sum::<usize>()
 }
 
 impl<'a> Compiler<'a> {
+    /// The statements of a function. What is assigned once, outside of loops
+    /// and branches, and known, is not assigned at all.
+    fn body(&mut self, form: &Form<'a>) -> Option<Vec<Statement>> {
+        let outer = std::mem::take(&mut self.constants);
+        let mut body = Vec::new();
+        for one in form.group()? {
+            if let [Form::Word("="), Form::Word(name), value] = one.group()?
+                && assignments(form, name) == 1
+                && let Expression::Constant(value) = self.expression(value)?
+            {
+                self.constants.push((name, value));
+            } else {
+                body.extend(self.statement(one)?);
+            }
+        }
+        self.constants = outer;
+        Some(body)
+    }
+
     fn block(&mut self, form: &Form<'a>) -> Option<Vec<Statement>> {
         let mut block = Vec::new();
         for one in form.group()? {
-            let group = one.group()?;
-            let statement = match (group.first()?.word()?, &group[1..]) {
-                ("def", [name, parameters, body]) => {
-                    let function = Definition {
-                        name: self.names.place(name.word()?),
-                        parameters: self.names.places(parameters)?,
-                        body: self.block(body)?,
-                    };
-                    self.functions.push(function);
-                    continue;
-                }
-                ("=", [target, value]) => {
-                    let value = self.expression(value)?;
-                    Statement::Assign(self.names.places(target)?, value)
-                }
-                ("do", [call]) => match call.group()? {
-                    [Form::Word(".append"), list, value] => {
-                        let value = self.expression(value)?;
-                        Statement::Append(self.names.place(list.word()?), value)
-                    }
-                    _ => return None,
-                },
-                ("while", [condition, body]) => {
-                    Statement::While(self.expression(condition)?, self.block(body)?)
-                }
-                ("for", [name, over, body]) => {
-                    let over = self.expression(over)?;
-                    Statement::For(self.names.place(name.word()?), over, self.block(body)?)
-                }
-                ("when", [condition, then, other]) => Statement::When(
-                    self.expression(condition)?,
-                    self.block(then)?,
-                    self.block(other)?,
-                ),
-                ("return", [value]) => Statement::Return(self.expression(value)?),
-                ("break", []) => Statement::Break,
-                ("raise", []) => Statement::Raise,
-                _ => return None,
-            };
-            block.push(statement);
+            block.extend(self.statement(one)?);
         }
         Some(block)
+    }
+
+    /// A statement; none of a definition.
+    fn statement(&mut self, form: &Form<'a>) -> Option<Option<Statement>> {
+        let group = form.group()?;
+        Some(Some(match (group.first()?.word()?, &group[1..]) {
+            ("def", [name, parameters, body]) => {
+                let function = Definition {
+                    name: self.names.place(name.word()?),
+                    parameters: self.names.places(parameters)?,
+                    body: self.body(body)?,
+                };
+                self.functions.push(function);
+                return Some(None);
+            }
+            ("=", [target, value]) => {
+                let value = self.expression(value)?;
+                match target {
+                    Form::Word(name) => self.assign(name, value),
+                    targets => Statement::AssignEach(self.names.places(targets)?, value),
+                }
+            }
+            ("do", [call]) => match call.group()? {
+                [Form::Word(".append"), list, value] => {
+                    let value = self.expression(value)?;
+                    Statement::Append(self.names.place(list.word()?), value)
+                }
+                _ => return None,
+            },
+            ("while", [condition, body]) => {
+                Statement::While(self.expression(condition)?, self.block(body)?)
+            }
+            ("for", [name, over, body]) => {
+                let over = self.expression(over)?;
+                Statement::For(self.names.place(name.word()?), over, self.block(body)?)
+            }
+            ("when", [condition, then, other]) => Statement::When(
+                self.expression(condition)?,
+                self.block(then)?,
+                self.block(other)?,
+            ),
+            ("return", [value]) => Statement::Return(self.expression(value)?),
+            ("break", []) => Statement::Break,
+            ("raise", []) => Statement::Raise,
+            _ => return None,
+        }))
+    }
+
+    fn assign(&mut self, name: &'a str, value: Expression) -> Statement {
+        let place = self.names.place(name);
+        match value {
+            Expression::ApplyTwo(Function::Add, parts) if matches!(*parts, [Expression::Name(same), Expression::Text(_)] if same == place) =>
+            {
+                let [_, more] = *parts;
+                Statement::Extend(place, more)
+            }
+            value => Statement::Assign(place, value),
+        }
     }
 
     fn all(&mut self, forms: &[Form<'a>]) -> Option<Vec<Expression>> {
@@ -285,17 +356,22 @@ impl<'a> Compiler<'a> {
 
     fn expression(&mut self, form: &Form<'a>) -> Option<Expression> {
         let group = match form {
-            Form::Text(text) => return Some(Expression::Constant(Value::text(text.clone()))),
+            Form::Text(text) => return Some(Expression::Constant(Value::fixed(text.clone()))),
             Form::Word(word) => {
                 let constant = match *word {
                     "none" => Some(Value::None),
                     "true" => Some(Value::Bool(true)),
                     "false" => Some(Value::Bool(false)),
+                    "difficulty" => Some(Value::Float(DIFFICULTY)),
                     _ if word.starts_with(|c: char| c.is_ascii_digit()) => {
                         let int = word.parse().ok().map(Value::Int);
                         Some(int.or_else(|| word.parse().ok().map(Value::Float))?)
                     }
-                    _ => None,
+                    _ => {
+                        let mut known = self.constants.iter();
+                        let known = known.find(|(name, _)| name == word);
+                        known.map(|(_, value)| value.clone())
+                    }
                 };
                 return Some(match constant {
                     Some(value) => Expression::Constant(value),
@@ -333,26 +409,27 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// A list or a dictionary of constants is one itself, made once.
-fn fold(function: Function, parts: Vec<Expression>) -> Expression {
-    let constant = |part: &Expression| matches!(part, Expression::Constant(_));
-    let folds = matches!(function, Function::List | Function::Dict);
-    if !folds || !parts.iter().all(constant) {
-        return match <[Expression; 2]>::try_from(parts) {
+/// What a function makes of constants is one itself, made once.
+fn fold(function: Function, mut parts: Vec<Expression>) -> Expression {
+    let constant = |part: &Expression| match part {
+        Expression::Constant(value) => Some(value.clone()),
+        _ => None,
+    };
+    let values: Option<Vec<Value>> = parts.iter().map(constant).collect();
+    if let Some(value) = values.and_then(|values| apply(function, &values)) {
+        return Expression::Constant(value);
+    }
+    if function == Function::Text {
+        return Expression::Text(parts);
+    }
+    match parts.len() {
+        1 => Expression::ApplyOne(function, Box::new(parts.remove(0))),
+        2 => match <[Expression; 2]>::try_from(parts) {
             Ok(two) => Expression::ApplyTwo(function, Box::new(two)),
             Err(parts) => Expression::Apply(function, parts),
-        };
+        },
+        _ => Expression::Apply(function, parts),
     }
-    let values = parts.into_iter().filter_map(|part| match part {
-        Expression::Constant(value) => Some(value),
-        _ => None,
-    });
-    let values: Vec<Value> = values.collect();
-    Expression::Constant(if function == Function::List {
-        Value::list(values)
-    } else {
-        dictionary(&values)
-    })
 }
 
 fn dictionary(values: &[Value]) -> Value {
@@ -377,6 +454,25 @@ struct Machine<'a> {
     template: &'a Template,
     random: &'a mut Random,
     fuel: u32,
+    /// Where a text is written before it is put at the end of another.
+    scratch: String,
+}
+
+/// An argument: where it is, or itself.
+enum Operand<'a> {
+    Constant(&'a Value),
+    Place(usize),
+    Held(Value),
+}
+
+impl Operand<'_> {
+    fn get<'a>(&'a self, frame: &'a Frame) -> Option<&'a Value> {
+        match self {
+            Operand::Constant(value) => Some(value),
+            Operand::Place(place) => frame[*place].as_ref(),
+            Operand::Held(value) => Some(value),
+        }
+    }
 }
 
 impl Template {
@@ -389,29 +485,28 @@ impl Template {
         let mut compiler = Compiler {
             names: Names::default(),
             functions: Vec::new(),
+            constants: Vec::new(),
         };
-        let difficulty = compiler.names.place("difficulty");
         let form = Form::read(&mut rest)?;
         let body = compiler.block(&form)?;
         Some(Template {
             functions: compiler.functions,
             body,
             names: compiler.names.0.len(),
-            difficulty,
             lines,
         })
     }
 
     /// The problem, its answer and the steps between.
-    pub(super) fn run(&self, random: &mut Random, difficulty: f64) -> Option<Value> {
+    pub(super) fn run(&self, random: &mut Random) -> Option<Value> {
         let mut machine = Machine {
             template: self,
             random,
             fuel: FUEL,
+            scratch: String::new(),
         };
         // `rng` is a name like others, and nothing asks for its value.
         let mut frame: Frame = vec![Some(Value::None); self.names];
-        frame[self.difficulty] = Some(Value::Float(difficulty));
         match machine.block(&self.body, &mut frame)? {
             Flow::Return(value) => Some(value),
             _ => None,
@@ -437,19 +532,22 @@ impl Machine<'_> {
 
     fn statement(&mut self, statement: &Statement, frame: &mut Frame) -> Option<Flow> {
         match statement {
-            Statement::Assign(places, value) => {
-                let value = self.value(value, frame)?;
-                if let [place] = places[..] {
-                    frame[place] = Some(value);
-                } else {
-                    let parts = value.elements()?;
-                    if parts.len() != places.len() {
-                        return None;
-                    }
-                    for (place, part) in places.iter().zip(parts) {
-                        frame[*place] = Some(part);
-                    }
+            Statement::Assign(place, value) => frame[*place] = Some(self.value(value, frame)?),
+            Statement::AssignEach(places, value) => {
+                let parts = self.value(value, frame)?.elements()?;
+                if parts.len() != places.len() {
+                    return None;
                 }
+                for (place, part) in places.iter().zip(parts) {
+                    frame[*place] = Some(part);
+                }
+            }
+            Statement::Extend(place, value) => {
+                let mut scratch = std::mem::take(&mut self.scratch);
+                scratch.clear();
+                self.write(value, frame, &mut scratch)?;
+                frame[*place].as_mut()?.extend(&scratch)?;
+                self.scratch = scratch;
             }
             Statement::Append(place, value) => {
                 let value = self.value(value, frame)?;
@@ -498,6 +596,11 @@ impl Machine<'_> {
         Some(match expression {
             Expression::Constant(value) => value.clone(),
             Expression::Name(place) => frame[*place].clone()?,
+            Expression::Text(_) => {
+                let mut text = String::with_capacity(LINE);
+                self.write(expression, frame, &mut text)?;
+                Value::text(text)
+            }
             Expression::If(parts) => {
                 let [condition, then, other] = parts.as_ref();
                 let chosen = if self.value(condition, frame)?.is_true() {
@@ -520,10 +623,10 @@ impl Machine<'_> {
                 last
             }
             Expression::Compare(first, steps) => {
-                let mut left = self.value(first, frame)?;
+                let mut left = self.operand(first, frame)?;
                 for (sign, right) in steps {
-                    let right = self.value(right, frame)?;
-                    if !compare(*sign, &left, &right)? {
+                    let right = self.operand(right, frame)?;
+                    if !compare(*sign, left.get(frame)?, right.get(frame)?)? {
                         return Some(Value::Bool(false));
                     }
                     left = right;
@@ -546,18 +649,15 @@ impl Machine<'_> {
             }
             Expression::Call(name, arguments) => {
                 self.burn()?;
-                let values = self.values(arguments, frame)?;
                 let template = self.template;
-                let function = template
-                    .functions
-                    .iter()
-                    .find(|known| known.name == *name)?;
-                if values.len() != function.parameters.len() {
+                let mut functions = template.functions.iter();
+                let function = functions.find(|known| known.name == *name)?;
+                if arguments.len() != function.parameters.len() {
                     return None;
                 }
                 let mut inner: Frame = vec![None; template.names];
-                for (place, value) in function.parameters.iter().zip(values) {
-                    inner[*place] = Some(value);
+                for (place, argument) in function.parameters.iter().zip(arguments) {
+                    inner[*place] = Some(self.value(argument, frame)?);
                 }
                 match self.block(&function.body, &mut inner)? {
                     Flow::Return(value) => value,
@@ -565,107 +665,60 @@ impl Machine<'_> {
                 }
             }
             Expression::Apply(function, arguments) => {
-                let values = self.values(arguments, frame)?;
-                self.apply(*function, &values)?
+                let mut values = Vec::with_capacity(arguments.len());
+                for argument in arguments {
+                    values.push(self.value(argument, frame)?);
+                }
+                match function {
+                    Function::List => Value::list(values),
+                    function => apply(*function, &values)
+                        .or_else(|| self.draw(*function, &values.iter().collect::<Vec<_>>()))?,
+                }
+            }
+            Expression::ApplyOne(function, argument) => {
+                let argument = self.operand(argument, frame)?;
+                let value = argument.get(frame)?;
+                apply_one(*function, value).or_else(|| self.draw(*function, &[value]))?
             }
             Expression::ApplyTwo(function, arguments) => {
                 let [left, right] = arguments.as_ref();
-                let values = [self.value(left, frame)?, self.value(right, frame)?];
-                self.apply(*function, &values)?
+                let (left, right) = (self.operand(left, frame)?, self.operand(right, frame)?);
+                let (left, right) = (left.get(frame)?, right.get(frame)?);
+                apply_two(*function, left, right)
+                    .or_else(|| self.draw(*function, &[left, right]))?
             }
         })
     }
 
-    fn values(&mut self, list: &[Expression], frame: &mut Frame) -> Option<Vec<Value>> {
-        list.iter().map(|one| self.value(one, frame)).collect()
+    fn operand<'a>(
+        &mut self,
+        expression: &'a Expression,
+        frame: &mut Frame,
+    ) -> Option<Operand<'a>> {
+        Some(match expression {
+            Expression::Constant(value) => Operand::Constant(value),
+            Expression::Name(place) => Operand::Place(*place),
+            other => Operand::Held(self.value(other, frame)?),
+        })
     }
 
-    fn apply(&mut self, function: Function, values: &[Value]) -> Option<Value> {
-        match (function, values) {
-            (Function::Add, [a, b]) => a.add(b),
-            (Function::Subtract, [a, b]) => a.subtract(b),
-            (Function::Multiply, [a, b]) => a.multiply(b),
-            (Function::Divide, [a, b]) => a.divide(b),
-            (Function::DivideDown, [a, b]) => Some(a.divide_down(b)?.0),
-            (Function::Remainder, [a, b]) => Some(a.divide_down(b)?.1),
-            (Function::Power, [a, b]) => a.power(b),
-            (Function::Negate, [a]) => Value::Int(0).subtract(a),
-            (Function::Not, [a]) => Some(Value::Bool(!a.is_true())),
-            (Function::Text, parts) => {
-                let mut text = String::new();
-                for part in parts {
-                    match part {
-                        Value::Text(part) => text.push_str(part),
-                        part => text.push_str(&part.shown()?),
-                    }
-                }
-                Some(Value::text(text))
-            }
-            (Function::Format, [a, Value::Text(spec)]) => Some(Value::text(a.formatted(spec)?)),
-            (Function::List, [one @ (Value::List(_) | Value::Dict(_))]) => {
-                // A list of one list is not written in any template.
-                Some(Value::list(one.clone().elements()?))
-            }
-            (Function::List, _) => Some(Value::list(values.to_vec())),
-            (Function::Dict, pairs) => Some(dictionary(pairs)),
-            (Function::At, [a, key]) => a.at(key),
-            (Function::Int, [a]) => Some(Value::Int(a.int()?)),
-            (Function::Float, [Value::Text(text)]) => Some(Value::Float(text.trim().parse().ok()?)),
-            (Function::Float, [a]) => Some(Value::Float(a.float()?)),
-            (Function::Round, [Value::Float(a)]) => {
-                Value::Float(a.round_ties_even()).int().map(Value::Int)
-            }
-            (Function::Round, [a, Value::Int(2)]) => {
-                Some(Value::Float(format!("{:.2}", a.float()?).parse().ok()?))
-            }
-            (Function::Round, [a @ Value::Int(_)]) => Some(a.clone()),
-            (Function::Min | Function::Max, [Value::List(list)]) => extreme(function, list),
-            (Function::Min | Function::Max, list) => extreme(function, list),
-            (Function::Range, bounds) => range(bounds),
-            (Function::Fraction, [Value::Text(text)]) => {
-                let (top, bottom) = Value::ratio(text)?;
-                Value::fraction(top, bottom)
-            }
-            (Function::Fraction, [a]) => {
-                let (top, bottom) = a.exact()?;
-                Value::fraction(top, bottom)
-            }
-            (Function::Fraction, [a, b]) => {
-                let ((a, c), (b, d)) = (a.exact()?, b.exact()?);
-                Value::fraction(a.checked_mul(d)?, b.checked_mul(c)?)
-            }
-            (Function::IsInteger | Function::FloatIsInteger, [a]) => {
-                Some(Value::Bool(a.is_integer()?))
-            }
-            (Function::FormatNumber, [a]) => Some(Value::text(a.number()?)),
-            (Function::Str, [a]) => Some(Value::text(a.shown()?)),
-            (Function::Eval, [Value::Text(text)]) => {
-                let (top, bottom) = Value::ratio(text)?;
-                Value::Int(top).divide(&Value::Int(bottom))
-            }
-            (Function::Gcd, [Value::Int(a), Value::Int(b)]) => {
-                Some(Value::Int(crate::library::divisors::gcd(*a, *b)))
-            }
-            (Function::Len, [Value::List(list)]) => Some(Value::Int(list.len() as i128)),
-            (Function::Copy, [a]) => Some(a.clone()),
-            (Function::Denominator, [a]) => Some(Value::Int(a.exact()?.1)),
-            (Function::Get, [a, key, other]) => Some(a.at(key).unwrap_or_else(|| other.clone())),
-            (Function::Lower, [Value::Text(text)]) => Some(Value::text(text.to_lowercase())),
-            (Function::Split, [Value::Text(text), Value::Text(by)]) => {
-                let parts = text.split(&**by);
-                Some(Value::list(
-                    parts.map(|part| Value::text(part.to_owned())).collect(),
-                ))
-            }
-            (Function::Values, [Value::Dict(pairs)]) => Some(Value::list(
-                pairs.iter().map(|(_, value)| value.clone()).collect(),
-            )),
-            _ => self.draw(function, values),
+    /// Writes a value as `str` does.
+    fn write(
+        &mut self,
+        expression: &Expression,
+        frame: &mut Frame,
+        text: &mut String,
+    ) -> Option<()> {
+        match expression {
+            Expression::Text(parts) => parts
+                .iter()
+                .try_for_each(|part| self.write(part, frame, text)),
+            expression => self.operand(expression, frame)?.get(frame)?.write(text),
         }
     }
 
     /// The methods of `random.Random`, failing where they fail.
-    fn draw(&mut self, function: Function, values: &[Value]) -> Option<Value> {
+    fn draw(&mut self, function: Function, values: &[&Value]) -> Option<Value> {
         let number = |value: &Value| i64::try_from(value.index()?).ok();
         match (function, values) {
             (Function::RandInt, [low, high]) => {
@@ -676,7 +729,7 @@ impl Machine<'_> {
                 let (low, high) = (number(low)?, number(high)?);
                 let step = rest
                     .first()
-                    .map_or(Some(1), number)
+                    .map_or(Some(1), |step| number(step))
                     .filter(|step| *step > 0)?;
                 let count = (high.checked_sub(low)?.checked_add(step - 1)?).div_euclid(step);
                 let count = u64::try_from(count).ok().filter(|count| *count > 0)?;
@@ -704,6 +757,144 @@ impl Machine<'_> {
     }
 }
 
+/// A function of one argument that draws nothing.
+fn apply_one(function: Function, a: &Value) -> Option<Value> {
+    match function {
+        Function::Negate => Value::Int(0).subtract(a),
+        Function::Not => Some(Value::Bool(!a.is_true())),
+        Function::Int => Some(Value::Int(a.int()?)),
+        Function::Float => match a {
+            Value::Text(text) => Some(Value::Float(text.trim().parse().ok()?)),
+            a => Some(Value::Float(a.float()?)),
+        },
+        Function::Round => match a {
+            Value::Float(a) => Value::Float(a.round_ties_even()).int().map(Value::Int),
+            a @ Value::Int(_) => Some(a.clone()),
+            _ => None,
+        },
+        Function::Min | Function::Max => match a {
+            Value::List(list) => extreme(function, list),
+            a => Some(a.clone()),
+        },
+        // A list of one list is not written in any template.
+        Function::List => Some(Value::list(match a {
+            Value::List(_) | Value::Dict(_) => a.clone().elements()?,
+            one => vec![one.clone()],
+        })),
+        Function::Range => range(&[a]),
+        Function::Fraction => {
+            let (top, bottom) = match a {
+                Value::Text(text) => Value::ratio(text)?,
+                a => a.exact()?,
+            };
+            Value::fraction(top, bottom)
+        }
+        Function::IsInteger | Function::FloatIsInteger => Some(Value::Bool(a.is_integer()?)),
+        Function::FormatNumber => Some(Value::text(a.number()?)),
+        Function::Str | Function::Text => {
+            let mut text = String::new();
+            a.write(&mut text)?;
+            Some(Value::text(text))
+        }
+        Function::Eval => match a {
+            Value::Text(text) => {
+                let (top, bottom) = Value::ratio(text)?;
+                Value::Int(top).divide(&Value::Int(bottom))
+            }
+            _ => None,
+        },
+        Function::Len => match a {
+            Value::List(list) => Some(Value::Int(list.len() as i128)),
+            _ => None,
+        },
+        Function::Copy => Some(a.clone()),
+        Function::Denominator => Some(Value::Int(a.exact()?.1)),
+        Function::Lower => match a {
+            Value::Text(text) => Some(Value::text(text.to_lowercase())),
+            _ => None,
+        },
+        Function::Values => match a {
+            Value::Dict(pairs) => Some(Value::list(
+                pairs.iter().map(|(_, value)| value.clone()).collect(),
+            )),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// A function of two arguments that draws nothing.
+fn apply_two(function: Function, a: &Value, b: &Value) -> Option<Value> {
+    match function {
+        Function::Add => a.add(b),
+        Function::Subtract => a.subtract(b),
+        Function::Multiply => a.multiply(b),
+        Function::Divide => a.divide(b),
+        Function::DivideDown => Some(a.divide_down(b)?.0),
+        Function::Remainder => Some(a.divide_down(b)?.1),
+        Function::Power => a.power(b),
+        Function::At => a.at(b),
+        Function::Format => match b {
+            Value::Text(spec) => Some(Value::text(a.formatted(spec)?)),
+            _ => None,
+        },
+        Function::Round => match b {
+            Value::Int(2) => Some(Value::Float(format!("{:.2}", a.float()?).parse().ok()?)),
+            _ => None,
+        },
+        Function::Min | Function::Max => {
+            let second = match b.order(a)? {
+                std::cmp::Ordering::Less => function == Function::Min,
+                std::cmp::Ordering::Greater => function == Function::Max,
+                std::cmp::Ordering::Equal => false,
+            };
+            Some(if second { b } else { a }.clone())
+        }
+        Function::Fraction => {
+            let ((a, c), (b, d)) = (a.exact()?, b.exact()?);
+            Value::fraction(a.checked_mul(d)?, b.checked_mul(c)?)
+        }
+        Function::Range => range(&[a, b]),
+        Function::Gcd => match (a, b) {
+            (Value::Int(a), Value::Int(b)) => {
+                Some(Value::Int(crate::library::divisors::gcd(*a, *b)))
+            }
+            _ => None,
+        },
+        Function::Split => match (a, b) {
+            (Value::Text(text), Value::Text(by)) => {
+                let parts = text.split(&**by);
+                Some(Value::list(
+                    parts.map(|part| Value::text(part.to_owned())).collect(),
+                ))
+            }
+            _ => None,
+        },
+        Function::List => Some(Value::list(vec![a.clone(), b.clone()])),
+        Function::Dict => Some(dictionary(&[a.clone(), b.clone()])),
+        _ => None,
+    }
+}
+
+/// A function that draws nothing, of any number of arguments.
+fn apply(function: Function, values: &[Value]) -> Option<Value> {
+    match (function, values) {
+        (Function::Text, parts) => {
+            let mut text = String::new();
+            parts.iter().try_for_each(|part| part.write(&mut text))?;
+            Some(Value::text(text))
+        }
+        (function, [a]) => apply_one(function, a),
+        (function, [a, b]) => apply_two(function, a, b),
+        (Function::List, _) => Some(Value::list(values.to_vec())),
+        (Function::Dict, pairs) => Some(dictionary(pairs)),
+        (Function::Min | Function::Max, list) => extreme(function, list),
+        (Function::Range, bounds) => range(&bounds.iter().collect::<Vec<_>>()),
+        (Function::Get, [a, key, other]) => Some(a.at(key).unwrap_or_else(|| other.clone())),
+        _ => None,
+    }
+}
+
 fn compare(sign: Comparison, left: &Value, right: &Value) -> Option<bool> {
     Some(match sign {
         Comparison::Equal => left.equals(right),
@@ -713,8 +904,12 @@ fn compare(sign: Comparison, left: &Value, right: &Value) -> Option<bool> {
         Comparison::Greater => left.order(right)?.is_gt(),
         Comparison::GreaterOrEqual => left.order(right)?.is_ge(),
         Comparison::In | Comparison::NotIn => {
-            let list = right.clone().elements()?;
-            list.iter().any(|one| one.equals(left)) == (sign == Comparison::In)
+            let found = match right {
+                Value::List(list) => list.iter().any(|one| one.equals(left)),
+                Value::Dict(pairs) => pairs.iter().any(|(key, _)| key.equals(left)),
+                _ => return None,
+            };
+            found == (sign == Comparison::In)
         }
     })
 }
@@ -731,8 +926,8 @@ fn extreme(which: Function, list: &[Value]) -> Option<Value> {
     Some(best.clone())
 }
 
-fn range(bounds: &[Value]) -> Option<Value> {
-    let bounds: Option<Vec<i128>> = bounds.iter().map(Value::index).collect();
+fn range(bounds: &[&Value]) -> Option<Value> {
+    let bounds: Option<Vec<i128>> = bounds.iter().map(|bound| bound.index()).collect();
     let (low, high, step) = match bounds?[..] {
         [high] => (0, high, 1),
         [low, high] => (low, high, 1),

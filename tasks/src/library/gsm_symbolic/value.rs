@@ -1,8 +1,44 @@
 //! Python's values, as far as the templates use them.
 
+use std::fmt::Write as _;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::library::divisors::gcd;
+
+/// A text of a template, which is there for as long as the program runs, or one
+/// that was made of them.
+#[derive(Clone, Debug)]
+pub(super) enum Piece {
+    Fixed(&'static str),
+    Made(Arc<String>),
+}
+
+impl Deref for Piece {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Piece::Fixed(text) => text,
+            Piece::Made(text) => text,
+        }
+    }
+}
+
+impl PartialEq for Piece {
+    fn eq(&self, other: &Piece) -> bool {
+        **self == **other
+    }
+}
+
+impl From<Piece> for String {
+    fn from(piece: Piece) -> String {
+        match piece {
+            Piece::Fixed(text) => text.to_owned(),
+            Piece::Made(text) => Arc::unwrap_or_clone(text),
+        }
+    }
+}
 
 /// A value. Numbers that do not fit make a program fail, as an error of
 /// Python's does.
@@ -14,7 +50,7 @@ pub(super) enum Value {
     Float(f64),
     /// In lowest terms, the bottom positive.
     Fraction(i128, i128),
-    Text(Arc<str>),
+    Text(Piece),
     List(Arc<Vec<Value>>),
     Dict(Arc<Vec<(Value, Value)>>),
 }
@@ -26,7 +62,24 @@ use Value::{Bool, Dict, Float, Fraction, Int, List, None as Nothing, Text};
 
 impl Value {
     pub(super) fn text(text: String) -> Value {
-        Text(text.into())
+        Text(Piece::Made(Arc::new(text)))
+    }
+
+    /// A text of a template: templates are read once, and kept.
+    pub(super) fn fixed(text: String) -> Value {
+        Text(Piece::Fixed(text.leak()))
+    }
+
+    /// Adds to the end of a text.
+    pub(super) fn extend(&mut self, more: &str) -> Option<()> {
+        let Text(piece) = self else {
+            return None;
+        };
+        match piece {
+            Piece::Fixed(text) => *piece = Piece::Made(Arc::new([*text, more].concat())),
+            Piece::Made(text) => Arc::make_mut(text).push_str(more),
+        }
+        Some(())
     }
 
     pub(super) fn list(list: Vec<Value>) -> Value {
@@ -105,18 +158,35 @@ impl Value {
         }
     }
 
+    /// Writes it as `str` does.
+    pub(super) fn write(&self, text: &mut String) -> Option<()> {
+        match self {
+            Nothing => text.push_str("None"),
+            Bool(value) => text.push_str(if *value { "True" } else { "False" }),
+            Text(piece) => text.push_str(piece),
+            Int(value) | Fraction(value, 1) => {
+                // Short numbers are written many times as fast as long ones.
+                let _ = match i64::try_from(*value) {
+                    Ok(value) => write!(text, "{value}"),
+                    Err(_) => write!(text, "{value}"),
+                };
+            }
+            Float(value) => {
+                let _ = write!(text, "{value:?}");
+            }
+            Fraction(top, bottom) => {
+                let _ = write!(text, "{top}/{bottom}");
+            }
+            List(_) | Dict(_) => return None,
+        }
+        Some(())
+    }
+
     /// As `str` writes it.
     pub(super) fn shown(&self) -> Option<String> {
-        Some(match self {
-            Nothing => "None".to_owned(),
-            Bool(value) => if *value { "True" } else { "False" }.to_owned(),
-            Int(value) => value.to_string(),
-            Float(value) => format!("{value:?}"),
-            Fraction(top, 1) => top.to_string(),
-            Fraction(top, bottom) => format!("{top}/{bottom}"),
-            Text(text) => text.to_string(),
-            List(_) | Dict(_) => return None,
-        })
+        let mut text = String::new();
+        self.write(&mut text)?;
+        Some(text)
     }
 
     /// As `format(value, spec)` writes it.
@@ -168,7 +238,7 @@ impl Value {
     pub(super) fn add(&self, other: &Value) -> Option<Value> {
         match (self, other) {
             (Int(a), Int(b)) => a.checked_add(*b).map(Int),
-            (Text(a), Text(b)) => Some(Value::text(format!("{a}{b}"))),
+            (Text(a), Text(b)) => Some(Value::text([&**a, &**b].concat())),
             (List(a), List(b)) => Some(Value::list([a.as_slice(), b.as_slice()].concat())),
             _ => self.arithmetic(
                 other,
@@ -309,6 +379,9 @@ impl Value {
     }
 
     pub(super) fn equals(&self, other: &Value) -> bool {
+        if let (Text(one), Text(other)) = (self, other) {
+            return one == other;
+        }
         self.order(other) == Some(std::cmp::Ordering::Equal)
     }
 
