@@ -1,5 +1,7 @@
 //! Packages whole: good ones of every kind, and hostile ones.
 
+mod hostile;
+
 use std::collections::BTreeMap;
 
 use super::sandbox::{Call, Sandbox, SandboxError};
