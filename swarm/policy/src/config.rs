@@ -173,11 +173,15 @@ impl Config {
                 self.num_attention_heads, self.num_key_value_heads
             ));
         }
-        if !(self.rms_norm_eps.is_finite() && self.rms_norm_eps > 0.0) {
-            return refuse(format!("rms_norm_eps is {}", self.rms_norm_eps));
+        if !(self.rms_norm_eps > 0.0 && self.rms_norm_eps <= 0.1) {
+            let eps = self.rms_norm_eps;
+            return refuse(format!(
+                "rms_norm_eps is {eps}, expected more than 0, at most 0.1"
+            ));
         }
-        if !(self.rope_theta.is_finite() && self.rope_theta > 0.0) {
-            return refuse(format!("rope_theta is {}", self.rope_theta));
+        if !(1.0..=1e12).contains(&self.rope_theta) {
+            let theta = self.rope_theta;
+            return refuse(format!("rope_theta is {theta}, expected 1 to 1e12"));
         }
         if let Some(scaling) = &self.rope_scaling {
             scaling.check()?;

@@ -75,6 +75,9 @@ pub(crate) fn from_a_line<T>(held: &[T], length: usize) -> Range<usize> {
 pub(crate) trait Lanes: Copy {
     /// Whether sixteen of these, and what feeds them, fit the registers.
     const ROOMY: bool;
+    /// Half of them, lanes 0 to 7 or 8 to 15, which are summed apart in any case.
+    type Half: Half;
+    fn join(low: Self::Half, high: Self::Half) -> Self;
     fn zero() -> Self;
     fn splat(value: f32) -> Self;
     fn load(values: &[f32; LANES]) -> Self;
@@ -92,6 +95,14 @@ pub(crate) trait Lanes: Copy {
     }
     /// Asks for the cache line at `address`, which need not be anyone's.
     fn prefetch(address: *const u8);
+}
+
+/// Eight partial sums.
+pub(crate) trait Half: Copy {
+    fn zero() -> Self;
+    fn load(values: &[f32; LANES / 2]) -> Self;
+    /// `self + left * right`, rounded once.
+    fn multiply_add(self, left: Self, right: Self) -> Self;
 }
 
 /// What this machine can do.
@@ -190,6 +201,15 @@ struct Plain([f32; LANES]);
 
 impl Lanes for Plain {
     const ROOMY: bool = false;
+    type Half = [f32; LANES / 2];
+
+    #[inline(always)]
+    fn join(low: Self::Half, high: Self::Half) -> Self {
+        let mut lanes = [0.0; LANES];
+        lanes[..LANES / 2].copy_from_slice(&low);
+        lanes[LANES / 2..].copy_from_slice(&high);
+        Self(lanes)
+    }
 
     #[inline(always)]
     fn zero() -> Self {
@@ -240,9 +260,26 @@ impl Lanes for Plain {
     fn prefetch(_: *const u8) {}
 }
 
+impl Half for [f32; LANES / 2] {
+    #[inline(always)]
+    fn zero() -> Self {
+        [0.0; LANES / 2]
+    }
+
+    #[inline(always)]
+    fn load(values: &Self) -> Self {
+        *values
+    }
+
+    #[inline(always)]
+    fn multiply_add(self, left: Self, right: Self) -> Self {
+        std::array::from_fn(|lane| left[lane].mul_add(right[lane], self[lane]))
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{LANES, Lanes};
+    use super::{Half, LANES, Lanes};
     use half::bf16;
     use std::arch::x86_64::*;
 
@@ -256,6 +293,13 @@ mod x86 {
 
     impl Lanes for Wide {
         const ROOMY: bool = true;
+        type Half = Eight;
+
+        #[inline(always)]
+        fn join(low: Eight, high: Eight) -> Self {
+            // SAFETY: see the top of the module.
+            Self(unsafe { _mm512_insertf32x8::<1>(_mm512_castps256_ps512(low.0), high.0) })
+        }
 
         #[inline(always)]
         fn zero() -> Self {
@@ -362,6 +406,12 @@ mod x86 {
 
     impl Lanes for Medium {
         const ROOMY: bool = false;
+        type Half = Eight;
+
+        #[inline(always)]
+        fn join(low: Eight, high: Eight) -> Self {
+            Self([low.0, high.0])
+        }
 
         #[inline(always)]
         fn zero() -> Self {
@@ -426,6 +476,30 @@ mod x86 {
         fn prefetch(address: *const u8) {
             // SAFETY: see the top of the module; a prefetch faults nowhere.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+        }
+    }
+
+    /// One vector of AVX2.
+    #[derive(Clone, Copy)]
+    pub(super) struct Eight(__m256);
+
+    impl Half for Eight {
+        #[inline(always)]
+        fn zero() -> Self {
+            // SAFETY: see the top of the module.
+            Self(unsafe { _mm256_setzero_ps() })
+        }
+
+        #[inline(always)]
+        fn load(values: &[f32; LANES / 2]) -> Self {
+            // SAFETY: see the top of the module.
+            Self(unsafe { _mm256_loadu_ps(values.as_ptr()) })
+        }
+
+        #[inline(always)]
+        fn multiply_add(self, left: Self, right: Self) -> Self {
+            // SAFETY: see the top of the module.
+            Self(unsafe { _mm256_fmadd_ps(left.0, right.0, self.0) })
         }
     }
 

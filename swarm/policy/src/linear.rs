@@ -14,10 +14,11 @@
 //! [`Level`].
 
 use crate::kernel::{Precision, View, rounded_product};
-use crate::lanes::{LANES, LINE, Lanes, Level, Work, dispatch};
+use crate::lanes::{Half, LANES, LINE, Lanes, Level, Work, dispatch};
 use crate::slices::vectorized;
 use half::bf16;
 use rayon::prelude::*;
+use std::cell::Cell;
 use std::ops::Range;
 
 /// The most of `in` that is summed in registers; `in` is cut into pieces of one
@@ -296,6 +297,20 @@ impl Target {
 trait Weight: Copy {
     const ZERO: Self;
     fn lanes<L: Lanes>(values: &[Self; LANES]) -> L;
+    /// Copies `values` into `out`, which is as long, in f32.
+    #[inline(always)]
+    fn widen<L: Lanes>(values: &[Self], out: &mut [f32]) {
+        let (values, rest) = values.as_chunks();
+        let (out, end) = out.as_chunks_mut();
+        for (values, out) in values.iter().zip(out) {
+            Self::lanes::<L>(values).store(out);
+        }
+        if !rest.is_empty() {
+            let mut last = [0.0; LANES];
+            Self::lanes::<L>(&padded(rest, Self::ZERO)).store(&mut last);
+            end.copy_from_slice(&last[..rest.len()]);
+        }
+    }
 }
 
 impl Weight for f32 {
@@ -335,6 +350,15 @@ const NEVER: u8 = 0;
 const ALWAYS: u8 = 1;
 /// or at some, because others pass over the same weights.
 const BY_TURNS: u8 = 2;
+
+/// Rows from which on it pays, where registers are few, to widen a block of
+/// weights before all rows pass over it.
+const WIDENED: usize = 16;
+
+thread_local! {
+    /// A piece of a block of weights, in f32: kept, as it is wanted again soon.
+    static WIDE: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
 
 /// Which weights a tile asks for.
 #[derive(Clone, Copy)]
@@ -384,7 +408,8 @@ impl<W: Weight> Work for Product<'_, W> {
             (_, true, false) => self.many::<L, 8, 2, 4, 4, true>(),
             (1, false, _) => self.few::<L, 1, 4, true>(),
             (2, false, _) => self.few::<L, 2, 2, true>(),
-            (_, false, _) => self.many::<L, 2, 2, 2, 2, true>(),
+            (3..WIDENED, false, _) => self.many::<L, 2, 2, 2, 2, true>(),
+            (_, false, _) => self.widened::<L, 4, 3>(),
         }
     }
 }
@@ -439,6 +464,38 @@ impl<W: Weight> Product<'_, W> {
                 self.sweep::<L, REST, WIDE, false>(full..count, outs.clone(), &piece);
             }
         }
+    }
+
+    /// As [`Product::many`] with few registers: a block is widened once for all
+    /// rows, and a tile of `M` by `N` sums the lower halves of all lanes before it
+    /// sums the upper ones, so that it has twice as many sums in registers.
+    #[inline(always)]
+    fn widened<L: Lanes, const M: usize, const N: usize>(&self) {
+        let mut wide = WIDE.take();
+        wide.resize(BLOCK * self.piece, 0.0);
+        for first in self.outs.clone().step_by(BLOCK) {
+            let outs = first..self.outs.end.min(first + BLOCK);
+            for piece in self.pieces() {
+                let length = piece.len();
+                for (out, wide) in outs.clone().zip(wide.chunks_exact_mut(length)) {
+                    let start = out * self.ins;
+                    W::widen::<L>(&self.weights[start + piece.start..start + piece.end], wide);
+                }
+                for row in (0..self.rows.count).step_by(M) {
+                    let left = self.left::<M>(row, &piece);
+                    for out in outs.clone().step_by(N) {
+                        let mut right: [&[f32]; N] = [&[]; N];
+                        for (index, right) in right.iter_mut().enumerate() {
+                            let start = ((out + index).min(outs.end - 1) - first) * length;
+                            *right = &wide[start..start + length];
+                        }
+                        let sums = dots_by_halves::<L, M, N>(left, right);
+                        self.put(&sums, row, out..outs.end, &piece);
+                    }
+                }
+            }
+        }
+        WIDE.set(wide);
     }
 
     /// Some rows with one piece of a block of weights.
@@ -507,6 +564,19 @@ impl<W: Weight> Product<'_, W> {
             *right = &self.weights[start + piece.start..start + piece.end];
         }
         let sums = dots::<L, W, M, N, ASKS>(left, right, ask);
+        self.put(&sums, row, outs, piece);
+    }
+
+    /// Writes what a tile came to, all but what stands for rows or outs that
+    /// are not there.
+    #[inline(always)]
+    fn put<const M: usize, const N: usize>(
+        &self,
+        sums: &[[f32; N]; M],
+        row: usize,
+        outs: Range<usize>,
+        piece: &Range<usize>,
+    ) {
         let onto = match piece.start {
             0 => self.target.onto,
             _ => Onto::Sum,
@@ -599,6 +669,61 @@ fn dots<L: Lanes, W: Weight, const M: usize, const N: usize, const ASKS: u8>(
             for n in 0..N {
                 out[m][n] = sums[m][n].sum();
             }
+        }
+    }
+    out
+}
+
+/// [`dots`] of f32, to the same bits: one half of the lanes after the other.
+#[allow(clippy::needless_range_loop)]
+#[inline(always)]
+fn dots_by_halves<L: Lanes, const M: usize, const N: usize>(
+    left: [&[f32]; M],
+    right: [&[f32]; N],
+) -> [[f32; N]; M] {
+    const HALF: usize = LANES / 2;
+    let length = left[0].len();
+    let steps = length / LANES;
+    let mut halves = [[[L::Half::zero(); N]; M]; 2];
+    for (half, sums) in halves.iter_mut().enumerate() {
+        let mut left_steps: [&[[[f32; HALF]; 2]]; M] = [&[]; M];
+        for m in 0..M {
+            left_steps[m] = &left[m].as_chunks().0.as_chunks().0[..steps];
+        }
+        let mut right_steps: [&[[[f32; HALF]; 2]]; N] = [&[]; N];
+        for n in 0..N {
+            right_steps[n] = &right[n].as_chunks().0.as_chunks().0[..steps];
+        }
+        let mut now = [[L::Half::zero(); N]; M];
+        for step in 0..steps {
+            let mut weights = [L::Half::zero(); N];
+            for n in 0..N {
+                weights[n] = L::Half::load(&right_steps[n][step][half]);
+            }
+            for m in 0..M {
+                let vector = L::Half::load(&left_steps[m][step][half]);
+                for n in 0..N {
+                    now[m][n] = now[m][n].multiply_add(vector, weights[n]);
+                }
+            }
+        }
+        if !length.is_multiple_of(LANES) {
+            for m in 0..M {
+                let rest = padded(&left[m][steps * LANES..], 0.0);
+                let vector = L::Half::load(&rest.as_chunks().0[half]);
+                for n in 0..N {
+                    let rest = padded(&right[n][steps * LANES..], 0.0);
+                    let weights = L::Half::load(&rest.as_chunks().0[half]);
+                    now[m][n] = now[m][n].multiply_add(vector, weights);
+                }
+            }
+        }
+        *sums = now;
+    }
+    let mut out = [[0.0; N]; M];
+    for m in 0..M {
+        for n in 0..N {
+            out[m][n] = L::join(halves[0][m][n], halves[1][m][n]).sum();
         }
     }
     out

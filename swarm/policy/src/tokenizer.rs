@@ -32,6 +32,71 @@ impl ChatMessage {
     }
 }
 
+/// What a tokenizer is tried with before it is believed.
+const TRIAL: &str = "<|a|> b, 12 \u{e9}\n";
+
+/// How many times longer a tokenizer's own replacements may make a text.
+const MOST_SWELLING: usize = 1024;
+
+/// The parts of a `tokenizer.json` that write text of their own.
+#[derive(serde::Deserialize)]
+struct Parts {
+    normalizer: Option<serde_json::Value>,
+    pre_tokenizer: Option<serde_json::Value>,
+    decoder: Option<serde_json::Value>,
+}
+
+impl Parts {
+    /// Refuses steps that make of one character a text without end.
+    fn check(&self) -> Result<()> {
+        let parts = [&self.normalizer, &self.pre_tokenizer, &self.decoder];
+        match parts
+            .into_iter()
+            .flatten()
+            .any(|part| swelling(part) > MOST_SWELLING)
+        {
+            true => Err(Error::Tokenizer(format!(
+                "its replacements may make a text more than {MOST_SWELLING} times as long"
+            ))),
+            false => Ok(()),
+        }
+    }
+}
+
+/// How many times longer the replacements in a part may make a text, one after
+/// another.
+fn swelling(part: &serde_json::Value) -> usize {
+    let within = |values: &mut dyn Iterator<Item = &serde_json::Value>| {
+        values.map(swelling).fold(1, usize::saturating_mul)
+    };
+    match part {
+        serde_json::Value::Object(keys) => {
+            let written = ["content", "prepend"]
+                .iter()
+                .filter_map(|key| keys.get(*key));
+            let longest = written
+                .filter_map(|text| text.as_str())
+                .map(|text| text.chars().count())
+                .max();
+            longest
+                .unwrap_or(1)
+                .max(1)
+                .saturating_mul(within(&mut keys.values()))
+        }
+        serde_json::Value::Array(values) => within(&mut values.iter()),
+        _ => 1,
+    }
+}
+
+/// What a reader that is not ours makes of a stranger's file; some panic.
+///
+/// # Errors
+/// It panicked; in words.
+pub(crate) fn guarded<T>(read: impl FnOnce() -> T) -> std::result::Result<T, String> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read))
+        .map_err(|_| "its reader stumbled over it: the file is broken".to_owned())
+}
+
 /// A tokenizer with a chat template.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
@@ -66,11 +131,20 @@ impl Tokenizer {
         template: &str,
         tokens: BTreeMap<String, String>,
     ) -> Result<Self> {
-        // Its reader panics on some files that are no JSON.
-        serde_json::from_slice::<serde::de::IgnoredAny>(bytes)
-            .map_err(|error| Error::Tokenizer(format!("not a tokenizer.json: {error}")))?;
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes)
-            .map_err(|error| Error::Tokenizer(format!("not a tokenizer.json: {error}")))?;
+        let not_one = |error: String| Error::Tokenizer(format!("not a tokenizer.json: {error}"));
+        let parts: Parts = serde_json::from_slice(bytes).map_err(|why| not_one(why.to_string()))?;
+        parts.check()?;
+        // What it was last used for is no part of it: cut to a length, or filled up.
+        let read = || {
+            let mut inner = tokenizers::Tokenizer::from_bytes(bytes)?;
+            inner.with_truncation(None)?;
+            inner.with_padding(None);
+            inner.encode(TRIAL, false)?;
+            Ok::<_, tokenizers::Error>(inner)
+        };
+        let mut inner = guarded(read)
+            .map_err(Error::Tokenizer)?
+            .map_err(|error| not_one(error.to_string()))?;
         let is_mark = |text: &str| {
             (text.starts_with("<|") && text.ends_with("|>"))
                 || tokens.values().any(|token| token == text)

@@ -564,6 +564,7 @@ fn what_is_wrong_with_a_gguf_file_is_said() {
     };
     let text = |text: &str| Some(Value::String(text.to_owned()));
     assert!(refused("general.architecture", text("mamba")).contains("\"mamba\" is not supported"));
+    assert!(refused("general.alignment", Some(Value::U32(0))).contains("stumbled"));
     assert!(refused("qwen2.block_count", None).contains("qwen2.block_count is missing"));
     assert!(refused("qwen2.block_count", text("3")).contains("whole number"));
     assert!(refused("qwen2.block_count", Some(Value::U32(2))).contains("has no place"));
@@ -592,6 +593,42 @@ fn what_is_wrong_with_a_gguf_file_is_said() {
         assert!(error.contains("model.gguf"), "{length} bytes: {error}");
     }
     assert!(refusal(&dir.path().join("nothing.gguf")).contains("nothing.gguf"));
+}
+
+fn edited(key: &str, value: serde_json::Value) -> policy::Result<Tokenizer> {
+    let mut json: serde_json::Value = serde_json::from_str(&tokenizer_json()).unwrap();
+    json[key] = value;
+    Tokenizer::from_bytes(json.to_string().as_bytes())
+}
+
+#[test]
+fn a_tokenizer_neither_cuts_nor_fills_up_as_its_file_was_last_used_to() {
+    let plain = Tokenizer::from_bytes(tokenizer_json().as_bytes()).unwrap();
+    let talk = [ChatMessage::new("user", "What is 12 + 34, and why?")];
+    let prompt = plain.prompt(&talk).unwrap();
+    let cut = serde_json::json!({
+        "direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0
+    });
+    let filled = serde_json::json!({
+        "strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": null,
+        "pad_id": 7, "pad_type_id": 0, "pad_token": "a"
+    });
+    for (key, value) in [("truncation", cut), ("padding", filled)] {
+        let tokenizer = edited(key, value).unwrap();
+        assert_eq!(tokenizer.prompt(&talk).unwrap(), prompt, "{key}");
+    }
+}
+
+#[test]
+fn a_tokenizer_that_panics_or_swells_without_end_is_refused() {
+    let refused = |key: &str, value| edited(key, value).err().unwrap().to_string();
+    let endless = serde_json::json!({"type": "FixedLength", "length": 0});
+    assert!(refused("pre_tokenizer", endless).contains("stumbled"));
+    let more = serde_json::json!({
+        "type": "Replace", "pattern": {"String": "a"}, "content": "a".repeat(64)
+    });
+    let bomb = serde_json::json!({"type": "Sequence", "normalizers": [more, more, more]});
+    assert!(refused("normalizer", bomb).contains("1024 times as long"));
 }
 
 /// Numbers that follow from a seed, for edits of files.

@@ -189,7 +189,9 @@ fn a_config_that_contradicts_itself_is_refused() {
     assert!(refusal("vocab_size", 0.into()).contains("vocab_size is 0"));
     assert!(refusal("hidden_size", (1u64 << 40).into()).contains("hidden_size is"));
     assert!(refusal("rms_norm_eps", 0.0.into()).contains("rms_norm_eps"));
+    assert!(refusal("rms_norm_eps", 1e300.into()).contains("rms_norm_eps"));
     assert!(refusal("rope_theta", (-1.0).into()).contains("rope_theta"));
+    assert!(refusal("rope_theta", 1e-300.into()).contains("rope_theta"));
     assert!(refusal("model_type", "bert".into()).contains("\"bert\" is not supported"));
     assert!(refusal("hidden_act", "gelu".into()).contains("\"gelu\" is not supported"));
     assert!(Config::from_json(b"{").is_err());

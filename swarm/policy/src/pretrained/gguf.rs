@@ -12,6 +12,7 @@ use crate::checkpoint::at;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::rope::{self, RopeScaling};
+use crate::tokenizer::guarded;
 use candle_core::Device;
 use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::{Content, Value};
@@ -48,9 +49,40 @@ pub(super) struct GgufTensors {
 pub(super) fn open(path: &Path) -> Result<Gguf> {
     let file = File::open(path).map_err(at(path))?;
     let mut reader = BufReader::new(file);
-    let content = Content::read(&mut reader)
-        .map_err(|error| Error::Weights(format!("{}: not a GGUF file: {error}", path.display())))?;
+    let not_one = |why| Error::Weights(format!("{}: not a GGUF file: {why}", path.display()));
+    let content = guarded(|| Content::read(&mut reader))
+        .and_then(|content| content.map_err(|error| error.to_string()))
+        .map_err(not_one)?;
+    let length = reader.get_ref().metadata().map_err(at(path))?.len();
+    is_whole(&content, length).map_err(|error| error.of(path))?;
     read(path, reader, content).map_err(|error| error.of(path))
+}
+
+/// Refuses a file of which some tensor is past its end.
+fn is_whole(content: &Content, length: u64) -> Result<()> {
+    for (name, info) in &content.tensor_infos {
+        let kind = info.ggml_dtype;
+        let dims = info.shape.dims().iter();
+        let end = dims
+            .map(|&size| size as u64)
+            .try_fold(1u64, u64::checked_mul)
+            .and_then(|count| {
+                count
+                    .div_ceil(kind.block_size() as u64)
+                    .checked_mul(kind.type_size() as u64)
+            })
+            .and_then(|bytes| {
+                bytes
+                    .checked_add(info.offset)?
+                    .checked_add(content.tensor_data_offset)
+            });
+        if end.is_none_or(|end| end > length) {
+            return Err(Error::Weights(format!(
+                "tensor {name} is past the end of the file's {length} bytes: it was cut off"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn read(path: &Path, mut reader: BufReader<File>, content: Content) -> Result<Gguf> {
