@@ -16,7 +16,8 @@
 //! learn from, so its wrong answers count half. Another right answer always
 //! counts for more than a wrong one, so nothing is gained by answering badly
 //! on purpose. *Before* is the share of the votes that the prompt of the
-//! resolution showed for right answers, or, where that was nothing, the first answers to the same item. The full measures
+//! resolution showed for right answers, or, where that was nothing, the first
+//! answers to the same item. The full measures
 //! ([`JudgeSettings::full_answers`] and its like) are what a swarm gives each
 //! peer to do.
 //!

@@ -284,6 +284,13 @@ fn read(report: &Value, arm: &Arm, seed: u64, expected: u64) -> Result<(Outcome,
     Ok((outcome, rows))
 }
 
+/// What `runs` have more of than `others`, paired by seed.
+fn difference(runs: &[Outcome], others: &[Outcome], read: fn(&Outcome) -> f64) -> Estimate {
+    let pairs = runs.iter().zip(others);
+    let more: Vec<f64> = pairs.map(|(one, other)| read(one) - read(other)).collect();
+    Estimate::of(&more)
+}
+
 fn written(args: &SapoArgs, outcomes: &[Vec<Outcome>], curves: &str) -> String {
     let column = |outcomes: &[Outcome], read: fn(&Outcome) -> f64| -> Vec<f64> {
         outcomes.iter().map(read).collect()
@@ -317,14 +324,7 @@ fn written(args: &SapoArgs, outcomes: &[Vec<Outcome>], curves: &str) -> String {
         .fold(f64::EPSILON, f64::max);
     let mut plot = String::new();
     for (arm, runs) in ARMS.iter().zip(outcomes) {
-        let against = |read: fn(&Outcome) -> f64| {
-            let pairs = runs.iter().zip(alone);
-            Estimate::of(
-                &pairs
-                    .map(|(one, other)| read(one) - read(other))
-                    .collect::<Vec<_>>(),
-            )
-        };
+        let against = |read| difference(runs, alone, read);
         let cumulative = Estimate::of(&column(runs, |one| one.cumulative));
         let settled: usize = runs.iter().map(|one| one.settled).sum();
         let itself = arm.name == ARMS[0].name;
@@ -362,11 +362,7 @@ fn written(args: &SapoArgs, outcomes: &[Vec<Outcome>], curves: &str) -> String {
         let (Some(control), Some(name)) = (control, arm.control) else {
             continue;
         };
-        let against = |read: fn(&Outcome) -> f64| {
-            let pairs = runs.iter().zip(control);
-            let less = pairs.map(|(one, other)| read(one) - read(other));
-            Estimate::of(&less.collect::<Vec<f64>>())
-        };
+        let against = |read| difference(runs, control, read);
         let more = against(|one| one.cumulative);
         let _ = writeln!(
             text,
