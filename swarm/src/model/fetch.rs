@@ -57,7 +57,7 @@ pub(super) fn get(name: &str, offline: bool) -> Result<PathBuf> {
     {
         return Ok(folder);
     }
-    if offline || std::env::var_os(OFFLINE_VARIABLE).is_some_and(|value| value != "0") {
+    if offline || is_offline() {
         bail!(
             "{name} is not whole in the cache {}, and the hub is not asked (--offline, \
              {OFFLINE_VARIABLE} or a home that began with it): run `murmur model pull {name}` \
@@ -66,6 +66,10 @@ pub(super) fn get(name: &str, offline: bool) -> Result<PathBuf> {
         );
     }
     pull(name)
+}
+
+fn is_offline() -> bool {
+    std::env::var_os(OFFLINE_VARIABLE).is_some_and(|value| value != "0")
 }
 
 /// Every model of the cache, by name.
@@ -96,6 +100,9 @@ fn cached(cache: &Cache, name: &str) -> Option<PathBuf> {
 /// The hub can't be reached, has no such model or does not give it; or the
 /// model is none that can be used here.
 pub(super) fn pull(name: &str) -> Result<PathBuf> {
+    if is_offline() {
+        bail!("{OFFLINE_VARIABLE} is set, so the hub is not asked for {name}: unset it to pull");
+    }
     let hub = Hub::open(name)?;
     let listed = hub.list()?;
     let has = |file: &str| listed.iter().any(|listed| listed == file);

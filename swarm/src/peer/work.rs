@@ -147,6 +147,22 @@ impl Peer {
                 let Some((round, kind)) = self.jobs.samples.remove(&tag) else {
                     return Ok(None);
                 };
+                let stages = &self.setup.manifest.stages;
+                let (stage, lasts) = match kind {
+                    BodyKind::Answer => ("answers", stages.answer_ms),
+                    BodyKind::Critique => ("critiques", stages.critique_ms),
+                    BodyKind::Resolve => ("second answers", stages.resolve_ms),
+                };
+                if took.as_millis() > lasts.into() {
+                    let text = format!(
+                        "round {round}: {stage} took {:.1} s and their stage lasts {:.1}: they do \
+                         not count. A smaller model is faster; a swarm of your own can give more \
+                         time or ask for less (murmur run --manifest FILE)",
+                        took.as_secs_f64(),
+                        lasts as f64 / 1e3,
+                    );
+                    self.setup.hub.log(LogLevel::Warn, "policy", text);
+                }
                 let limit = self.setup.manifest.limits.completion_bytes as usize;
                 let groups = groups
                     .into_iter()

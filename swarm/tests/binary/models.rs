@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::support::{Ended, murmur_with};
+use crate::support::{Ended, ONE_PEER, murmur_with};
 
 const CONFIG: &[u8] = include_bytes!("../../../assets/base/config.json");
 const TOKENIZER: &[u8] = include_bytes!("../../../assets/base/tokenizer.json");
@@ -266,18 +266,78 @@ fn what_keeps_a_model_from_being_had_is_said() {
     );
 }
 
+/// A folder as models are published, with these weights.
+fn publish(folder: &Path, weights: &[u8]) {
+    std::fs::create_dir(folder).unwrap();
+    for (name, bytes) in [
+        ("config.json", CONFIG),
+        ("tokenizer.json", TOKENIZER),
+        ("model.safetensors", weights),
+    ] {
+        std::fs::write(folder.join(name), bytes).unwrap();
+    }
+}
+
+/// The base model's weights, with some tensors multiplied.
+fn scaled(factors: &[(&str, f32)]) -> Vec<u8> {
+    let length = u64::from_le_bytes(WEIGHTS[..8].try_into().unwrap()) as usize;
+    let (header, data) = WEIGHTS[8..].split_at(length);
+    let header: Value = serde_json::from_slice(header).unwrap();
+    let mut data = data.to_vec();
+    for (name, factor) in factors {
+        assert_eq!(header[name]["dtype"], "BF16");
+        let place = |end: usize| header[name]["data_offsets"][end].as_u64().unwrap() as usize;
+        for value in data[place(0)..place(1)].chunks_exact_mut(2) {
+            // bf16 is the upper half of an f32.
+            let wide = f32::from_bits(u32::from(u16::from_le_bytes([value[0], value[1]])) << 16);
+            value.copy_from_slice(&(wide * factor).to_le_bytes()[2..]);
+        }
+    }
+    [&WEIGHTS[..8 + length], &data].concat()
+}
+
+#[test]
+fn updates_that_were_not_made_are_said_and_counted_in_the_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let (published, report) = (folder.path().join("model"), folder.path().join("report"));
+    // It answers like the base model, all but its last layer's view of values;
+    // the gradient of those is over 1e40, which no f32 holds.
+    publish(
+        &published,
+        &scaled(&[
+            ("model.layers.3.input_layernorm.weight", 1e30),
+            ("model.layers.3.self_attn.q_proj.weight", 1e-30),
+            ("model.layers.3.self_attn.k_proj.weight", 1e-30),
+            ("model.layers.3.self_attn.v_proj.weight", 0.0),
+            ("model.layers.3.self_attn.v_proj.bias", 1e-20),
+            ("model.layers.3.self_attn.o_proj.weight", 1e20),
+        ]),
+    );
+    let home = folder.path().join("home");
+    let path = |path: &'_ Path| path.to_str().unwrap().to_owned();
+    let (home, model, told) = (path(&home), path(&published), path(&report));
+    #[rustfmt::skip]
+    let rest = [&home, "--model", &model, "--rounds", "2", "--seed", "7", "--report", &told];
+    let ran = murmur(
+        &[&ONE_PEER[..], &rest].concat(),
+        "http://127.0.0.1:9",
+        folder.path(),
+    );
+    assert!(ran.success, "{}", ran.stderr);
+    let times = ran
+        .stderr
+        .matches("so far: the gradient is not finite")
+        .count();
+    assert!(times > 0, "{}", ran.stderr);
+    let report: Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+    assert_eq!(report["skipped_updates"], times);
+}
+
 #[test]
 fn a_model_is_imported_and_then_goes_by_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let published = folder.path().join("published");
-    std::fs::create_dir(&published).unwrap();
-    for (name, bytes) in [
-        ("config.json", CONFIG),
-        ("tokenizer.json", TOKENIZER),
-        ("model.safetensors", WEIGHTS),
-    ] {
-        std::fs::write(published.join(name), bytes).unwrap();
-    }
+    publish(&published, WEIGHTS);
     let murmur = |args: &[&str]| murmur(args, "http://127.0.0.1:9", folder.path());
     let path = published.to_str().unwrap();
     let imported = murmur(&["model", "import", path, "--name", "mine"]);
