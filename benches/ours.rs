@@ -239,6 +239,7 @@ impl Side {
                         text: one.text,
                         tokens: Some(one.tokens),
                         finished: one.finished,
+                        ..TrainCompletion::default()
                     })
                     .collect(),
                 origin: origin as u64,

@@ -79,6 +79,10 @@ fn mark_one(
 ) -> Mark {
     let score = environment.score(item, completion);
     let truth = match (&score.answer, decider) {
+        // Of an episode only the whole is right or wrong.
+        (Some(_), Decider::Verifier) if environment.turns() > 1 => {
+            Some(score.well_formed() && score.is_right())
+        }
         (Some(answer), Decider::Verifier) => Some(environment.accepts(item, answer)),
         _ => None,
     };

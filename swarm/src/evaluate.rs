@@ -13,6 +13,7 @@ use tasks::dialogue::{
 use tasks::{EnvId, Environment, Item, Registry, Seed, practice};
 
 use crate::model::{Manner, Model};
+use crate::play::{self, Ask};
 
 /// What to measure.
 #[derive(Debug, Clone)]
@@ -154,19 +155,20 @@ pub fn probe(policy: &Policy, registry: &Registry, plan: &EvalPlan) -> Result<(u
         let items = distinct(&one, env, environment, *level).into_iter();
         asked.extend(items.map(|item| (environment, item)));
     }
-    let requests: Vec<Request> = asked
+    let asks: Vec<Ask<'_>> = asked
         .iter()
-        .map(|(_, item)| Request {
-            messages: plan.manner.chat(&answer_prompt(item)),
-            group: 1,
-            max_tokens: plan.manner.max_tokens(),
-            temperature: 0.0,
-            ..Request::default()
+        .map(|(environment, item)| {
+            let request = Request {
+                messages: plan.manner.chat(&answer_prompt(item)),
+                group: 1,
+                max_tokens: plan.manner.max_tokens(),
+                temperature: 0.0,
+                ..Request::default()
+            };
+            Ask::of(*environment, item, request)
         })
         .collect();
-    let groups = policy
-        .sample(&requests)
-        .context("sampling held-out items")?;
+    let groups = play::sample(policy, &plan.manner, &asks).context("sampling held-out items")?;
     let answers = asked.iter().zip(groups.iter().flatten());
     let right = answers
         .filter(|((environment, item), completion)| is_right(*environment, item, &completion.text));
@@ -225,25 +227,38 @@ fn measure(
             &index.to_le_bytes(),
         ])
     };
-    let fewer = plan.samples.div_ceil(4);
-    let requests: Vec<Request> = items
+    // Episodes are neither judged nor played again after others'.
+    let is_game = environment.turns() > 1;
+    let fewer = if is_game { 0 } else { plan.samples.div_ceil(4) };
+    let asks: Vec<Ask<'_>> = items
         .iter()
         .enumerate()
         .flat_map(|(index, item)| {
             let answer = answer_prompt(item);
             let (proposal, _) = practice::proposal(environment, item, &peers(index));
             let shown = practice::peers(environment, item, &peers(index));
+            let later = |request| Ask {
+                request,
+                game: None,
+            };
             [
-                request(&answer, index, 1, 0.0),
-                request(&answer, index, plan.samples, 1.0),
-                request(&critique_prompt(item, &proposal), index, fewer, 1.0),
-                request(&resolve_prompt(item, &shown), index, fewer, 1.0),
+                Ask::of(environment, item, request(&answer, index, 1, 0.0)),
+                Ask::of(
+                    environment,
+                    item,
+                    request(&answer, index, plan.samples, 1.0),
+                ),
+                later(request(
+                    &critique_prompt(item, &proposal),
+                    index,
+                    fewer,
+                    1.0,
+                )),
+                later(request(&resolve_prompt(item, &shown), index, fewer, 1.0)),
             ]
         })
         .collect();
-    let groups = policy
-        .sample(&requests)
-        .context("sampling held-out items")?;
+    let groups = play::sample(policy, &plan.manner, &asks).context("sampling held-out items")?;
     let mut tally = Tally::default();
     for (index, (item, stages)) in items.iter().zip(groups.chunks(4)).enumerate() {
         let [greedy, sampled, judged, resolved] = stages else {

@@ -13,7 +13,7 @@
 //! | [`packages`], [`task`] | environments of strangers; `murmur task` |
 //! | [`ticket`] | what a third process needs to join |
 //! | [`chain`] | one peer's side of the ledger |
-//! | [`worker`] | the policy's own thread |
+//! | [`worker`], [`play`] | the policy's own thread; items of several turns, played |
 //! | [`evaluate`] | held-out accuracy |
 //! | [`home`], [`identity`] | files and keys |
 //! | [`wallet`] | `murmur wallet`: where the keys are, back-up, restore, rotation |
@@ -52,6 +52,7 @@ pub mod net;
 pub mod onchain;
 pub mod packages;
 pub mod peer;
+pub mod play;
 pub mod process;
 pub mod reach;
 pub mod rep;

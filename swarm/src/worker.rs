@@ -10,11 +10,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use policy::{Completion, GrpoSettings, Policy, Request, StepReport, TrainGroup};
+use policy::{GrpoSettings, Policy, Request, StepReport, TrainGroup};
+use swarm_core::body::Completion;
 use swarm_core::event::EvalReport;
-use tasks::Registry;
+use tasks::{Game, Registry};
 
 use crate::evaluate::{EvalPlan, evaluate, probe};
+use crate::model::Manner;
+use crate::play::{self, Ask};
 
 /// Something for the policy to do.
 #[derive(Debug)]
@@ -25,6 +28,10 @@ pub enum Job {
         tag: u64,
         /// What to sample.
         requests: Vec<Request>,
+        /// Of each: the game it is of, if it is of any.
+        games: Vec<Option<Game>>,
+        /// How the policy is spoken to in a game's later turns.
+        manner: Manner,
     },
     /// One GRPO update for each batch of groups.
     Train {
@@ -195,12 +202,25 @@ fn run(
 ) -> Result<Done> {
     let mut start = Instant::now();
     Ok(match job {
-        Job::Sample { tag, requests } => {
-            let groups = policy.sample(&requests).context("sampling")?;
-            let empty = requests.iter().zip(&groups);
-            let empty = empty.filter(|(request, group)| request.group > group.len());
+        Job::Sample {
+            tag,
+            requests,
+            games,
+            manner,
+        } => {
+            let asks: Vec<Ask<'_>> = requests
+                .into_iter()
+                .zip(&games)
+                .map(|(request, game)| Ask {
+                    request,
+                    game: game.as_ref().map(play::parts),
+                })
+                .collect();
+            let groups = play::sample(policy, &manner, &asks).context("sampling")?;
+            let empty = asks.iter().zip(&groups);
+            let empty = empty.filter(|(ask, group)| ask.request.group > group.len());
             let refused = empty
-                .filter_map(|(request, _)| policy.room(&request.messages).err())
+                .filter_map(|(ask, _)| policy.room(&ask.request.messages).err())
                 .map(|why| why.to_string())
                 .collect();
             Done::Sampled {

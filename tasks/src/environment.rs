@@ -59,7 +59,8 @@ pub trait Environment: Send + Sync {
     /// [`generate_held_out`](Environment::generate_held_out).
     fn draw(&self, seed: &Seed, level: u8) -> Item;
 
-    /// What a completion is worth.
+    /// What a completion is worth; of several turns, what the whole
+    /// [episode](crate::Episode) is.
     fn score(&self, item: &Item, completion: &str) -> Score;
 
     /// A reference completion.
@@ -76,6 +77,12 @@ pub trait Environment: Send + Sync {
     fn distractor(&self, item: &Item, seed: &Seed) -> String {
         let named = Seed::derive(&[b"distractor", &item.env.0, &seed.0]);
         distract(item, &mut named.draw())
+    }
+
+    /// The most turns of an episode. What has more than one is a game: its
+    /// completions are [episodes](crate::Episode).
+    fn turns(&self) -> u16 {
+        1
     }
 
     /// One turn of an episode: what the policy wrote, and the state that the

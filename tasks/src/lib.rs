@@ -20,6 +20,7 @@
 //! - [`Seed`], [`Draw`]: named seeds and integer draws that depend on BLAKE3 alone.
 //! - [`Manifest`], [`EnvId`]: what an environment is, and the hash that names it.
 //! - [`Environment`], [`Registry`]: the interface, and the built-in environments.
+//! - [`Episode`], [`Game`]: items of several turns, played and replayed.
 //! - [`Score`]: integers with named parts and a reason; format is a gate.
 //! - [`library`]: tasks in prose, after reasoning-gym, for models that read.
 //! - [`package`]: environments of strangers, by hash, in a sandbox.
@@ -38,6 +39,7 @@ mod bytes;
 mod contents;
 pub mod dialogue;
 mod environment;
+mod episode;
 pub mod fields;
 mod format;
 mod item;
@@ -54,6 +56,7 @@ mod seed;
 pub use bytes::ParseBytesError;
 pub use contents::{Budget, FileRef, Form, Judge, Kind, Package, Scorer};
 pub use environment::{Environment, HELD_OUT_SLICES, Step, Style, held_out};
+pub use episode::{Episode, Game, TURN_BREAK, Turn};
 pub use format::{CHAT_TOKENS, SPECIAL_TOKENS, TOKEN_PATTERN};
 pub use item::{Facts, Item};
 pub use manifest::{EnvId, Level, Limits, Manifest, PartWeight, Reading};

@@ -195,6 +195,21 @@ pub(crate) fn right(over: usize) -> Cow<'static, str> {
     }
 }
 
+/// The score of an episode that is none: it goes on after its end.
+pub(crate) fn out_of_form(why: String) -> Score {
+    shut(Status::Invalid, None, why)
+}
+
+/// The score of an episode that its policy left before the end.
+pub(crate) fn left(why: String) -> Score {
+    shut(Status::NoAnswer, None, why)
+}
+
+/// The score of an episode whose turns ran out.
+pub(crate) fn not_done(why: String) -> Score {
+    open(Ppm::ZERO, Ppm::ZERO, Ppm::ZERO, None, why)
+}
+
 /// The score of a completion that did not pass the gate.
 fn shut(status: Status, answer: Option<String>, why: Cow<'static, str>) -> Score {
     Score {

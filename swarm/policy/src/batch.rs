@@ -19,8 +19,10 @@ pub struct TrainGroup {
 }
 
 /// A completion to learn from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct TrainCompletion {
+    /// The turns before it, where it is the last of an episode of several.
+    pub before: Vec<TrainTurn>,
     /// What was said, without the end-of-message token.
     pub text: String,
     /// The tokens it was drawn as, for own rollouts, with the end-of-message
@@ -28,6 +30,15 @@ pub struct TrainCompletion {
     pub tokens: Option<Vec<u32>>,
     /// Whether its author ended the message; if so, ending is learnt too.
     pub finished: bool,
+}
+
+/// A turn of an episode that went on after it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TrainTurn {
+    /// What the policy said, and ended.
+    pub text: String,
+    /// What it was told then; nothing of it is trained.
+    pub replies: Vec<ChatMessage>,
 }
 
 /// Sequences with an advantage, ready for the engine.
@@ -67,6 +78,9 @@ impl Batch {
     /// A completion that does not fit behind its prompt is cut. An empty one
     /// has nothing to train, yet counts among those the others are compared
     /// with.
+    ///
+    /// An episode becomes a sequence for each turn, what came before it being
+    /// the prompt, and each has the advantage of the whole.
     pub(crate) fn new(
         tokenizer: &Tokenizer,
         groups: &[TrainGroup],
@@ -82,27 +96,28 @@ impl Batch {
             }
             let prompt = tokenizer.prompt(&group.prompt)?;
             let fits = room(prompt.len(), positions);
-            let room = *fits.as_ref().unwrap_or(&0);
             let mut is_used = false;
             for (completion, advantage) in group.completions.iter().zip(worth) {
+                let mut said = group.prompt.clone();
+                for turn in &completion.before {
+                    let spoken = tokenizer.completion(&turn.text, true)?;
+                    let asked = tokenizer.prompt(&said)?;
+                    is_used |= batch.add(&asked, spoken, advantage, positions);
+                    said.push(ChatMessage::new("assistant", turn.text.clone()));
+                    said.extend(turn.replies.iter().cloned());
+                }
                 let spoken = match &completion.tokens {
                     Some(tokens) => tokens.clone(),
                     None => tokenizer.completion(&completion.text, completion.finished)?,
                 };
-                if spoken.is_empty() || room == 0 {
-                    continue;
-                }
-                let mut tokens = prompt.clone();
-                tokens.extend(spoken.into_iter().take(room));
-                batch.sequences.push(Sequence {
-                    tokens,
-                    prompt: prompt.len(),
-                });
-                batch.members.push(Member {
-                    advantage,
-                    group: batch.groups.len(),
-                });
-                is_used = true;
+                let later;
+                let asked = if completion.before.is_empty() {
+                    &prompt
+                } else {
+                    later = tokenizer.prompt(&said)?;
+                    &later
+                };
+                is_used |= batch.add(asked, spoken, advantage, positions);
             }
             if is_used {
                 batch.groups.push(Group {
@@ -118,6 +133,25 @@ impl Batch {
             }
         }
         Ok(batch)
+    }
+
+    /// A sequence of the group in the making, unless nothing of it fits.
+    fn add(&mut self, prompt: &[u32], spoken: Vec<u32>, advantage: f32, positions: usize) -> bool {
+        let room = positions.saturating_sub(prompt.len());
+        if spoken.is_empty() || room == 0 {
+            return false;
+        }
+        let mut tokens = prompt.to_vec();
+        tokens.extend(spoken.into_iter().take(room));
+        self.sequences.push(Sequence {
+            tokens,
+            prompt: prompt.len(),
+        });
+        self.members.push(Member {
+            advantage,
+            group: self.groups.len(),
+        });
+        true
     }
 
     /// How many tokens carry loss.

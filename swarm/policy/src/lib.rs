@@ -119,7 +119,7 @@ mod train;
 mod weights;
 
 pub use adamw::AdamW;
-pub use batch::{TrainCompletion, TrainGroup};
+pub use batch::{TrainCompletion, TrainGroup, TrainTurn};
 pub use candle_core::{DType, Device};
 pub use checkpoint::Rejected;
 pub use config::Config;

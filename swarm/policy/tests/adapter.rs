@@ -196,6 +196,7 @@ fn train(policy: &mut Policy, kl: Option<f32>) {
         text: text.into(),
         tokens: None,
         finished: true,
+        ..TrainCompletion::default()
     };
     let group = TrainGroup {
         prompt: vec![ChatMessage::new("user", "2+2?")],

@@ -28,6 +28,7 @@ fn groups(step: u64) -> Vec<TrainGroup> {
         text,
         tokens: None,
         finished: true,
+        ..TrainCompletion::default()
     };
     vec![TrainGroup {
         prompt: vec![ChatMessage::new("user", format!("what is {step} + 1?"))],

@@ -136,6 +136,7 @@ fn grpo_moves_the_reward_of_a_real_model() {
                         text: one.text,
                         tokens: Some(one.tokens),
                         finished: one.finished,
+                        ..TrainCompletion::default()
                     })
                     .collect(),
                 origin: index as u64,

@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use common::{VOCAB, config_with, decoder, tokenizer_json};
 use policy::{
     AdvantageKind, ChatMessage, GrpoSettings, Policy, Request, StepReport, TrainCompletion,
-    TrainGroup,
+    TrainGroup, TrainTurn,
 };
 
 fn policy(seed: u64) -> Policy {
@@ -25,6 +25,7 @@ fn completion(text: &str) -> TrainCompletion {
         text: text.into(),
         tokens: None,
         finished: true,
+        ..TrainCompletion::default()
     }
 }
 
@@ -134,6 +135,7 @@ fn the_policy_learns_what_is_rewarded() {
                         text: one.text,
                         tokens: Some(one.tokens),
                         finished: one.finished,
+                        ..TrainCompletion::default()
                     })
                     .collect(),
                 origin: step,
@@ -514,4 +516,50 @@ fn a_completions_ratio_trains_too() {
     assert_eq!((report.updates, report.skipped), (4, None));
     // The first update leaves such a narrow clip behind; tokens go together.
     assert!(report.clip_fraction > 0.5, "{}", report.clip_fraction);
+}
+
+/// A number is guessed: too high at first, then twice as told.
+#[test]
+fn an_episode_is_a_sequence_for_each_turn_with_the_advantage_of_the_whole() {
+    let guess = |last: &str| TrainCompletion {
+        before: vec![TrainTurn {
+            text: "55".into(),
+            replies: vec![ChatMessage::new("user", "lower, it is")],
+        }],
+        ..completion(last)
+    };
+    let episodes = TrainGroup {
+        prompt: vec![ChatMessage::new("user", "1-9?")],
+        completions: vec![guess("4"), guess("321")],
+        rewards: vec![1.0, 0.0],
+        origin: 1,
+    };
+    // The same, as groups of one turn.
+    let first = group(1, "1-9?", &[("55", 1.0), ("55", 0.0)]);
+    let mut second = group(2, "1-9?", &[("4", 1.0), ("321", 0.0)]);
+    second.prompt.extend([
+        ChatMessage::new("assistant", "55"),
+        ChatMessage::new("user", "lower, it is"),
+    ]);
+    let (mut one, mut other) = (policy(4), policy(4));
+    let played = one.train(&[episodes.clone()], &settings()).unwrap();
+    let split = other.train(&[first, second], &settings()).unwrap();
+    // What the policy said and its ends, and nothing that it was told.
+    assert_eq!((played.tokens, split.tokens), (3 + 2 + 3 + 4, 12));
+    assert_eq!((played.groups, played.completions), (1, 4));
+    let near = |a: f32, b: f32| (a - b).abs() <= 1e-4 * a.abs().max(1.0);
+    assert!(near(played.loss, split.loss) && near(played.entropy, split.entropy));
+    assert!(
+        near(played.grad_norm, split.grad_norm),
+        "{played:?} {split:?}"
+    );
+    assert!(played.grad_norm > 0.0);
+
+    // A turn for which the context has no room is left out, not the others.
+    let mut long = episodes;
+    for one in &mut long.completions {
+        one.before[0].replies[0].content = "x".repeat(500);
+    }
+    let report = policy(4).train(&[long], &settings()).unwrap();
+    assert_eq!((report.tokens, report.dropped_unusable), (6, 0));
 }

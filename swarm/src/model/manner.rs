@@ -49,10 +49,15 @@ impl Manner {
         let told = self
             .instructions
             .map(|text| ChatMessage::new(Role::System.as_str(), text));
-        let said = messages
+        told.into_iter().chain(self.said(messages)).collect()
+    }
+
+    /// What is said later in a conversation that [`chat`](Self::chat) began.
+    pub fn said(&self, messages: &[Message]) -> Vec<ChatMessage> {
+        messages
             .iter()
-            .map(|message| ChatMessage::new(message.role.as_str(), message.content.clone()));
-        told.into_iter().chain(said).collect()
+            .map(|message| ChatMessage::new(message.role.as_str(), message.content.clone()))
+            .collect()
     }
 }
 

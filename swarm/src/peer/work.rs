@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
-use policy::{Request, TrainCompletion};
+use policy::Request;
 use swarm_core::body::Completion;
 use swarm_core::event::{EvalReport, Event, LogLevel};
 use swarm_core::ids::{Hash, PeerId};
@@ -13,6 +13,7 @@ use swarm_core::message::BodyKind;
 use swarm_core::round::{Input, SampleRequest, TrainGroup};
 
 use super::Peer;
+use crate::play;
 use crate::worker::{Done, Failed, Job};
 
 /// What is under way.
@@ -42,6 +43,7 @@ impl Peer {
         self.jobs.next += 1;
         self.jobs.samples.insert(tag, (round, kind));
         let manner = &self.setup.eval.manner;
+        let games = requests.iter().map(|asked| asked.game.clone()).collect();
         let requests = requests
             .iter()
             .map(|request| Request {
@@ -52,7 +54,12 @@ impl Peer {
                 ..Request::default()
             })
             .collect();
-        self.worker.send(Job::Sample { tag, requests })
+        self.worker.send(Job::Sample {
+            tag,
+            requests,
+            games,
+            manner: manner.clone(),
+        })
     }
 
     pub(super) fn train(
@@ -94,11 +101,7 @@ impl Peer {
                 completions: group
                     .completions
                     .into_iter()
-                    .map(|completion| TrainCompletion {
-                        text: completion.text,
-                        tokens: None,
-                        finished: completion.finished,
-                    })
+                    .map(|one| play::lesson(manner, group.game.as_ref().map(play::parts), one))
                     .collect(),
                 rewards: group
                     .rewards

@@ -33,6 +33,7 @@ pub(super) fn new(args: &NewArgs) -> Result<String> {
     let (kind, next) = match args.kind {
         Kind::Table => ("table", ""),
         Kind::Starlark => ("starlark", ""),
+        Kind::Game => ("game", ""),
         Kind::Rust => (
             "rust",
             "  cargo build --release --target wasm32-unknown-unknown\n  \
@@ -66,7 +67,7 @@ fn lacking(kind: Kind) -> Option<&'static str> {
         output.status.success().then(|| text.trim().to_owned())
     };
     match kind {
-        Kind::Table | Kind::Starlark => None,
+        Kind::Table | Kind::Starlark | Kind::Game => None,
         Kind::Rust => {
             const TARGET: [&str; 4] = [
                 "--print",

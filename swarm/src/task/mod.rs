@@ -56,6 +56,8 @@ pub enum Kind {
     Table,
     /// A script in Starlark, a small Python
     Starlark,
+    /// A game of several turns, in Starlark
+    Game,
     /// A module in Rust
     Rust,
     /// A module in AssemblyScript

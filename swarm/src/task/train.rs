@@ -1,12 +1,14 @@
 //! A short GRPO run on one environment alone, on this machine.
 
 use anyhow::{Context, Result};
-use policy::{GrpoSettings, Policy, Request, TrainCompletion, TrainGroup};
+use policy::{GrpoSettings, Policy, Request, TrainGroup};
+use swarm_core::body::Completion;
 use tasks::{Environment, Item, Seed, dialogue::answer_prompt};
 
 use super::{TrainArgs, find};
 use crate::base;
 use crate::model::Manner;
+use crate::play::{self, Ask};
 
 /// Cells of the bar that draws the curve.
 const BAR: usize = 40;
@@ -38,7 +40,7 @@ pub(super) fn train(args: &TrainArgs, mut tell: impl FnMut(String)) -> Result<St
     let mut unscored = 0;
     for step in 1..=args.steps {
         let items = draw(environment, args, step)?;
-        let groups = sample(&policy, &items, args, step)?;
+        let groups = sample(&policy, environment, &items, args, step)?;
         let (mut reward, mut right, mut formed, mut count) = (0.0, 0, 0, 0);
         let mut batch = Vec::new();
         for (index, (item, group)) in items.iter().zip(groups).enumerate() {
@@ -52,15 +54,12 @@ pub(super) fn train(args: &TrainArgs, mut tell: impl FnMut(String)) -> Result<St
                 count += 1;
                 rewards.push(score.reward.to_f64() as f32);
             }
+            let game = (environment.turns() > 1).then_some((environment, item));
             batch.push(TrainGroup {
                 prompt: Manner::taught().chat(&answer_prompt(item)),
                 completions: group
                     .into_iter()
-                    .map(|completion| TrainCompletion {
-                        text: completion.text,
-                        tokens: None,
-                        finished: completion.finished,
-                    })
+                    .map(|one| play::lesson(&Manner::taught(), game, one))
                     .collect(),
                 rewards,
                 origin: index as u64,
@@ -110,35 +109,36 @@ fn draw(environment: &dyn Environment, args: &TrainArgs, step: u32) -> Result<Ve
 
 fn sample(
     policy: &Policy,
+    environment: &dyn Environment,
     items: &[Item],
     args: &TrainArgs,
     step: u32,
-) -> Result<Vec<Vec<policy::Completion>>> {
-    let requests: Vec<Request> = items
+) -> Result<Vec<Vec<Completion>>> {
+    let asks: Vec<Ask<'_>> = items
         .iter()
         .zip(0u64..)
-        .map(|(item, index)| Request {
-            messages: Manner::taught().chat(&answer_prompt(item)),
-            group: args.group as usize,
-            seed: args.seed ^ (u64::from(step) << 32) ^ index,
-            max_tokens: args.tokens as usize,
-            temperature: 1.0,
-            top_p: 1.0,
-            top_k: None,
-            stop: Vec::new(),
+        .map(|(item, index)| {
+            let request = Request {
+                messages: Manner::taught().chat(&answer_prompt(item)),
+                group: args.group as usize,
+                seed: args.seed ^ (u64::from(step) << 32) ^ index,
+                max_tokens: args.tokens as usize,
+                ..Request::default()
+            };
+            Ask::of(environment, item, request)
         })
         .collect();
-    drawn(policy, &requests).context("sampling")
+    drawn(policy, &asks).context("sampling")
 }
 
 /// Samples; refuses an item that leaves no room for an answer.
-fn drawn(policy: &Policy, requests: &[Request]) -> Result<Vec<Vec<policy::Completion>>> {
-    for (request, index) in requests.iter().zip(1..) {
+fn drawn(policy: &Policy, asks: &[Ask<'_>]) -> Result<Vec<Vec<Completion>>> {
+    for (ask, index) in asks.iter().zip(1..) {
         policy
-            .room(&request.messages)
+            .room(&ask.request.messages)
             .with_context(|| format!("item {index}"))?;
     }
-    Ok(policy.sample(requests)?)
+    play::sample(policy, &Manner::taught(), asks)
 }
 
 /// The share of held-out items whose greedy answer is right; `None` if there
@@ -156,20 +156,19 @@ fn held_out(
     if items.is_empty() {
         return Ok(None);
     }
-    let requests: Vec<Request> = items
+    let asks: Vec<Ask<'_>> = items
         .iter()
-        .map(|item| Request {
-            messages: Manner::taught().chat(&answer_prompt(item)),
-            group: 1,
-            seed: 0,
-            max_tokens: args.tokens as usize,
-            temperature: 0.0,
-            top_p: 1.0,
-            top_k: None,
-            stop: Vec::new(),
+        .map(|item| {
+            let request = Request {
+                messages: Manner::taught().chat(&answer_prompt(item)),
+                max_tokens: args.tokens as usize,
+                temperature: 0.0,
+                ..Request::default()
+            };
+            Ask::of(environment, item, request)
         })
         .collect();
-    let groups = drawn(policy, &requests).context("sampling held-out items")?;
+    let groups = drawn(policy, &asks).context("sampling held-out items")?;
     let right = items
         .iter()
         .zip(&groups)

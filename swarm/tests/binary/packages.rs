@@ -245,7 +245,7 @@ fn reasoning_gym_itself_is_played_over_the_bridge() {
 #[test]
 fn an_environment_of_every_kind_is_begun_and_a_module_that_is_not_built_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    for kind in ["table", "starlark", "rust", "assemblyscript"] {
+    for kind in ["table", "starlark", "game", "rust", "assemblyscript"] {
         let made = murmur_in(folder.path(), &["task", "new", kind, "--kind", kind]);
         assert!(
             made.success && made.stdout.contains("cd "),
@@ -253,7 +253,7 @@ fn an_environment_of_every_kind_is_begun_and_a_module_that_is_not_built_says_so(
             made.stderr
         );
         let tested = murmur_in(&folder.path().join(kind), &["task", "test"]);
-        let built = matches!(kind, "table" | "starlark");
+        let built = matches!(kind, "table" | "starlark" | "game");
         assert_eq!(tested.success, built, "{kind}: {}", tested.stderr);
         let said = tested.stderr.contains("task.wasm") && tested.stderr.contains("build it");
         assert!(built || said, "{kind}: {}", tested.stderr);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::file;
 use super::table::Table;
-use crate::contents::{Budget, Kind, Package};
+use crate::contents::{Budget, Judge, Kind, Package};
 use crate::{EnvId, Manifest};
 
 /// What an author writes.
@@ -160,6 +160,9 @@ impl Bundle {
             || !(1..=16).contains(&package.turns)
         {
             return refuse("a budget larger than any package's");
+        }
+        if package.turns > 1 && package.judge == Judge::Critics {
+            return refuse("episodes that critics are to judge");
         }
         Ok(manifest)
     }

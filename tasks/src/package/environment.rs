@@ -9,8 +9,8 @@ use super::table::Table;
 use crate::contents::{Form, Kind, Package};
 use crate::fields::Fields;
 use crate::{
-    CHAT_TOKENS, EnvId, Environment, Item, Manifest, Part, Ppm, SPECIAL_TOKENS, Score, Seed,
-    Status, Step, Style,
+    CHAT_TOKENS, EnvId, Environment, Episode, Item, Manifest, Part, Ppm, SPECIAL_TOKENS, Score,
+    Seed, Status, Step, Style, TURN_BREAK,
     builtin::distract,
     dialogue::{BLANK, Message, Role},
     format::printable,
@@ -19,6 +19,8 @@ use crate::{
 
 /// The most bytes of a question, and of what is said before it.
 const MAX_QUESTION: usize = 16 << 10;
+/// The most bytes that an environment replies to a turn.
+const MAX_SAID: usize = 4 << 10;
 /// The most bytes of what a scorer keeps of an item, or of an episode.
 const MAX_HIDDEN: usize = 64 << 10;
 /// The most bytes of a reason.
@@ -146,14 +148,23 @@ impl Packaged {
                 let item = self.read_item(level, &reply.fields)?;
                 // An item whose own answer fails is nobody's mistake but its
                 // environment's.
-                let right = match self.package.form {
-                    Form::Tagged => item.reference.clone(),
-                    Form::Free => self.demonstrate(&item, Style::Direct),
+                let is_right = if self.turns() > 1 {
+                    let score = self.score(&item, &self.demonstrate(&item, Style::Direct));
+                    if score.status == Status::Unscored {
+                        return Err(format!("playing the reference answer: {}", score.why));
+                    }
+                    score.is_right()
+                } else {
+                    let right = match self.package.form {
+                        Form::Tagged => item.reference.clone(),
+                        Form::Free => self.demonstrate(&item, Style::Direct),
+                    };
+                    let (said, _) = self
+                        .ask(Call::Score, &item, &[], &right)
+                        .map_err(|why| format!("scoring the reference answer: {why}"))?;
+                    said.get("correct") == Some("1000000")
                 };
-                let (said, _) = self
-                    .ask(Call::Score, &item, &[], &right)
-                    .map_err(|why| format!("scoring the reference answer: {why}"))?;
-                if said.get("correct") != Some("1000000") {
+                if !is_right {
                     return Err(format!(
                         "the reference answer {:?} is not right",
                         item.reference
@@ -221,13 +232,54 @@ impl Packaged {
         ))
     }
 
-    /// The score of a completion and the fuel it took.
+    /// The score of a completion and the fuel it took; of a game, that of a
+    /// whole episode and of all its turns.
     #[must_use]
     pub fn score_metered(&self, item: &Item, completion: &str) -> (Score, u64) {
+        if self.turns() < 2 {
+            return self.score_turn(item, completion);
+        }
+        let mut fuel = 0u64;
+        let episode = Episode::replay_by(self, item, completion, |state, said| {
+            let (step, taken) = self.step_metered(item, state, said);
+            fuel = fuel.saturating_add(taken);
+            step
+        });
+        (episode.score(), fuel)
+    }
+
+    fn score_turn(&self, item: &Item, completion: &str) -> Metered<Score> {
         self.turn(Call::Score, item, &[], completion).map_or_else(
             |score| (score, 0),
             |(fields, fuel)| (self.total(completion, &fields), fuel),
         )
+    }
+
+    fn step_metered(&self, item: &Item, state: &[u8], completion: &str) -> Metered<Step> {
+        if self.turns() < 2 {
+            let (score, fuel) = self.score_turn(item, completion);
+            return (Step::Done(score), fuel);
+        }
+        let (fields, fuel) = match self.turn(Call::Step, item, state, completion) {
+            Ok(said) => said,
+            Err(score) => return (Step::Done(score), 0),
+        };
+        let Some(say) = fields.get("say") else {
+            return (Step::Done(self.total(completion, &fields)), fuel);
+        };
+        let state = fields.get("state").unwrap_or_default();
+        if say.len() > MAX_SAID || state.len() > MAX_HIDDEN || speakable(say).is_err() {
+            let why = "step said too much, or what no model may be shown";
+            return (Step::Done(Score::unscored(why)), fuel);
+        }
+        let step = Step::Continue {
+            state: state.as_bytes().to_vec(),
+            messages: vec![Message {
+                role: Role::User,
+                content: say.to_owned(),
+            }],
+        };
+        (step, fuel)
     }
 
     /// What the package says of a completion, or its score where it is not asked.
@@ -406,31 +458,31 @@ impl Environment for Packaged {
         said.is_ok_and(|(fields, _)| fields.get("correct") == Some("1000000"))
     }
 
+    /// The reference answer of a game may have several lines, one a turn.
+    fn demonstrate(&self, item: &Item, style: Style) -> String {
+        let said = |(turn, answer): (usize, &str)| match style {
+            Style::Untagged => answer.to_owned(),
+            Style::Think if turn == 0 => {
+                format!("<think>{}</think><answer>{answer}</answer>", item.working())
+            }
+            _ => format!("<answer>{answer}</answer>"),
+        };
+        if self.turns() < 2 {
+            return said((0, &item.reference));
+        }
+        let turns: Vec<String> = item.reference.lines().enumerate().map(said).collect();
+        turns.join(TURN_BREAK.encode_utf8(&mut [0; 4]))
+    }
+
+    fn turns(&self) -> u16 {
+        match &self.code {
+            Code::Sandbox(sandbox) if sandbox.has_step() => self.package.turns,
+            _ => 1,
+        }
+    }
+
     fn step(&self, item: &Item, state: &[u8], completion: &str) -> Step {
-        let steps = matches!(&self.code, Code::Sandbox(sandbox) if sandbox.has_step());
-        if !steps || self.package.turns < 2 {
-            return Step::Done(self.score(item, completion));
-        }
-        let (fields, _) = match self.turn(Call::Step, item, state, completion) {
-            Ok(said) => said,
-            Err(score) => return Step::Done(score),
-        };
-        let Some(say) = fields.get("say") else {
-            return Step::Done(self.total(completion, &fields));
-        };
-        let state = fields.get("state").unwrap_or_default();
-        if say.len() > MAX_QUESTION || state.len() > MAX_HIDDEN || speakable(say).is_err() {
-            return Step::Done(Score::unscored(
-                "step said too much, or what no model may be shown",
-            ));
-        }
-        Step::Continue {
-            state: state.as_bytes().to_vec(),
-            messages: vec![Message {
-                role: Role::User,
-                content: say.to_owned(),
-            }],
-        }
+        self.step_metered(item, state, completion).0
     }
 }
 

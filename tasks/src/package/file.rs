@@ -140,6 +140,10 @@ pub(super) fn read(text: &str, files: &BTreeMap<String, Vec<u8>>) -> Result<Read
     if !(1..=16).contains(file.turns.get_ref()) {
         return Err(at(file.turns.span(), "turns must be 1 to 16".to_owned()));
     }
+    if *file.turns.get_ref() > 1 && file.judge == Judge::Critics {
+        let why = "critics judge answers, not episodes: turns must be 1".to_owned();
+        return Err(at(file.turns.span(), why));
+    }
     let (kind, engine) = kind(&file, &at)?;
     let (kind, answer_after) = kind;
     let needed = match &kind {

@@ -1,7 +1,7 @@
 //! The floor suite: what an answer earns that solves nothing. Each of these
 //! has been paid by a real environment; none may be by ours.
 
-use crate::{Environment, Item, Ppm, SPECIAL_TOKENS, Seed, Status, Style};
+use crate::{Environment, Episode, Item, Ppm, SPECIAL_TOKENS, Seed, Status, Style};
 
 /// What the reference answer must earn.
 pub const REFERENCE: Ppm = Ppm(990_000);
@@ -100,6 +100,39 @@ const STRATEGIES: [(&str, Strategy); 13] = [
     }),
 ];
 
+/// Ways of playing a game that solve nothing: they do not read what is replied.
+const BLIND: [(&str, Strategy); 3] = [
+    (
+        "the first thing in the question, every turn",
+        |environment, item, _| {
+            let answer = tagged(words(item).first().copied().unwrap_or_default());
+            blind(environment, item, |_| answer.clone())
+        },
+    ),
+    (
+        "the last thing in the question, every turn",
+        |environment, item, _| {
+            let answer = tagged(words(item).last().copied().unwrap_or_default());
+            blind(environment, item, |_| answer.clone())
+        },
+    ),
+    ("a wrong answer, every turn", |environment, item, seed| {
+        blind(environment, item, |turn| {
+            let seed = Seed::derive(&[&seed.0, &(turn as u64).to_le_bytes()]);
+            tagged(&environment.distractor(item, &seed))
+        })
+    }),
+];
+
+/// An episode in which every turn says what is said without a look at the replies.
+fn blind(environment: &dyn Environment, item: &Item, say: impl Fn(usize) -> String) -> String {
+    let mut episode = Episode::new(environment, item);
+    while !episode.is_over() {
+        episode.play(&say(episode.turns().len()));
+    }
+    episode.text()
+}
+
 fn tagged(answer: &str) -> String {
     format!("<answer>{answer}</answer>")
 }
@@ -159,6 +192,11 @@ pub fn measure(environment: &dyn Environment, items_a_level: u32, chance: Ppm) -
     })];
     for (name, strategy) in STRATEGIES {
         findings.push(of(name, FLOOR.max(chance), strategy));
+    }
+    if environment.turns() > 1 {
+        for (name, strategy) in BLIND {
+            findings.push(of(name, FLOOR.max(chance), strategy));
+        }
     }
     findings
 }

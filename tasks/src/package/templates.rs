@@ -21,6 +21,10 @@ pub fn template(kind: &str) -> Option<&'static [(&'static str, &'static str)]> {
                 include_str!("../../templates/starlark/task.star"),
             ),
         ]),
+        "game" => Some(&[
+            ("task.toml", include_str!("../../templates/game/task.toml")),
+            ("task.star", include_str!("../../templates/game/task.star")),
+        ]),
         "rust" => Some(&[
             ("task.toml", include_str!("../../templates/rust/task.toml")),
             (

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use tasks::dialogue::Message;
-use tasks::{EnvId, Registry};
+use tasks::{EnvId, Game, Registry};
 
 use crate::body::{Completion, Slot};
 use crate::curriculum::Amendment;
@@ -248,6 +248,8 @@ pub struct SampleRequest {
     pub label: String,
     /// The prompt.
     pub messages: Vec<Message>,
+    /// Of an item of several turns: what to play, to which the prompt leads.
+    pub game: Option<Game>,
     /// How many completions.
     pub completions: u16,
     /// The seed of their draws.
@@ -291,6 +293,8 @@ pub struct TrainGroup {
     pub slot: Slot,
     /// The prompt.
     pub messages: Vec<Message>,
+    /// Of an item of several turns: what the completions are episodes of.
+    pub game: Option<Game>,
     /// The completions.
     pub completions: Vec<Completion>,
     /// What each earned, in ppm.

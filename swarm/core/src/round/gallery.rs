@@ -10,7 +10,7 @@ use tasks::dialogue::{
     Message, PeerAnswer, SHOWN_TALLY, Verdict, answer_prompt, critique_prompt, parse_verdict,
     resolve_prompt,
 };
-use tasks::{Environment, Item, Registry, Seed};
+use tasks::{Environment, Game, Item, Registry, Seed};
 
 use crate::body::{AnswerGroup, Batch, Body, CritiqueGroup, Exhibit, Read, ResolveGroup, Slot};
 use crate::draw;
@@ -114,6 +114,23 @@ impl<'a> Gallery<'a> {
         batch.groups.iter().find(|group| group.target == *target)
     }
 
+    /// The item in a peer's slot, where it takes several turns.
+    pub(super) fn game(&self, peer: PeerId, slot: Slot) -> Option<Game> {
+        let (item, environment) = self.item(peer, slot)?;
+        if environment.turns() < 2 {
+            return None;
+        }
+        let environment = self.registry.shared(&item.env)?;
+        Some(Game { environment, item })
+    }
+
+    /// Whether an item takes several turns. Nobody judges an episode or plays
+    /// it again: to read one is to know what wins.
+    pub(super) fn is_game(&self, peer: PeerId, slot: Slot) -> bool {
+        let item = self.item(peer, slot);
+        item.is_some_and(|(_, environment)| environment.turns() > 1)
+    }
+
     /// What a peer puts before the others in a slot, if it answered there.
     pub(super) fn exhibit(&self, peer: PeerId, slot: Slot) -> Option<Exhibit> {
         self.answer_group(peer, slot)?;
@@ -124,11 +141,15 @@ impl<'a> Gallery<'a> {
         })
     }
 
-    /// The answer in an exhibit, if there is one to judge.
+    /// The answer in an exhibit, if there is one to judge: of a game there is
+    /// none.
     pub(crate) fn proposal(&self, exhibit: &Exhibit) -> Option<(Item, String)> {
         let group = self.answer_group(exhibit.peer, exhibit.slot)?;
         let text = &group.completions.get(usize::from(exhibit.completion))?.text;
         let (item, environment) = self.item(exhibit.peer, exhibit.slot)?;
+        if environment.turns() > 1 {
+            return None;
+        }
         let mut proposed = self.proposed.borrow_mut();
         let answer = proposed
             .entry(*exhibit)

@@ -312,6 +312,9 @@ pub(crate) fn included(gallery: &Gallery<'_>) -> rewards::Included<PeerId> {
     }
     for (critic, batch) in &gallery.critiques {
         for group in &batch.groups {
+            if gallery.is_game(group.target.peer, group.target.slot) {
+                continue;
+            }
             included.critiques.push(rewards::CritiqueGroup {
                 critic: *critic,
                 target_owner: group.target.peer,
@@ -323,6 +326,9 @@ pub(crate) fn included(gallery: &Gallery<'_>) -> rewards::Included<PeerId> {
     }
     for (owner, batch) in &gallery.resolutions {
         for group in &batch.groups {
+            if gallery.is_game(*owner, group.slot) {
+                continue;
+            }
             if let Some((item, _)) = gallery.item(*owner, group.slot) {
                 // What it could read follows from what is included; what it
                 // says it read decides nothing.

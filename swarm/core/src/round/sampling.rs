@@ -39,7 +39,8 @@ impl Machine {
                 let (slots, prompts): (Vec<Slot>, Vec<_>) = draw::slots(manifest)
                     .filter_map(|slot| {
                         let prompt = gallery.answer_prompt(me, slot)?;
-                        Some((slot, (slot.to_string(), prompt)))
+                        let game = gallery.game(me, slot);
+                        Some((slot, (slot.to_string(), prompt, game)))
                     })
                     .unzip();
                 (Asked::Answers(slots), prompts)
@@ -51,7 +52,7 @@ impl Machine {
                     .filter_map(|target| {
                         let prompt = gallery.critique_prompt(&target)?;
                         let label = format!("{} of {}", target.slot, target.peer.nickname());
-                        Some((target, (label, prompt)))
+                        Some((target, (label, prompt, None)))
                     })
                     .unzip();
                 (Asked::Critiques(targets), prompts)
@@ -60,10 +61,11 @@ impl Machine {
                 let (groups, prompts): (Vec<_>, Vec<_>) = draw::resolve_slots(manifest)
                     .into_iter()
                     .filter(|slot| gallery.answer_group(me, *slot).is_some())
+                    .filter(|slot| !gallery.is_game(me, *slot))
                     .filter_map(|slot| {
                         let reads = gallery.reads(me, slot);
                         let prompt = gallery.resolve_prompt(me, slot, &reads)?;
-                        Some(((slot, reads), (slot.to_string(), prompt)))
+                        Some(((slot, reads), (slot.to_string(), prompt, None)))
                     })
                     .unzip();
                 (Asked::Resolutions(groups), prompts)
@@ -73,9 +75,10 @@ impl Machine {
         let requests: Vec<SampleRequest> = prompts
             .into_iter()
             .enumerate()
-            .map(|(index, (label, messages))| SampleRequest {
+            .map(|(index, (label, messages, game))| SampleRequest {
                 label,
                 messages,
+                game,
                 completions: size,
                 seed: draw::sampling_seed(beacon, me, kind, index),
             })

@@ -7,7 +7,7 @@ use rewards::{
     Candidate, CompletionScore, Scoreboard, Selection, SelectionPlan, promise, select_groups,
 };
 use tasks::dialogue::Message;
-use tasks::{EnvId, Ppm, Seed};
+use tasks::{EnvId, Ppm, Seed, TURN_BREAK};
 
 use super::gallery::Gallery;
 use super::sampling::slot_of;
@@ -99,6 +99,10 @@ impl Machine {
                             kind,
                             slot: group.target.slot,
                             messages: group.messages.clone(),
+                            game: match kind {
+                                BodyKind::Answer => of.game(group.owner, group.target.slot),
+                                _ => None,
+                            },
                             completions: group.completions.to_vec(),
                             rewards: group.scores.iter().map(|score| score.reward.0).collect(),
                         });
@@ -158,7 +162,8 @@ impl Machine {
                 .zip(group.scores)
                 .enumerate()
                 .map(|(index, (completion, score))| CompletionView {
-                    text: completion.text.clone(),
+                    // An episode is shown with a line for each turn.
+                    text: completion.text.replace(TURN_BREAK, "\n"),
                     reward_ppm: score.reward.0,
                     parts: score
                         .parts

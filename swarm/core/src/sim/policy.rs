@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tasks::dialogue::Verdict;
-use tasks::{Draw, Item, Registry, Seed, Style};
+use tasks::{Draw, Episode, Item, Registry, Seed, Style};
 
 use super::Lie;
 use crate::body::Completion;
@@ -92,12 +92,24 @@ impl AnswerBook {
     }
 }
 
+/// An answer; of a game an episode, each of whose turns is right with the
+/// given chance.
 fn answer(registry: &Registry, item: &Item, dice: &mut Draw, skill: u64) -> String {
     let environment = registry.get(&item.env).expect("built in");
-    if dice.percent(skill) {
-        environment.demonstrate(item, Style::Direct)
-    } else {
-        let seed = Seed::derive(&[b"wrong", &dice.next_u64().to_le_bytes()]);
-        format!("<answer>{}</answer>", environment.distractor(item, &seed))
+    let mut say = || {
+        if dice.percent(skill) {
+            environment.demonstrate(item, Style::Direct)
+        } else {
+            let seed = Seed::derive(&[b"wrong", &dice.next_u64().to_le_bytes()]);
+            format!("<answer>{}</answer>", environment.distractor(item, &seed))
+        }
+    };
+    if environment.turns() < 2 {
+        return say();
     }
+    let mut episode = Episode::new(environment, item);
+    while !episode.is_over() {
+        episode.play(&say());
+    }
+    episode.text()
 }
