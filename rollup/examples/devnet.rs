@@ -6,8 +6,16 @@
 use std::time::Instant;
 
 use anyhow::Context;
+use rollup::ChainProfile;
 use rollup::devnet::{DEFAULT_CHAIN_ID, Devnet, DevnetConfig};
-use rollup::{ChainProfile, Ledger, PrivateKeySigner, Scorecard, SignedScorecard, Terms};
+
+#[path = "../tests/suite/support.rs"]
+#[allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "the tests use the rest, and may fail"
+)]
+mod support;
 
 const PEERS: u8 = 4;
 
@@ -19,16 +27,14 @@ async fn main() -> anyhow::Result<()> {
         .context("which folder should the devnet live in?")?;
     let port = arguments.next().map_or(Ok(0), |port| port.parse())?;
     let rounds: u64 = arguments.next().map_or(Ok(3), |rounds| rounds.parse())?;
-    let keys: Vec<_> = (1..=PEERS)
-        .map(|number| PrivateKeySigner::from_bytes(&[number; 32].into()))
-        .collect::<Result<_, _>>()?;
-
     let started = Instant::now();
     let devnet = Devnet::start(DevnetConfig {
         home: home.into(),
         port,
         chain_id: DEFAULT_CHAIN_ID,
-        prefund: keys.iter().map(PrivateKeySigner::address).collect(),
+        prefund: (0..PEERS)
+            .map(|number| support::key(number).address())
+            .collect(),
         seed: None,
     })
     .await?;
@@ -47,49 +53,13 @@ async fn main() -> anyhow::Result<()> {
     }
 
     let profile = ChainProfile::new(devnet.url(), devnet.chain_id());
-    let mut swarms = Vec::new();
-    for (number, key) in keys.into_iter().enumerate() {
-        let ledger = Ledger::deploy(&profile, key).await?;
-        // These peers have no iroh key to sign with, so the client will show none.
-        ledger
-            .register(
-                [number as u8 + 1; 32],
-                [0; 64],
-                &format!("starling-{number}"),
-            )
-            .await?;
-        let swarm = ledger.create_swarm([42; 32], Terms::LOCAL).await?;
-        swarm.join().await?;
-        swarms.push(swarm);
-    }
-
+    let swarms = support::swarm_of(&profile, PEERS).await;
     let started = Instant::now();
     let first = swarms[0].info().await?.next_round;
-    let mut gas = 0;
-    for round in first..first + rounds {
-        swarms[0].open_round(round).await?;
-        let peers: Vec<_> = swarms
-            .iter()
-            .map(|swarm| swarm.ledger().address())
-            .collect();
-        let cards: Vec<_> = swarms
-            .iter()
-            .map(|swarm| {
-                let ledger = swarm.ledger();
-                let scores = peers
-                    .iter()
-                    .zip(1..)
-                    .map(|(&peer, place)| (peer, place * 200_000));
-                let card = Scorecard::new(ledger.address(), swarm.id(), round, [9; 32], scores);
-                SignedScorecard::sign(ledger.signer(), &ledger.domain(), card)
-            })
-            .collect();
-        gas = swarms[1].settle(round, [9; 32], &cards).await?.gas;
+    if rounds > 0 {
+        support::settle(&swarms, first..=first + rounds - 1).await;
     }
-    println!(
-        "{rounds} rounds settled in {:?}, the last for {gas} gas",
-        started.elapsed()
-    );
+    println!("{rounds} rounds settled in {:?}", started.elapsed());
 
     let addresses = swarms[0].ledger().addresses();
     println!(

@@ -133,7 +133,25 @@ impl Ledger {
 
     /// The swarms that this ledger's registry has seen created since a block.
     pub async fn swarms(&self, from_block: u64) -> Result<Vec<KnownSwarm>, LedgerError> {
-        let filter = Filter::new()
+        self.created(Filter::new(), from_block).await
+    }
+
+    /// Those of them that were created with this manifest, on whatever terms.
+    pub async fn swarms_of(
+        &self,
+        manifest: [u8; 32],
+        from_block: u64,
+    ) -> Result<Vec<KnownSwarm>, LedgerError> {
+        let filter = Filter::new().topic2(alloy::primitives::B256::from(manifest));
+        self.created(filter, from_block).await
+    }
+
+    async fn created(
+        &self,
+        filter: Filter,
+        from_block: u64,
+    ) -> Result<Vec<KnownSwarm>, LedgerError> {
+        let filter = filter
             .address(self.addresses().swarms)
             .event_signature(S::SwarmCreated::SIGNATURE_HASH);
         let logs = self.logs_since(filter, from_block).await?;
@@ -152,6 +170,25 @@ impl Ledger {
 }
 
 impl Swarm {
+    /// The hash of the manifest that it was created with, whatever its governance has put
+    /// in the place of that since.
+    pub async fn first_manifest(&self) -> Result<[u8; 32], LedgerError> {
+        let info = self.info().await?;
+        let height = self.ledger.height().await?;
+        let from = self.first_block_at(info.created_at, height).await?;
+        let created = self
+            .ledger
+            .created(Filter::new().topic1(self.id), from)
+            .await?;
+        let first = created.first();
+        let missing = || {
+            self.ledger
+                .reader()
+                .unreadable("the chain tells of no swarm's making")
+        };
+        first.map(|swarm| swarm.manifest).ok_or_else(missing)
+    }
+
     /// Everything the swarm's events say.
     pub async fn chronicle(&self) -> Result<Chronicle, LedgerError> {
         let created = self.info().await?.created_at;

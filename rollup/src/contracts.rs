@@ -122,12 +122,22 @@ fn ledger_init_code(registry: Address, swarms: Address) -> Bytes {
 }
 
 pub(crate) fn deployed_at(init_code: &[u8]) -> Address {
-    CREATE2_FACTORY.create2(SALT, keccak256(init_code))
+    deployed_by(SALT, init_code)
+}
+
+/// The same with another salt: for contracts of which a chain has several alike.
+pub(crate) fn deployed_by(salt: B256, init_code: &[u8]) -> Address {
+    CREATE2_FACTORY.create2(salt, keccak256(init_code))
 }
 
 /// What the proxy is called with to deploy a contract.
 pub(crate) fn deployment(init_code: &[u8]) -> Bytes {
-    [SALT.as_slice(), init_code].concat().into()
+    deployment_by(SALT, init_code)
+}
+
+/// The same with another salt.
+pub(crate) fn deployment_by(salt: B256, init_code: &[u8]) -> Bytes {
+    [salt.as_slice(), init_code].concat().into()
 }
 
 impl Artifact {

@@ -12,6 +12,9 @@ pub enum LedgerError {
     /// The chain profile cannot be used.
     #[error("chain profile: {0}")]
     Profile(String),
+    /// The swarm cannot be owned, or is governed by something that is not known here.
+    #[error("ownership: {0}")]
+    Ownership(String),
     /// The node behind the URL could not be reached, or made no sense.
     #[error("chain at {rpc}: {message}")]
     Transport {

@@ -106,7 +106,7 @@ impl Ledger {
         mut from: u64,
     ) -> Result<Vec<Log>, LedgerError> {
         let height = self.height().await?;
-        let mut range = RANGE;
+        let (mut range, mut grows) = (RANGE, true);
         let mut found = Vec::new();
         while from <= height {
             let to = height.min(from.saturating_add(range - 1));
@@ -115,9 +115,14 @@ impl Ledger {
                 Ok(logs) => {
                     found.extend(logs);
                     from = to + 1;
+                    if grows {
+                        range = range.saturating_mul(2);
+                    }
                 }
-                // Too much for this node: ask for less.
-                Err(LedgerError::Declined { .. }) if range > 1 => range /= 2,
+                // Too much for this node: ask for less, from now on.
+                Err(LedgerError::Declined { .. }) if range > 1 => {
+                    (range, grows) = (range / 2, false);
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -67,9 +67,18 @@ mod ownership;
 mod registration;
 mod scorecard;
 mod sealed;
+/// What the tests of this crate and those against it share; it names the crate from outside.
+#[cfg(test)]
+#[path = "../tests/suite/support.rs"]
+#[allow(dead_code, reason = "each test crate uses a part")]
+mod support;
 mod swarm;
+#[cfg(test)]
+extern crate self as rollup;
 
 pub use agents::{Agents, EPOCH_ROUNDS, Mirrored};
+/// Ether, as people write it, in wei.
+pub use alloy::primitives::utils::parse_ether;
 /// An Ethereum address.
 pub use alloy::primitives::{Address, U256};
 /// An Ethereum key in memory.
@@ -84,7 +93,8 @@ pub use keystore::{Keystore, KeystoreError, signer_of_phrase};
 pub use ledger::{Admission, Ledger, Terms};
 pub use outbox::{Delivery, Outbox, OutboxError, SignedRound};
 pub use ownership::{
-    Decision, Holding, Ownership, OwnershipAddresses, OwnershipTerms, Proposal, ProposalState,
+    Claimable, Decision, Holding, Ownership, OwnershipAddresses, OwnershipTerms, Proposal,
+    ProposalState,
 };
 pub use registration::{Peer, RegistrationRequest, registration_message};
 pub use scorecard::{

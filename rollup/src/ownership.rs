@@ -4,28 +4,31 @@
 //!
 //! Four contracts for each swarm, deployed by its author, who names their timelock as the
 //! swarm's governance and keeps no right over them. Their addresses follow from author,
-//! swarm and terms, so whoever knows those finds them.
+//! swarm and terms, so whoever finds them on the chain also knows that they are these
+//! contracts and began with nothing in them.
 
-use alloy::primitives::{Address, B256, Bytes, U256, aliases::U48, keccak256};
-use alloy::sol_types::{SolCall, SolEvent, SolValue};
+use std::collections::{BTreeMap, BTreeSet};
+
+use alloy::primitives::{Address, Bytes, U256, keccak256};
+use alloy::sol_types::{SolCall, SolEvent};
 use serde::{Deserialize, Serialize};
 
 use crate::connection::Sent;
 use crate::contracts::abi::swarms::{ISwarmRegistry, SwarmRegistry as S};
-use crate::contracts::{
-    CREATE2_FACTORY, GOVERNOR, SHARES, TIMELOCK, VAULT, deployed_at, deployment,
-};
 use crate::error::LedgerError;
 use crate::ledger::Ledger;
 use crate::sealed::ProvenLine;
 use crate::swarm::Swarm;
 
+mod founding;
+
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated")]
 mod abi {
     alloy::sol! {
         interface ContributionShares {
+            event SharesClaimed(address indexed peer, uint256 indexed epoch, uint64 indexed round, uint256 amount);
             function claim(uint64 round, Line calldata score, bytes32[] calldata proof) external;
-            function claimed(uint256 epoch, address peer) external view returns (bool);
+            function epochRounds() external view returns (uint32);
             function balanceOf(address holder) external view returns (uint256);
             function getVotes(address holder) external view returns (uint256);
             function totalSupply() external view returns (uint256);
@@ -50,12 +53,17 @@ mod abi {
         }
 
         interface Timelock {
+            event RoleGranted(bytes32 indexed role, address indexed account, address indexed sender);
+            event RoleRevoked(bytes32 indexed role, address indexed account, address indexed sender);
+            event MinDelayChange(uint256 oldDuration, uint256 newDuration);
             function grantRole(bytes32 role, address account) external;
             function renounceRole(bytes32 role, address callerConfirmation) external;
             function hasRole(bytes32 role, address account) external view returns (bool);
         }
 
         interface SwarmGovernor {
+            event VotingDelaySet(uint256 oldVotingDelay, uint256 newVotingDelay);
+            event VotingPeriodSet(uint256 oldVotingPeriod, uint256 newVotingPeriod);
             event ProposalCreated(
                 uint256 proposalId,
                 address proposer,
@@ -71,12 +79,15 @@ mod abi {
             function castVote(uint256 proposalId, uint8 support) external returns (uint256);
             function queue(address[] memory targets, uint256[] memory values, bytes[] memory calldatas, bytes32 descriptionHash) external returns (uint256);
             function execute(address[] memory targets, uint256[] memory values, bytes[] memory calldatas, bytes32 descriptionHash) external payable returns (uint256);
+            function token() external view returns (address);
             function state(uint256 proposalId) external view returns (uint8);
+            function proposalEta(uint256 proposalId) external view returns (uint256);
+            function hasVoted(uint256 proposalId, address account) external view returns (bool);
             function proposalVotes(uint256 proposalId) external view returns (uint256 against, uint256 infavour, uint256 abstain);
         }
     }
 }
-use abi::{ContributionShares, Line, RevenueVault, SwarmGovernor, Timelock};
+use abi::{ContributionShares, Line, RevenueVault, SwarmGovernor};
 
 /// On what terms a swarm is owned. Fixed when it is founded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,10 +154,11 @@ pub enum Decision {
 }
 
 /// How far a proposal is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProposalState {
     /// Not voted on yet.
+    #[default]
     Pending,
     /// Being voted on.
     Active,
@@ -165,7 +177,7 @@ pub enum ProposalState {
 }
 
 /// A proposal.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Proposal {
     /// Its number.
     pub id: U256,
@@ -179,10 +191,14 @@ pub struct Proposal {
     pub votes: [U256; 3],
     /// From when to when it is voted on, in seconds since 1970.
     pub voting: (u64, u64),
+    /// When it can be carried out, in seconds since 1970; 0 before it is queued.
+    pub ready: u64,
+    /// What it would do; `None` if that is nothing a [`Decision`] says.
+    pub decision: Option<Decision>,
     calls: Calls,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Calls {
     targets: Vec<Address>,
     values: Vec<U256>,
@@ -200,13 +216,25 @@ pub struct Holding {
     pub supply: U256,
 }
 
-/// What everybody may do with what was decided: carry it out.
-const ANYBODY: Address = Address::ZERO;
+/// Shares that a peer may have minted.
+#[derive(Clone)]
+pub struct Claimable {
+    /// The epoch, counted from 0.
+    pub epoch: u64,
+    /// The round of it that says the most of the peer.
+    pub round: u64,
+    /// Whose shares they are.
+    pub peer: [u8; 20],
+    /// Its reputation there in parts per million: as many millionths of a share.
+    pub reputation: u32,
+    /// What proves it.
+    pub line: ProvenLine,
+}
 
 impl Ownership {
     /// The contracts that an author's swarm has or would have on these terms.
     pub fn of(swarm: &Swarm, author: [u8; 20], terms: OwnershipTerms) -> Self {
-        let codes = codes(swarm, author.into(), terms);
+        let codes = founding::codes(swarm, author.into(), terms);
         Self {
             swarm: swarm.clone(),
             at: codes.0,
@@ -236,69 +264,54 @@ impl Ownership {
         self.ledger().reader().call(to, call).await
     }
 
-    /// Whether the swarm is governed by them.
-    pub async fn is_founded(&self) -> Result<bool, LedgerError> {
-        let governance = self.swarm.info().await?.governance;
-        Ok(governance == self.at.timelock.into_array())
-    }
-
-    /// Founds a swarm's ownership, as its author: deploys what is not there, hands the
-    /// timelock to the governor and the swarm to the timelock, and keeps nothing. What was
-    /// done before is found.
-    pub async fn found(swarm: &Swarm, terms: OwnershipTerms) -> Result<Self, LedgerError> {
-        let author = swarm.ledger.address();
-        let (at, codes) = codes(swarm, author.into(), terms);
-        let this = Self {
-            swarm: swarm.clone(),
-            at,
-            terms,
-        };
-        if this.is_founded().await? {
-            return Ok(this);
+    /// What can be claimed now, in order: for each epoch that is over, every peer that has
+    /// not had its shares, by the round of the epoch that says the most of it. Rounds that
+    /// settled by a root alone are left out: the chain does not tell their lines.
+    pub async fn claimable(&self) -> Result<Vec<Claimable>, LedgerError> {
+        let info = self.swarm.info().await?;
+        let height = self.ledger().height().await?;
+        let from = self.swarm.first_block_at(info.created_at, height).await?;
+        let filter = alloy::rpc::types::Filter::new()
+            .address(self.at.shares)
+            .event_signature(ContributionShares::SharesClaimed::SIGNATURE_HASH);
+        let mut had = BTreeSet::new();
+        for log in self.ledger().logs_since(filter, from).await? {
+            let event = ContributionShares::SharesClaimed::decode_log(&log.inner);
+            let event = event.map_err(|error| self.ledger().reader().unreadable(error))?;
+            had.insert((event.epoch, event.peer));
         }
-        let known = swarm.info().await?.author;
-        if known != author {
-            return Err(LedgerError::Profile(format!(
-                "only the swarm's author, {}, can found its ownership, and this account is {}; a \
-                 swarm without an author (all zeros) can have none",
-                Address::from(known),
-                Address::from(author)
-            )));
-        }
-        let (reader, connection) = (swarm.ledger.reader(), swarm.ledger.connection());
-        for (address, code) in codes {
-            if reader.code(address).await?.is_empty() {
-                connection
-                    .send_raw(CREATE2_FACTORY, deployment(&code))
-                    .await?;
+        let history = self.swarm.history(0).await?;
+        let length = usize::try_from(self.terms.epoch_rounds).unwrap_or(usize::MAX);
+        let mut found = Vec::new();
+        for (epoch, rounds) in (0_u64..).zip(history.chunks_exact(length.max(1))) {
+            let mut best = BTreeMap::new();
+            for round in rounds {
+                for scored in &round.scores {
+                    let held = best
+                        .entry(scored.peer)
+                        .or_insert((round, scored.reputation));
+                    if scored.reputation > held.1 {
+                        *held = (round, scored.reputation);
+                    }
+                }
+            }
+            for (peer, (round, reputation)) in best {
+                let known = had.contains(&(U256::from(epoch), Address::from(peer)));
+                if !known
+                    && reputation > 0
+                    && let Some(line) = round.line(peer)
+                {
+                    found.push(Claimable {
+                        epoch,
+                        round: round.round,
+                        peer,
+                        reputation,
+                        line,
+                    });
+                }
             }
         }
-        for role in ["PROPOSER_ROLE", "CANCELLER_ROLE"] {
-            let role = keccak256(role);
-            let has = Timelock::hasRoleCall {
-                role,
-                account: at.governor,
-            };
-            if !this.ask(at.timelock, &has).await? {
-                let grant = Timelock::grantRoleCall {
-                    role,
-                    account: at.governor,
-                };
-                this.send(at.timelock, &grant).await?;
-            }
-        }
-        let change = S::changeGovernanceCall {
-            swarm: swarm.id,
-            governance: at.timelock,
-        };
-        this.send(swarm.ledger.addresses().swarms, &change).await?;
-        // Last, so that whoever was stopped halfway can go on.
-        let renounce = Timelock::renounceRoleCall {
-            role: B256::ZERO,
-            callerConfirmation: author.into(),
-        };
-        this.send(at.timelock, &renounce).await?;
-        Ok(this)
+        Ok(found)
     }
 
     /// Mints a peer its shares of an epoch that is over, by its line of one of the epoch's
@@ -408,6 +421,44 @@ impl Ownership {
         }
     }
 
+    /// What a proposal would do, whatever it says of itself.
+    fn decision(&self, made: &SwarmGovernor::ProposalCreated) -> Option<Decision> {
+        let (&[target], [data]) = (&made.targets[..], &made.calldatas[..]) else {
+            return None;
+        };
+        if made.values.iter().any(|value| !value.is_zero()) {
+            return None;
+        }
+        let swarm = self.swarm.id;
+        if target == self.at.shares {
+            let call = ContributionShares::setTransferableCall::abi_decode(data).ok()?;
+            return Some(Decision::Transferable(call.transferable));
+        }
+        if target != self.ledger().addresses().swarms {
+            return None;
+        }
+        if let Ok(call) = S::changeManifestCall::abi_decode(data)
+            && call.swarm == swarm
+        {
+            return Some(Decision::Manifest(call.manifest.0));
+        }
+        // One that also changes admission or bond is none of these.
+        let call = S::changeParametersCall::abi_decode(data).ok()?;
+        (call.swarm == swarm && call.admission == 0 && call.bond == 0).then_some(Decision::Pace {
+            min_interval: call.minInterval,
+            settle_timeout: call.settleTimeout,
+        })
+    }
+
+    /// Whether an account has voted on a proposal.
+    pub async fn has_voted(&self, proposal: U256, account: [u8; 20]) -> Result<bool, LedgerError> {
+        let call = SwarmGovernor::hasVotedCall {
+            proposalId: proposal,
+            account: account.into(),
+        };
+        self.ask(self.at.governor, &call).await
+    }
+
     /// Proposes a decision; the proposal's number.
     pub async fn propose(
         &self,
@@ -474,9 +525,13 @@ impl Ownership {
             let state = self.ask(self.at.governor, &state).await?;
             let votes = SwarmGovernor::proposalVotesCall { proposalId: id };
             let votes = self.ask(self.at.governor, &votes).await?;
+            let ready = SwarmGovernor::proposalEtaCall { proposalId: id };
+            let ready = self.ask(self.at.governor, &ready).await?;
             let second = |time: U256| u64::try_from(time).unwrap_or(u64::MAX);
             found.push(Proposal {
                 id,
+                ready: second(ready),
+                decision: self.decision(&event),
                 proposer: event.proposer.into_array(),
                 description: event.description,
                 state: state_of(state),
@@ -556,49 +611,5 @@ fn state_of(number: u8) -> ProposalState {
     }
 }
 
-/// Where a swarm's four contracts are, and what each is deployed with, in order: a later one
-/// names the earlier.
-fn codes(
-    swarm: &Swarm,
-    author: Address,
-    terms: OwnershipTerms,
-) -> (OwnershipAddresses, [(Address, Bytes); 4]) {
-    let delay = U256::from(terms.timelock);
-    let none = Vec::<Address>::new();
-    let timelock_code =
-        TIMELOCK.with_arguments(&(delay, none, vec![ANYBODY], author).abi_encode_params());
-    let timelock = deployed_at(&timelock_code);
-    let shares_code = SHARES.with_arguments(
-        &(
-            swarm.ledger.addresses().ledger,
-            swarm.id,
-            terms.epoch_rounds,
-            timelock,
-        )
-            .abi_encode_params(),
-    );
-    let shares = deployed_at(&shares_code);
-    let governor_code = GOVERNOR.with_arguments(
-        &(
-            shares,
-            timelock,
-            U48::from(terms.voting_delay),
-            terms.voting_period,
-        )
-            .abi_encode_params(),
-    );
-    let vault_code = VAULT.with_arguments(&shares.abi_encode());
-    let at = OwnershipAddresses {
-        timelock,
-        shares,
-        governor: deployed_at(&governor_code),
-        vault: deployed_at(&vault_code),
-    };
-    let codes = [
-        (timelock, timelock_code),
-        (shares, shares_code),
-        (at.governor, governor_code),
-        (at.vault, vault_code),
-    ];
-    (at, codes)
-}
+#[cfg(test)]
+mod tests;

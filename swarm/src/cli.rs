@@ -12,6 +12,7 @@ use crate::explore::ExploreArgs;
 use crate::method::TrainingArgs;
 use crate::model::command::ModelCommand;
 use crate::onchain::ChainCommand;
+use crate::own::OwnArgs;
 use crate::reach::NetArgs;
 use crate::rep::args::RepCommand;
 use crate::sim::SimArgs;
@@ -64,6 +65,8 @@ pub enum Command {
     /// The chain a swarm settles on: its profile, its fees, peers as ERC-8004 agents
     #[command(subcommand)]
     Chain(ChainCommand),
+    /// Who contributed owns: shares from settled reputation, a vault, votes
+    Own(OwnArgs),
     /// Models to start from: on this machine, or from the hub
     #[command(subcommand)]
     Model(ModelCommand),

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use qrcode::QrCode;
 use qrcode::types::{Color, EcLevel};
+use rollup::ChainProfile;
 use serde_json::json;
 use swarm_core::manifest::Manifest;
 use tasks::Registry;
@@ -19,6 +20,7 @@ use tasks::Registry;
 use crate::home::Home;
 use crate::identity::Identity;
 use crate::net::{Guest, Reach, RelayChoice};
+use crate::onchain::read_profile;
 use crate::packages::Store;
 use crate::process::{DEVNET_CHAIN, holds_no_secret, made_here, manifest_from};
 use crate::reach::{NetArgs, Network};
@@ -48,6 +50,9 @@ pub struct CreateArgs {
     /// That chain's id
     #[arg(long, value_name = "N", requires = "rpc")]
     pub chain_id: Option<u64>,
+    /// The same with more said of it: a chain's profile, as `murmur chain show` prints it
+    #[arg(long, value_name = "FILE", conflicts_with = "rpc")]
+    pub chain: Option<PathBuf>,
     /// How peers are reached and found.
     #[command(flatten)]
     pub net: NetArgs,
@@ -78,8 +83,14 @@ pub async fn run(args: &CreateArgs) -> Result<String> {
     if let Some(name) = &args.name {
         manifest.name.clone_from(name);
     }
-    let chain_id = args.chain_id.unwrap_or(DEVNET_CHAIN);
-    made_here(&mut manifest, chain_id, &home, None)?;
+    let profile = match (&args.chain, &args.rpc, args.chain_id) {
+        (Some(file), ..) => Some(read_profile(file)?),
+        (None, Some(rpc), Some(chain_id)) => Some(ChainProfile::new(rpc, chain_id)),
+        _ => None,
+    };
+    let on = profile.clone();
+    let on = on.unwrap_or_else(|| ChainProfile::new("", DEVNET_CHAIN));
+    made_here(&mut manifest, &on, &home, None)?;
     manifest.validate(&registry)?;
     let mut network = Network::of(Reach::Any).with(&args.net);
     network.port = Some(network.port.map_or_else(free_port, Ok)?);
@@ -102,7 +113,9 @@ pub async fn run(args: &CreateArgs) -> Result<String> {
     let ticket = Ticket {
         manifest: manifest.canonical(),
         peers: vec![address.clone()],
-        rpc: args.rpc.clone().filter(|rpc| holds_no_secret(rpc)),
+        rpc: profile
+            .map(|profile| profile.rpc)
+            .filter(|rpc| holds_no_secret(rpc)),
     };
     let invite = Invite {
         swarm: swarm.0,
@@ -150,7 +163,9 @@ pub async fn run(args: &CreateArgs) -> Result<String> {
 
 fn start_line(args: &CreateArgs, home: &Path) -> String {
     let mut line = format!("murmur run --home {}", home.display());
-    if let (Some(rpc), Some(id)) = (&args.rpc, args.chain_id) {
+    if let Some(file) = &args.chain {
+        let _ = write!(line, " --chain {}", file.display());
+    } else if let (Some(rpc), Some(id)) = (&args.rpc, args.chain_id) {
         let _ = write!(line, " --rpc {rpc} --chain-id {id}");
     }
     line
@@ -243,6 +258,7 @@ mod tests {
             chain_id: 7700,
             registry: Address([1; 20]),
             ledger: Address([2; 20]),
+            author: Some(Address([3; 20])),
         });
         let text = to_toml(&manifest, &registry).unwrap();
         assert_eq!(Manifest::from_toml(&text, &registry).unwrap(), manifest);

@@ -20,9 +20,9 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use ed25519_dalek::SigningKey;
 use serde::Serialize;
-use swarm_core::curriculum::{self, Amendment, MAX_AMENDMENT};
+use swarm_core::curriculum::{self, Amendment, Course, MAX_AMENDMENT};
 use swarm_core::event::{CourseView, Event};
-use swarm_core::ids::PeerId;
+use swarm_core::ids::{Address, PeerId};
 use swarm_core::manifest::Manifest;
 use tasks::Registry;
 
@@ -154,11 +154,11 @@ impl Amendments {
     }
 }
 
-/// The key of a swarm's author in its home, made if missing.
+/// The key and the account of a swarm's author in its home, made if missing.
 ///
 /// # Errors
-/// It can't be read or made.
-pub fn author(home: &Path, seed: Option<u64>) -> Result<PeerId> {
+/// They can't be read or made.
+pub fn author(home: &Path, seed: Option<u64>) -> Result<(PeerId, Address)> {
     let folder = home.join(AUTHOR);
     std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     // Another than any peer's, whatever the seed.
@@ -167,12 +167,12 @@ pub fn author(home: &Path, seed: Option<u64>) -> Result<PeerId> {
             Identity::from_seed(seed, u16::MAX - 1)
         })
     };
-    let identity = Identity::open(&folder, &wallet::own_access()?, make)?;
-    Ok(identity.peer_id())
+    let identity = Identity::open(&folder, &wallet::author_access()?, make)?;
+    Ok((identity.peer_id(), identity.address()))
 }
 
 /// The home's swarm, and the environments that are known there.
-fn place(path: Option<&Path>) -> Result<(Home, Manifest, Registry)> {
+pub(crate) fn place(path: Option<&Path>) -> Result<(Home, Manifest, Registry)> {
     let Some(home) = Home::existing(path)? else {
         bail!("no swarm has run here yet; start one with `murmur run`, or name its --home");
     };
@@ -207,6 +207,20 @@ fn set(args: &SetArgs) -> Result<String> {
         .with_context(|| format!("reading {}", args.file.display()))?;
     let courses = curriculum::from_toml(&text, &registry)
         .with_context(|| format!("{}", args.file.display()))?;
+    amend(&home, &manifest, courses, args.from)
+}
+
+/// Signs a curriculum as the swarm's author, for this home's peers to pass on; from a round
+/// on, or from three after the newest. What was done, for people.
+///
+/// # Errors
+/// The author's key is not here, or the round has begun.
+pub(crate) fn amend(
+    home: &Home,
+    manifest: &Manifest,
+    courses: Vec<Course>,
+    from: Option<u64>,
+) -> Result<String> {
     let Some(named) = manifest.author else {
         bail!("this swarm's curriculum is nobody's to change: its manifest names no author");
     };
@@ -217,7 +231,7 @@ fn set(args: &SetArgs) -> Result<String> {
             home.path().display()
         );
     }
-    let identity = Identity::open(&folder, &wallet::own_access()?, Identity::random)?;
+    let identity = Identity::open(&folder, &wallet::author_access()?, Identity::random)?;
     if identity.peer_id() != named {
         bail!(
             "the key in {} is not the one that the manifest names",
@@ -227,14 +241,14 @@ fn set(args: &SetArgs) -> Result<String> {
     let amendments = Amendments::of(home.path());
     let (kept, _) = amendments.fresh(&mut Seen::new())?;
     let number = kept.iter().map(|one| one.number).max().unwrap_or(0) + 1;
-    let newest = newest_round(&home)?;
-    let from = args.from.unwrap_or(newest + NOTICE);
+    let newest = newest_round(home)?;
+    let from = from.unwrap_or(newest + NOTICE);
     if from <= newest {
         bail!("round {from} has begun already, the newest is {newest}: choose a later one");
     }
     let key = SigningKey::from_bytes(&identity.iroh_secret());
     let amendment = Amendment::sign(&key, manifest.id(), number, from, courses);
-    if let Err(why) = amendment.check(&manifest) {
+    if let Err(why) = amendment.check(manifest) {
         bail!("{why}");
     }
     amendments.keep(&amendment)?;

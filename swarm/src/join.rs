@@ -17,7 +17,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rollup::{ChainProfile, Ledger, PrivateKeySigner};
+use rollup::{ChainProfile, Ledger, PrivateKeySigner, Terms};
 use swarm_core::manifest::{Chain, Manifest};
 use tasks::Registry;
 use tokio::task::JoinSet;
@@ -40,6 +40,8 @@ const DOWNLOAD_PATIENCE: Duration = Duration::from_secs(20);
 const SEARCH_PATIENCE: Duration = Duration::from_secs(60);
 /// Members of a swarm that are asked, the best known first.
 const MAX_MEMBERS: usize = 32;
+/// Swarms of one manifest whose members are asked, the oldest.
+const MAX_NAMESAKES: usize = 4;
 /// Questions under way at once.
 const MAX_ASKED: usize = 8;
 
@@ -104,7 +106,7 @@ pub async fn find(
         let profile = profile(args, None).context(
             "a swarm on a chain is looked up there: name the chain with --rpc and --chain-id",
         )?;
-        let (swarm, members) = on_chain(&profile, parse_id(id)?).await?;
+        let (swarm, members) = on_chain(&profile, parse_id(id)?, None).await?;
         let (count, shown) = (members.len(), hex::encode(&swarm[..4]));
         tell(format!(
             "swarm {shown}… is on the chain, with {count} members"
@@ -125,7 +127,8 @@ pub async fn find(
             if let Some(profile) = profile(args, manifest.chain)
                 && network.finds_by(Finder::Chain)
             {
-                members = on_chain(&profile, manifest.id().0).await?.1;
+                let terms = Some(terms(&manifest));
+                members = on_chain(&profile, manifest.id().0, terms).await?.1;
                 tell(format!("{} members on the chain", members.len()));
             }
             seek(manifest.id().0, members, &network, tell).await
@@ -137,9 +140,12 @@ pub async fn find(
 fn profile(args: &RunArgs, chain: Option<Chain>) -> Option<ChainProfile> {
     let rpc = args.rpc.as_ref()?;
     let chain_id = args.chain_id.or(chain.map(|chain| chain.chain_id))?;
-    let mut profile = ChainProfile::new(rpc, chain_id);
-    profile.registry = chain.map(|chain| chain.registry.0.into());
-    profile.ledger = chain.map(|chain| chain.ledger.0.into());
+    let named = args.profile.clone();
+    let mut profile = named.unwrap_or_else(|| ChainProfile::new(rpc, chain_id));
+    if let Some(chain) = chain {
+        profile.registry = Some(chain.registry.0.into());
+        profile.ledger = Some(chain.ledger.0.into());
+    }
     Some(profile)
 }
 
@@ -153,30 +159,49 @@ fn parse_id(text: &str) -> Result<[u8; 32]> {
 }
 
 /// A swarm's manifest hash and its members' keys. The id may be the manifest's
-/// hash, as `murmur` shows it, or the ledger's own, as an explorer does.
-async fn on_chain(profile: &ChainProfile, id: [u8; 32]) -> Result<([u8; 32], Vec<PeerAddr>)> {
+/// hash, as `murmur` shows it, or the ledger's own, as an explorer does; with its terms, it
+/// is the hash.
+async fn on_chain(
+    profile: &ChainProfile,
+    id: [u8; 32],
+    terms: Option<Terms>,
+) -> Result<([u8; 32], Vec<PeerAddr>)> {
+    let unknown = || format!("no swarm {} on this chain", hex::encode(id));
     let ledger = Ledger::connect(profile, PrivateKeySigner::random())
         .await
         .context("reaching the ledger")?;
-    let swarm = match ledger.find_swarm(id, terms()).await {
-        Ok(swarm) => swarm,
-        Err(_) => ledger.swarm(id),
+    let (manifest, swarms) = match terms {
+        Some(terms) => (
+            id,
+            vec![ledger.find_swarm(id, terms).await.with_context(unknown)?],
+        ),
+        None => match ledger.swarm(id).first_manifest().await {
+            Ok(manifest) => (manifest, vec![ledger.swarm(id)]),
+            Err(_) => {
+                let all = ledger.swarms_of(id, profile.deploy_block).await;
+                let all = all.context("looking for swarms")?;
+                if all.is_empty() {
+                    bail!(unknown());
+                }
+                // Anybody can record a manifest on other terms than its own. Whoever is
+                // asked must show the manifest, so members of a false one do no harm.
+                let oldest = all.iter().take(MAX_NAMESAKES);
+                (id, oldest.map(|swarm| ledger.swarm(swarm.id)).collect())
+            }
+        },
     };
-    let info = swarm
-        .info()
-        .await
-        .with_context(|| format!("no swarm {} on this chain", hex::encode(id)))?;
-    let standings = swarm
-        .reputations()
-        .await
-        .context("reading the swarm's members")?;
-    let keys: BTreeSet<[u8; 32]> = standings
-        .iter()
-        .filter(|member| member.active)
-        .filter_map(|member| member.iroh_key)
-        .take(MAX_MEMBERS)
-        .collect();
-    Ok((info.manifest, keys.into_iter().map(PeerAddr::of).collect()))
+    let mut keys = BTreeSet::new();
+    for swarm in swarms {
+        let standings = swarm.reputations().await;
+        let standings = standings.context("reading the swarm's members")?;
+        let active = standings.iter().filter(|member| member.active);
+        keys.extend(
+            active
+                .filter_map(|member| member.iroh_key)
+                .take(MAX_MEMBERS),
+        );
+    }
+    Ok((manifest, keys.into_iter().map(PeerAddr::of).collect()))
 }
 
 async fn named(source: &str, registry: &Registry) -> Result<Named> {

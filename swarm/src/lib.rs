@@ -20,6 +20,7 @@
 //! | [`hub`], [`journal`] | where events go: the bounded file, log lines, screen |
 //! | [`transcripts`] | what settled rounds can be checked by |
 //! | [`onchain`] | `murmur chain`: its profile, its fees, peers as ERC-8004 agents |
+//! | [`own`] | `murmur own`: shares, the vault, votes |
 //! | [`rep`] | `murmur rep`: look at reputation, recompute it |
 //! | [`explore`] | `murmur explore`: the same as a web page |
 //! | [`inspect`], [`report`] | `eval`, `report.json` |
@@ -50,6 +51,7 @@ pub mod metrics;
 pub mod model;
 pub mod net;
 pub mod onchain;
+pub mod own;
 pub mod packages;
 pub mod peer;
 pub mod play;

@@ -10,8 +10,8 @@ use swarm::explore::ExploreArgs;
 use swarm::model::{self, Model};
 use swarm::rep::args::RepCommand;
 use swarm::{
-    create, curriculum, doctor, experiment, explore, inspect, join, onchain, process, rep, sim,
-    task, wallet,
+    create, curriculum, doctor, experiment, explore, inspect, join, onchain, own, process, rep,
+    sim, task, wallet,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +45,9 @@ fn main() -> ExitCode {
             .map(|text| print(&text)),
         Command::Chain(command) => runtime()
             .and_then(|runtime| runtime.block_on(onchain::run(&command)))
+            .map(|text| print(&text)),
+        Command::Own(args) => runtime()
+            .and_then(|runtime| runtime.block_on(own::run(&args)))
             .map(|text| print(&text)),
         Command::Explore(args) => explore(&args).map(|()| ExitCode::SUCCESS),
         Command::Model(command) => model::command::run(&command).map(|text| print(&text)),

@@ -140,7 +140,7 @@ async fn show(args: &ShowArgs, source: &Source) -> Result<String> {
 }
 
 /// Wei as ether, exactly.
-fn ether(wei: U256) -> String {
+pub(crate) fn ether(wei: U256) -> String {
     let unit = U256::from(10).pow(U256::from(18));
     format!("{}.{:018}", wei / unit, (wei % unit).to::<u64>())
 }
@@ -216,8 +216,15 @@ async fn fees(args: &FeesArgs, source: &Source) -> Result<String> {
     ))
 }
 
-/// The chain's agents, with a peer of the home as who sends; and the peer.
-async fn as_peer(place: &Place, peer: u16, source: &Source) -> Result<(Agents, Identity)> {
+/// The chain's ledger as a peer of the home sees it, to send with; and the peer.
+///
+/// # Errors
+/// The home holds no keys of this peer, or they can't be opened.
+pub(crate) async fn as_peer(
+    place: &Place,
+    peer: u16,
+    source: &Source,
+) -> Result<(Ledger, Identity)> {
     let home = Home::existing(place.home.as_deref())?;
     let home = home.context("no swarm has run here yet, so there are no keys to send with")?;
     let folder = home.path().join("peers").join(peer.to_string());
@@ -229,6 +236,12 @@ async fn as_peer(place: &Place, peer: u16, source: &Source) -> Result<(Agents, I
     let ledger = Ledger::connect(&profile, keys.signer().clone())
         .await
         .context("reaching the ledger")?;
+    Ok((ledger, keys))
+}
+
+/// The chain's agents, with a peer of the home as who sends; and the peer.
+async fn agents(place: &Place, peer: u16, source: &Source) -> Result<(Agents, Identity)> {
+    let (ledger, keys) = as_peer(place, peer, source).await?;
     let agents = ledger.agents().await.context("looking for ERC-8004")?;
     let none = "this chain has no ERC-8004 registries that are known; if it has, name them as \
                 [agents] in a profile, and that with --chain FILE";
@@ -236,7 +249,7 @@ async fn as_peer(place: &Place, peer: u16, source: &Source) -> Result<(Agents, I
 }
 
 async fn agent(args: &AgentArgs, source: &Source) -> Result<String> {
-    let (agents, keys) = as_peer(&args.place, args.peer, source).await?;
+    let (agents, keys) = agents(&args.place, args.peer, source).await?;
     let account = keys.address();
     let at = agents.registries();
     let mut id = agents.agent_of(account.0).await?;
@@ -272,7 +285,7 @@ async fn agent(args: &AgentArgs, source: &Source) -> Result<String> {
 }
 
 async fn mirror(args: &MirrorArgs, source: &Source) -> Result<String> {
-    let (agents, _) = as_peer(&args.place, args.peer, source).await?;
+    let (agents, _) = agents(&args.place, args.peer, source).await?;
     let mut text = String::new();
     for member in source.standings().await? {
         let Some(id) = agents.agent_of(member.address).await? else {

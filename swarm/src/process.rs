@@ -481,11 +481,15 @@ async fn place(args: &RunArgs, home: &Home, hub: &Hub) -> Result<Place> {
         }
     };
     let registry = environments(&store, hub)?;
-    let mut manifest = match (&args.manifest, kept_manifest(home, &registry)?) {
+    let kept = kept_manifest(home, &registry)?;
+    if let Some(kept) = &kept {
+        same_contracts(kept, &profile, home)?;
+    }
+    let mut manifest = match (&args.manifest, kept) {
         (None, Some(kept)) => kept,
         (path, _) => manifest_from(path.as_deref(), &registry)?,
     };
-    made_here(&mut manifest, profile.chain_id, home, args.seed)?;
+    made_here(&mut manifest, &profile, home, args.seed)?;
     let resumed = bind(home, &manifest, &registry)?;
     let packages = served(&manifest, &store)?;
     if resumed && devnet_is_new {
@@ -523,32 +527,76 @@ pub(crate) fn manifest_from(path: Option<&Path>, registry: &Registry) -> Result<
 }
 
 /// Says in a manifest what the file leaves to whoever makes the swarm: the chain it settles
-/// on, with this version's contracts, and who may change the curriculum. That is as the
-/// home's swarm has it, whatever became of the key since; in a new one, who made it.
+/// on, with this version's contracts, and who its author is, by the key that may change the
+/// curriculum and the account that is the author on chain. That is as the home's swarm has
+/// it, whatever became of the keys since; in a new one, who made it.
 ///
 /// # Errors
 /// The home can't be read or written.
 pub(crate) fn made_here(
     manifest: &mut Manifest,
-    chain_id: u64,
+    profile: &ChainProfile,
     home: &Home,
     seed: Option<u64>,
 ) -> Result<()> {
-    let contracts = rollup::Addresses::deterministic();
-    manifest.chain = Some(swarm_core::manifest::Chain {
-        chain_id,
-        registry: Address(contracts.registry.into_array()),
-        ledger: Address(contracts.ledger.into_array()),
-    });
+    let mut account = manifest.chain.and_then(|chain| chain.author);
     if manifest.author.is_none() {
         let kept = home.manifest()?;
-        let kept = kept.and_then(|kept| Manifest::author_in(&kept));
-        manifest.author = Some(match kept {
-            Some(author) => author,
-            None => curriculum::author(home.path(), seed)?,
-        });
+        let kept = kept.and_then(|kept| Manifest::outline(&kept).ok());
+        let known = kept.and_then(|kept| Some((kept.author?, kept.chain?.author?)));
+        let (key, of_key) = match known {
+            Some(known) => known,
+            None => {
+                keys_are_safe(&wallet::author_access()?, profile.chain_id)?;
+                curriculum::author(home.path(), seed)?
+            }
+        };
+        manifest.author = Some(key);
+        account = account.or(Some(of_key));
+    }
+    let (registry, ledger) = contracts_of(profile);
+    manifest.chain = Some(swarm_core::manifest::Chain {
+        chain_id: profile.chain_id,
+        registry,
+        ledger,
+        author: account,
+    });
+    Ok(())
+}
+
+/// The contracts of a swarm that is made on a chain: registry and ledger.
+fn contracts_of(profile: &ChainProfile) -> (Address, Address) {
+    let own = rollup::Addresses::deterministic();
+    let registry = profile.registry.unwrap_or(own.registry);
+    let ledger = profile.ledger.unwrap_or(own.ledger);
+    (Address(registry.into_array()), Address(ledger.into_array()))
+}
+
+/// Refuses keys in the clear where they are worth something.
+fn keys_are_safe(access: &Access, chain_id: u64) -> Result<()> {
+    if chain_id != DEVNET_CHAIN && matches!(access, Access::Plain) {
+        bail!(
+            "on a chain with fees no key may lie on the disk in the clear: put a passphrase \
+             into the environment as MURMUR_PASSPHRASE, or give a MURMUR_MNEMONIC"
+        );
     }
     Ok(())
+}
+
+/// Refuses a swarm whose contracts are another version's: its rounds would go on elsewhere.
+fn same_contracts(kept: &Manifest, profile: &ChainProfile, home: &Home) -> Result<()> {
+    let (_, ledger) = contracts_of(profile);
+    match kept.chain {
+        Some(chain) if chain.chain_id == profile.chain_id && chain.ledger != ledger => bail!(
+            "the swarm in {} settles on the contracts of another version of murmur (ledger {}, \
+             this version's is {}): go on with that version, name its contracts with --chain \
+             FILE, or begin anew in another folder with --home",
+            home.path().display(),
+            rollup::checksummed(chain.ledger.0),
+            rollup::checksummed(ledger.0)
+        ),
+        _ => Ok(()),
+    }
 }
 
 /// Binds the home to the swarm; true if it was bound to it before.
@@ -599,9 +647,14 @@ fn completed(profile: ChainProfile, args: &RunArgs) -> ChainProfile {
     }
 }
 
-/// The terms on chain: an eager swarm's rounds are counted, not clocked.
-pub fn terms() -> Terms {
-    Terms::LOCAL
+/// The terms on chain: rounds are counted there, not clocked, and the author is the
+/// manifest's.
+pub fn terms(manifest: &Manifest) -> Terms {
+    let author = manifest.chain.and_then(|chain| chain.author);
+    Terms {
+        author: author.unwrap_or_default().0,
+        ..Terms::LOCAL
+    }
 }
 
 fn chain_info(place: &Place, swarm: &Swarm) -> ChainInfo {
@@ -639,16 +692,10 @@ async fn identities(
     place: &Place,
 ) -> Result<Vec<(PathBuf, Identity)>> {
     let chain = place.profile.as_ref().map(|profile| profile.chain_id);
-    let fees = chain.is_some_and(|chain| chain != DEVNET_CHAIN);
     let mut folders = Vec::new();
     for index in 0..peers {
         let access = wallet::access(index, peers)?;
-        if fees && matches!(access, Access::Plain) {
-            bail!(
-                "on a chain with fees no key may lie on the disk in the clear: put a passphrase \
-                 into the environment as MURMUR_PASSPHRASE, or give a MURMUR_MNEMONIC"
-            );
-        }
+        keys_are_safe(&access, chain.unwrap_or(DEVNET_CHAIN))?;
         folders.push((index, home.peer(index)?, access));
     }
     let seed = args.seed;
@@ -705,7 +752,7 @@ async fn swarm_on_chain(
         let ledger = Ledger::connect(profile, payer).await;
         return ledger
             .with_context(unreachable)?
-            .find_swarm(id, terms())
+            .find_swarm(id, terms(&place.manifest))
             .await
             .context("finding the swarm on chain");
     }
@@ -713,13 +760,13 @@ async fn swarm_on_chain(
     let ledger = Ledger::deploy(profile, payer).await;
     ledger
         .with_context(unreachable)?
-        .create_swarm(id, terms())
+        .create_swarm(id, terms(&place.manifest))
         .await
         .context("recording the swarm on chain")
 }
 
 /// A devnet gives funds to whoever asks; other chains have no such call.
-async fn fund_on_devnet(profile: &ChainProfile, account: [u8; 20]) -> Result<()> {
+pub(crate) async fn fund_on_devnet(profile: &ChainProfile, account: [u8; 20]) -> Result<()> {
     if profile.chain_id == DEVNET_CHAIN {
         rollup::devnet::request_funds(&profile.rpc, account)
             .await
@@ -773,7 +820,7 @@ async fn setup(
                 .await
                 .context("reaching the ledger")?;
             let swarm = ledger
-                .find_swarm(place.manifest.id().0, terms())
+                .find_swarm(place.manifest.id().0, terms(&place.manifest))
                 .await
                 .context("finding the swarm on chain")?;
             let chain = Chain::new(swarm);

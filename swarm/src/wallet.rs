@@ -124,6 +124,18 @@ pub fn own_access() -> Result<Access> {
     Ok(passphrase()?.map_or(Access::Plain, Access::Passphrase))
 }
 
+/// Which key of a mnemonic is the author's: far from any peer's.
+const AUTHOR_KEY: u16 = u16::MAX - 1;
+
+/// How the keys of a swarm's author come in: as a peer's do, so that none lies in the clear
+/// where the peers' do not. A single key is also the author's.
+///
+/// # Errors
+/// The environment says something that is no key.
+pub fn author_access() -> Result<Access> {
+    access(AUTHOR_KEY, 1)
+}
+
 fn passphrase() -> Result<Option<String>> {
     if let Ok(text) = std::env::var(PASSPHRASE) {
         return Ok(Some(text));
@@ -265,7 +277,7 @@ async fn agent_of(source: &Source, account: [u8; 20]) -> Option<String> {
 }
 
 /// Wei as ether, to six digits.
-fn ether(wei: U256) -> String {
+pub(crate) fn ether(wei: U256) -> String {
     let micro = wei / U256::from(1_000_000_000_000_u64);
     let million = U256::from(1_000_000);
     format!("{}.{:06}", micro / million, (micro % million).to::<u64>())
@@ -367,9 +379,10 @@ fn rotate(args: &WalletArgs, peer: u16) -> Result<String> {
     existing(args)?;
     // A running peer would go on with the old key.
     let home = Home::open(args.home.as_deref())?;
-    let folder = home.peer(peer)?;
+    let folder = home.path().join("peers").join(peer.to_string());
     let before = identity::known(&folder)?;
-    let before = before.with_context(|| format!("peer {peer} has no keys yet"))?;
+    let before =
+        before.with_context(|| format!("peer {peer} has no keys in {}", home.path().display()))?;
     let after = Identity::rotate(&folder, &access(peer, 1)?)?;
     Ok(format!(
         "peer {peer}, {}: iroh id {} is now {} ({}); the next start registers it\n",

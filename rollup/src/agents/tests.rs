@@ -7,8 +7,8 @@ use alloy::primitives::keccak256;
 use alloy::sol_types::SolCall;
 
 use super::*;
-use crate::devnet::{Devnet, DevnetConfig};
-use crate::{ChainProfile, PrivateKeySigner, Scorecard, SignedScorecard, Terms};
+use crate::devnet::Devnet;
+use crate::support::{config, key, profile, settle, swarm_of};
 
 alloy::sol! {
     interface FirstVersion {
@@ -73,60 +73,18 @@ async fn registries(ledger: &Ledger) -> AgentRegistries {
     }
 }
 
-fn key(number: u8) -> PrivateKeySigner {
-    PrivateKeySigner::from_bytes(&[number + 1; 32].into()).unwrap()
-}
-
-async fn settle(swarms: &[Swarm], rounds: std::ops::RangeInclusive<u64>) {
-    for round in rounds {
-        swarms[0].open_round(round).await.unwrap();
-        let peers: Vec<_> = swarms
-            .iter()
-            .map(|swarm| swarm.ledger().address())
-            .collect();
-        let cards: Vec<_> = swarms
-            .iter()
-            .map(|swarm| {
-                let scores = peers.iter().map(|peer| (*peer, 800_000));
-                let ledger = swarm.ledger();
-                let card = Scorecard::new(ledger.address(), swarm.id(), round, [3; 32], scores);
-                SignedScorecard::sign(ledger.signer(), &ledger.domain(), card)
-            })
-            .collect();
-        swarms[0].settle(round, [3; 32], &cards).await.unwrap();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_is_an_agent_and_each_epochs_reputation_is_its_feedback() {
     let home = tempfile::tempdir().unwrap();
-    let devnet = Devnet::start(DevnetConfig {
-        home: home.path().to_owned(),
-        port: 0,
-        chain_id: 7700,
-        prefund: (0..3).map(|number| key(number).address()).collect(),
-        seed: None,
-    })
-    .await
-    .unwrap();
-    let mut profile = ChainProfile::new(devnet.url(), 7700);
+    let devnet = Devnet::start(config(&home, 3)).await.unwrap();
+    let mut profile = profile(&devnet);
     let bare = Ledger::deploy(&profile, key(0)).await.unwrap();
     // A chain without registries has no agents, and that is no error.
     assert!(bare.agents().await.unwrap().is_none());
     let at = registries(&bare).await;
     profile.agents = Some(at);
 
-    let mut swarms = Vec::new();
-    for number in 0..3 {
-        let ledger = Ledger::deploy(&profile, key(number)).await.unwrap();
-        ledger
-            .register([number + 9; 32], [0; 64], "peer")
-            .await
-            .unwrap();
-        let swarm = ledger.create_swarm([42; 32], Terms::LOCAL).await.unwrap();
-        swarm.join().await.unwrap();
-        swarms.push(swarm);
-    }
+    let swarms = swarm_of(&profile, 3).await;
     let (swarm, ledger) = (&swarms[1], swarms[1].ledger());
     let agents = ledger.agents().await.unwrap().unwrap();
     assert_eq!(agents.registries(), at);

@@ -21,6 +21,9 @@ use serde::{Deserialize, Serialize};
 const MAGIC: &[u8; 8] = b"MURMDEV2";
 /// Length (u32, little endian) and the first eight bytes of the payload's keccak.
 const HEADER: usize = 12;
+/// As long as a log gets: it holds every round that settled, so none of it can be dropped,
+/// and somebody's disk must not fill up unasked. Half a million rounds of eight peers.
+const LIMIT: u64 = 4 << 30;
 /// Far above any record the server can accept.
 const RECORD_LIMIT: usize = 16 << 20;
 
@@ -91,6 +94,16 @@ pub enum LogError {
         /// The file.
         path: PathBuf,
     },
+    /// It is as long as it gets.
+    #[error(
+        "devnet log {path} is full: {limit} bytes are as long as it gets, and what it holds cannot be dropped; what is settled stays readable, and more settles on a chain of its own (--rpc) or in a new home"
+    )]
+    Full {
+        /// The file.
+        path: PathBuf,
+        /// Its limit in bytes.
+        limit: u64,
+    },
     /// A record in the middle does not match its checksum, or makes no sense.
     #[error(
         "devnet log {path} is damaged at byte {offset}, before its end, which no crash does: restore the file from a copy, or move it away to start a new chain"
@@ -120,6 +133,7 @@ pub(crate) struct Log {
     path: PathBuf,
     file: File,
     end: u64,
+    limit: u64,
 }
 
 /// Reads records back from their places, beside the writer.
@@ -197,6 +211,7 @@ impl Log {
                 path: path.to_owned(),
                 file,
                 end: offset,
+                limit: LIMIT,
             },
             torn,
         ))
@@ -217,7 +232,22 @@ impl Log {
 
     /// Appends one record and returns its place; when this returns, it survives a crash.
     pub(crate) fn append(&mut self, record: &Record) -> Result<u64, LogError> {
-        let written = self.write(record);
+        let io = |source| LogError::Io {
+            path: self.path.clone(),
+            source,
+        };
+        let payload = postcard::to_stdvec(record).map_err(std::io::Error::other);
+        let payload = payload.map_err(io)?;
+        if payload.len() > RECORD_LIMIT {
+            return Err(io(std::io::Error::other("record too large")));
+        }
+        if self.end + (HEADER + payload.len()) as u64 > self.limit {
+            return Err(LogError::Full {
+                path: self.path.clone(),
+                limit: self.limit,
+            });
+        }
+        let written = self.write(&payload);
         if written.is_err() {
             // A full disk leaves half a record: take it back, so that the next one
             // does not follow it. If that fails too, opening cuts it off.
@@ -229,15 +259,11 @@ impl Log {
         })
     }
 
-    fn write(&mut self, record: &Record) -> std::io::Result<u64> {
-        let payload = postcard::to_stdvec(record).map_err(std::io::Error::other)?;
-        if payload.len() > RECORD_LIMIT {
-            return Err(std::io::Error::other("record too large"));
-        }
+    fn write(&mut self, payload: &[u8]) -> std::io::Result<u64> {
         let mut framed = Vec::with_capacity(HEADER + payload.len());
         framed.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-        framed.extend_from_slice(&keccak256(&payload)[..8]);
-        framed.extend_from_slice(&payload);
+        framed.extend_from_slice(&keccak256(payload)[..8]);
+        framed.extend_from_slice(payload);
         self.file.seek(SeekFrom::Start(self.end))?;
         self.file.write_all(&framed)?;
         self.file.sync_data()?;
@@ -484,6 +510,22 @@ mod tests {
             );
             assert_eq!(std::fs::read(&path).unwrap(), damaged);
         }
+    }
+
+    #[test]
+    fn a_full_log_takes_no_more_and_loses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let before = written(&path, 2);
+        let (mut log, _, _) = open(&path).unwrap();
+        let size = (before.len() - MAGIC.len()) as u64 / 2;
+        log.limit = before.len() as u64 + size;
+        log.append(&record(2)).unwrap();
+        let error = log.append(&record(3)).unwrap_err();
+        assert!(matches!(error, LogError::Full { .. }), "{error}");
+        assert!(error.to_string().contains("in a new home"), "{error}");
+        let (_, records, torn) = open(&path).unwrap();
+        assert_eq!((records.len(), torn), (3, None));
     }
 
     #[test]

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use rollup::devnet::Devnet;
 use rollup::{
-    Decision, LedgerError, Ownership, OwnershipTerms, Proposal, ProposalState, Swarm, Terms, U256,
+    Decision, LedgerError, Ownership, OwnershipTerms, Proposal, ProposalState, Terms, U256,
 };
 
-use crate::support::{cards, config, key, profile, swarm_with};
+use crate::support::{config, key, profile, settle, swarm_with};
 
 const QUICK: OwnershipTerms = OwnershipTerms {
     epoch_rounds: 2,
@@ -15,12 +15,6 @@ const QUICK: OwnershipTerms = OwnershipTerms {
     voting_period: 3,
     timelock: 1,
 };
-
-async fn settle(swarms: &[Swarm], round: u64) {
-    swarms[0].open_round(round).await.unwrap();
-    let signed = cards(swarms, round, [1; 32]);
-    swarms[0].settle(round, [1; 32], &signed).await.unwrap();
-}
 
 /// The one proposal, once the chain's clock has taken it there.
 async fn once(own: &Ownership, state: ProposalState) -> Proposal {
@@ -44,30 +38,39 @@ async fn contributors_claim_shares_divide_revenue_and_change_the_curriculum() {
     };
     let swarms = swarm_with(&profile(&devnet), 4, terms).await;
     let error = Ownership::found(&swarms[1], QUICK).await.unwrap_err();
-    assert!(matches!(error, LedgerError::Profile(_)), "{error}");
+    assert!(matches!(error, LedgerError::Ownership(_)), "{error}");
     let own = Ownership::found(&swarms[0], QUICK).await.unwrap();
-    assert!(own.is_founded().await.unwrap());
     // Founded once; others find it by author and terms.
     let height = devnet.height();
     Ownership::found(&swarms[0], QUICK).await.unwrap();
     assert_eq!(devnet.height(), height);
-    let theirs = Ownership::of(&swarms[1], terms.author, QUICK);
+    let theirs = Ownership::find(&swarms[1]).await.unwrap().unwrap();
     assert_eq!(theirs.addresses(), own.addresses());
 
-    settle(&swarms, 1).await;
+    settle(&swarms, 1..=1).await;
     let history = swarms[0].history(1).await.unwrap();
     let peers: Vec<_> = swarms.iter().map(|one| one.ledger().address()).collect();
     let early = history[0].line(peers[0]).unwrap();
     let error = own.claim(1, &early).await.unwrap_err();
     assert_eq!(error.refusal(), Some("EpochNotOver"), "{error}");
-    settle(&swarms, 2).await;
+    settle(&swarms, 2..=2).await;
     let history = swarms[0].history(2).await.unwrap();
+    let claimable = own.claimable().await.unwrap();
+    let whose: Vec<_> = claimable
+        .iter()
+        .map(|one| (one.epoch, one.round, one.peer))
+        .collect();
+    // The second round says more of each: reputations rise from nothing.
+    let mut everybody: Vec<_> = peers.iter().map(|peer| (0, 2, *peer)).collect();
+    everybody.sort_unstable();
+    assert_eq!(whose, everybody);
     for peer in &peers {
         let line = history[0].line(*peer).unwrap();
         // Anybody brings the proof; it counts once.
         assert!(theirs.claim(2, &line).await.unwrap().is_some());
         assert!(own.claim(2, &line).await.unwrap().is_none());
     }
+    assert!(own.claimable().await.unwrap().is_empty());
     let scored = &history[0].scores;
     let mut supply = U256::ZERO;
     for row in scored {
@@ -106,6 +109,7 @@ async fn contributors_claim_shares_divide_revenue_and_change_the_curriculum() {
         (proposal.id, proposal.description.as_str()),
         (id, "harder sums")
     );
+    assert_eq!(proposal.decision, Some(decision));
     for (swarm, infavour) in swarms.iter().zip([false, true, true, true]) {
         let own = Ownership::of(swarm, terms.author, QUICK);
         own.vote(id, infavour).await.unwrap();

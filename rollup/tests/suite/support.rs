@@ -90,6 +90,15 @@ pub(crate) fn cards(swarms: &[Swarm], round: u64, included: [u8; 32]) -> Vec<Sig
         .collect()
 }
 
+/// Opens rounds and settles them, one after another.
+pub(crate) async fn settle(swarms: &[Swarm], rounds: std::ops::RangeInclusive<u64>) {
+    for round in rounds {
+        swarms[0].open_round(round).await.unwrap();
+        let signed = cards(swarms, round, [1; 32]);
+        swarms[0].settle(round, [1; 32], &signed).await.unwrap();
+    }
+}
+
 /// An HTTP client that needs no TLS, and is no worse for having some.
 pub(crate) fn http() -> reqwest::Client {
     // Fails only if there is one already.

@@ -77,11 +77,59 @@ struct File {
 /// # Errors
 /// Not TOML, or a course that cannot be; names the key.
 pub fn from_toml(text: &str, registry: &Registry) -> Result<Vec<Course>, ManifestError> {
+    let courses = draft(text, registry)?;
+    check(&courses, Some(registry))?;
+    Ok(courses)
+}
+
+/// As [`from_toml`], where environments that are named by hash need not be here.
+///
+/// # Errors
+/// Not TOML, or a course that cannot be anywhere; names the key.
+pub fn draft(text: &str, registry: &Registry) -> Result<Vec<Course>, ManifestError> {
     let file: File =
         toml::from_str(text).map_err(|error| ManifestError::Toml(error.to_string()))?;
     let courses = resolved(&file.curriculum, registry)?;
-    check(&courses, Some(registry))?;
+    check(&courses, None)?;
     Ok(courses)
+}
+
+/// A curriculum as a file, exact: environments by hash.
+pub fn to_toml(courses: &[Course]) -> String {
+    let mut text = String::new();
+    for course in courses {
+        let Course {
+            env,
+            level,
+            weight,
+            climb,
+        } = course;
+        text.push_str(&format!(
+            "[[curriculum]]\nenv = \"{}\"\nlevel = {level}\nweight = {weight}\n",
+            env.to_hex()
+        ));
+        if let Some(Climb {
+            lowest,
+            highest,
+            down,
+            up,
+        }) = climb
+        {
+            text.push_str(&format!(
+                "climb = {{ lowest = {lowest}, highest = {highest}, down = {down}, up = {up} }}\n"
+            ));
+        }
+    }
+    text
+}
+
+/// What names a curriculum, whenever and by whomever it is asked for: what a vote on chain
+/// is about.
+pub fn hash(courses: &[Course]) -> Hash {
+    let mut hasher = blake3::Hasher::new_derive_key("murmuration curriculum v1");
+    let bytes = postcard::to_stdvec(courses);
+    hasher.update(&bytes.expect("courses are plain data and a vector takes any length"));
+    Hash(*hasher.finalize().as_bytes())
 }
 
 /// Looks environments up by name or hash.
@@ -273,6 +321,26 @@ mod tests {
 
     fn refusal(amendment: &Amendment, manifest: &Manifest) -> String {
         amendment.check(manifest).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_curriculum_is_written_and_read_back_to_the_same_hash() {
+        let mut courses = sim::manifest().curriculum;
+        courses[0].climb = Some(Climb {
+            lowest: 1,
+            highest: 3,
+            down: 20,
+            up: 80,
+        });
+        // Whoever reads it need not have its environments.
+        courses[1].env = EnvId([9; 32]);
+        let text = to_toml(&courses);
+        let back = draft(&text, &Registry::builtin()).unwrap();
+        assert_eq!(back, courses);
+        assert_eq!(hash(&back), hash(&courses));
+        assert!(from_toml(&text, &Registry::builtin()).is_err());
+        courses[0].weight += 1;
+        assert_ne!(hash(&back), hash(&courses));
     }
 
     #[test]

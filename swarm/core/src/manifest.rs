@@ -202,6 +202,9 @@ pub struct Chain {
     pub registry: Address,
     /// The reputation ledger's address.
     pub ledger: Address,
+    /// Whose account may admit, pause and found the swarm's ownership, and never
+    /// score; nobody's if none.
+    pub author: Option<Address>,
 }
 
 /// Why a text is not a manifest.
@@ -285,12 +288,6 @@ impl Manifest {
         // As many as a valid manifest may have.
         let courses = manifest.curriculum.iter().take(MAX_COURSES);
         Ok((manifest.id(), courses.map(|course| course.env).collect()))
-    }
-
-    /// Who may change the curriculum, by canonical bytes that need not be
-    /// valid here; `None` also where they are no manifest.
-    pub fn author_in(bytes: &[u8]) -> Option<PeerId> {
-        Self::outline(bytes).ok()?.author
     }
 
     /// Reads canonical bytes without checking the values: for what can be said of

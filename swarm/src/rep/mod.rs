@@ -298,6 +298,9 @@ async fn round(
         let judged = document::judged_here(source, settled)?;
         document["judged"] = judged.as_ref().map(document::judged).unwrap_or_default();
     }
+    if settled.is_none() && document["status"] == "open" {
+        document["finality"] = "pending: its settlement is in no block yet".into();
+    }
     if args.output.json {
         return pretty(&document);
     }
@@ -333,6 +336,9 @@ async fn round(
         text_of(&document["opened"]["block"]),
         text_of(&document["opened"]["tx"]),
     );
+    if let Some(pending) = document["finality"].as_str() {
+        text.push_str(&format!("settled   {pending}\n"));
+    }
     for witness in document["committee"].as_array().into_iter().flatten() {
         let signed = match (witness["signed"].as_bool(), &witness["missed_in_a_row"]) {
             (Some(true), _) => "signed".to_owned(),

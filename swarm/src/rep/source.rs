@@ -101,7 +101,7 @@ async fn of_home(place: &Place) -> Result<Source> {
         .context("reaching the ledger")?;
     let swarm = match &place.swarm {
         Some(id) => choose(&ledger, id, place.from_block).await?,
-        None => ledger.find_swarm(manifest.id().0, terms()).await?,
+        None => ledger.find_swarm(manifest.id().0, terms(&manifest)).await?,
     };
     Ok(Source {
         swarm,
@@ -138,7 +138,7 @@ async fn at_rpc(place: &Place, mut profile: ChainProfile) -> Result<Source> {
     };
     let swarm = match (&place.swarm, &manifest) {
         (Some(id), _) => choose(&ledger, id, place.from_block).await?,
-        (None, Some(manifest)) => ledger.find_swarm(manifest.id().0, terms()).await?,
+        (None, Some(manifest)) => ledger.find_swarm(manifest.id().0, terms(manifest)).await?,
         (None, None) => choose(&ledger, "", place.from_block).await?,
     };
     Ok(Source {

@@ -12,6 +12,7 @@ use rollup::{
     registration_message,
 };
 
+use crate::browser::Browser;
 use crate::support::{PATIENCE, command};
 
 /// What a hostile peer may call itself.
@@ -50,6 +51,7 @@ impl Chain {
             for round in 1..=rounds {
                 settle(&swarms, round).await;
             }
+            swarms[0].open_round(rounds + 1).await.unwrap();
             let ledger = swarms[0].ledger();
             let at = format!("{:#x}", ledger.addresses().ledger);
             (devnet, at, format!("0x{}", hex::encode(ledger.address())))
@@ -285,6 +287,12 @@ fn the_page_shows_what_the_chain_says_and_peers_words_are_only_text() {
         round.contains("✓ settled") && round.contains("3 signed cards agree"),
         "{round}"
     );
+    assert!(round.contains("<span>finalized</span>"), "{round}");
+    let open = page("#/round/5");
+    assert!(
+        open.contains("… open") && open.contains("<span>pending</span>"),
+        "{open}"
+    );
     assert!(page("#/rounds").contains("#/round/4"));
     assert!(page("#/words").contains("raised by"));
     let found = page("#/search/bold");
@@ -293,6 +301,87 @@ fn the_page_shows_what_the_chain_says_and_peers_words_are_only_text() {
         "{found}"
     );
     assert!(page("#/round/77").contains("Round 77 was never opened"));
+}
+
+/// How far apart text and what is behind it are, as WCAG has it: 4.5 is enough to read.
+const CONTRAST: &str = r#"(() => {
+  const parts = (color) => color.match(/[\d.]+/g).slice(0, 3).map((part) => part / 255);
+  const light = (color) => parts(color)
+    .map((one) => (one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, one, at) => sum + one * [0.2126, 0.7152, 0.0722][at], 0);
+  const page = getComputedStyle(document.documentElement);
+  const card = getComputedStyle(document.querySelector("section"));
+  const pairs = [[page.color, page.backgroundColor], [page.color, card.backgroundColor]];
+  for (const found of document.querySelectorAll("main a, main .dim, main .good"))
+    pairs.push([getComputedStyle(found).color, card.backgroundColor]);
+  return Math.min(...pairs.map(([one, other]) => {
+    const [high, low] = [light(one), light(other)].sort((a, b) => b - a);
+    return (high + 0.05) / (low + 0.05);
+  }));
+})()"#;
+
+#[test]
+fn the_page_is_read_on_a_phone_in_light_and_dark_and_used_by_keyboard() {
+    let Some(chromium) = chromium() else { return };
+    let chain = Chain::start(4);
+    let explorer = Explorer::start(&chain);
+    let mut browser = Browser::start(&chromium);
+    let at = explorer.url.clone();
+    browser.screen(360, 740, true);
+    browser.load(&at);
+    let peer = format!("#/peer/{}", chain.first);
+    for route in [
+        "#/",
+        &peer,
+        "#/rounds",
+        "#/round/3",
+        "#/swarm",
+        "#/words",
+        "#/search/zzz",
+    ] {
+        browser.value(&format!("location.hash = '{route}'"));
+        browser.until(&format!(
+            "location.hash === '{route}' && !!document.querySelector('h1')"
+        ));
+        let wide = browser.value("document.documentElement.scrollWidth");
+        assert_eq!(wide, 360, "{route} is wider than a phone");
+    }
+
+    browser.screen(1200, 800, false);
+    let mut pages = Vec::new();
+    for scheme in ["light", "dark"] {
+        browser.prefers(scheme);
+        browser.load(&format!("{at}#/round/3"));
+        pages.push(browser.value("getComputedStyle(document.documentElement).backgroundColor"));
+        let contrast = browser.value(CONTRAST).as_f64().unwrap();
+        assert!(contrast >= 4.5, "{scheme}: {contrast}");
+    }
+    assert_ne!(pages[0], pages[1]);
+    // The button beats the machine, and is remembered.
+    browser.value("document.getElementById('theme').focus()");
+    browser.press("Enter", 13);
+    browser.until("document.documentElement.dataset.theme === 'light'");
+    browser.load(&at);
+    let now = browser.value("getComputedStyle(document.documentElement).backgroundColor");
+    assert_eq!(now, pages[0]);
+
+    // Without a mouse: to the content, into the search, to a peer and back.
+    browser.press("Tab", 9);
+    let first = browser.value("document.activeElement.className");
+    assert_eq!(first, "skip", "the way past the header comes first");
+    let ring = browser.value("getComputedStyle(document.activeElement).outlineStyle");
+    assert_eq!(ring, "solid", "what has the focus is seen");
+    browser.press("/", 191);
+    browser.until("document.activeElement.name === 'for'");
+    browser.type_in("calm-wren");
+    browser.press("Enter", 13);
+    browser.until(&format!("location.hash === '{peer}'"));
+    browser.until("document.activeElement.id === 'main'");
+    browser.value("history.back()");
+    browser.until("document.querySelector('h1').textContent !== 'calm-wren'");
+    browser.value("document.querySelector('main a[href^=\"#/peer/\"]').focus()");
+    browser.press("Enter", 13);
+    browser.until("location.hash.startsWith('#/peer/')");
 }
 
 #[test]

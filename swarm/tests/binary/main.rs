@@ -6,10 +6,13 @@
     reason = "a test may panic; its helpers are not test functions"
 )]
 
+mod browser;
+mod chain;
 mod curriculum;
 mod explorer;
 mod models;
 mod network;
+mod own;
 mod packages;
 mod reputation;
 mod support;

@@ -318,6 +318,7 @@ pub fn manifest() -> Manifest {
             chain_id: 31_337,
             registry: Address([1; 20]),
             ledger: Address([2; 20]),
+            author: None,
         }),
     }
 }

@@ -154,6 +154,8 @@ function roundPage(wanted) {
     extra(`api/verify/${round.number}.json`).then((answer) => fill(evidence, h("h2", null, "Recomputed"), checked(answer, round)));
     extra(`api/round/${round.number}.json`).then((answer) => fill(why, whyAll(answer)));
   }
+  const finality = h("span", null, round.status === "open" ? "pending" : "…");
+  if (round.block !== undefined) swarm.finality(round.block).then((sure) => fill(finality, sure));
   const neighbours = [...swarm.rounds.keys()].sort((one, other) => one - other);
   const at = neighbours.indexOf(round.number);
   const step = (number, label) => number === undefined ? null : h("a", { href: `#/round/${number}` }, label);
@@ -171,6 +173,7 @@ function roundPage(wanted) {
       ["beacon", h("code", null, round.beacon ?? "–")],
       ["opened", [`block ${round.openedBlock ?? "–"}, `, tx(round.openedTx)]],
       round.tx ? [round.status, [`block ${round.block}, `, tx(round.tx)]] : null,
+      ["finality", finality],
       round.relayer ? ["relayed by", peerLink(round.relayer)] : null,
       round.included ? [word("included"), h("code", null, round.included)] : null,
       round.root ? ["running root", h("code", null, round.root)] : null)),

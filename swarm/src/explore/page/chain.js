@@ -191,6 +191,15 @@ export class Swarm {
     }
   }
 
+  /** How sure it is that a block stays. */
+  async finality(block) {
+    for (const tag of ["finalized", "safe"]) {
+      const header = await this.rpc.ask("eth_getBlockByNumber", [tag, false]).catch(() => null);
+      if (header && Number(header.number) >= block) return tag;
+    }
+    return "sequenced";
+  }
+
   member(address) {
     return this.members.find((member) => member.peer === address);
   }
