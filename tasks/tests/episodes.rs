@@ -1,6 +1,8 @@
 //! Items of several turns: played, told in one text, and played again by
 //! whoever reads it, to the same score.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
+
 use std::collections::BTreeMap;
 
 use tasks::package::{Bundle, Packaged, floors, template};

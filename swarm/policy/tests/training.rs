@@ -542,7 +542,9 @@ fn an_episode_is_a_sequence_for_each_turn_with_the_advantage_of_the_whole() {
         ChatMessage::new("user", "lower, it is"),
     ]);
     let (mut one, mut other) = (policy(4), policy(4));
-    let played = one.train(&[episodes.clone()], &settings()).unwrap();
+    let played = one
+        .train(std::slice::from_ref(&episodes), &settings())
+        .unwrap();
     let split = other.train(&[first, second], &settings()).unwrap();
     // What the policy said and its ends, and nothing that it was told.
     assert_eq!((played.tokens, split.tokens), (3 + 2 + 3 + 4, 12));
