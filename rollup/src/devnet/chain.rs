@@ -7,13 +7,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 
-use alloy::consensus::proofs::{
-    calculate_receipt_root, calculate_transaction_root, state_root_unhashed, storage_root_unhashed,
-};
+use alloy::consensus::proofs::{calculate_receipt_root, calculate_transaction_root};
 use alloy::consensus::transaction::SignerRecoverable;
-use alloy::consensus::{
-    Header, Receipt, ReceiptEnvelope, Transaction as _, TrieAccount, TxEnvelope, TxType,
-};
+use alloy::consensus::{Header, Receipt, ReceiptEnvelope, Transaction as _, TxEnvelope, TxType};
 use alloy::eips::eip2718::Decodable2718;
 use alloy::primitives::{
     Address, B256, Bloom, Bytes, Log, TxKind, U256, b256, keccak256, logs_bloom,
@@ -233,25 +229,6 @@ impl Chain {
     pub(crate) fn storage(&self, address: Address, slot: U256) -> U256 {
         let Ok(value) = self.db.storage_ref(address, slot);
         value
-    }
-
-    /// The root of the state as it stands, worked out from all of it.
-    pub(crate) fn state_root(&self) -> B256 {
-        let accounts = self.db.cache.accounts.iter();
-        let held = accounts.filter(|(_, account)| !account.info.is_empty());
-        state_root_unhashed(held.map(|(address, account)| {
-            let slots = account.storage.iter();
-            let slots = slots.filter(|(_, value)| !value.is_zero());
-            let account = TrieAccount {
-                nonce: account.info.nonce,
-                balance: account.info.balance,
-                storage_root: storage_root_unhashed(
-                    slots.map(|(slot, value)| (B256::from(*slot), *value)),
-                ),
-                code_hash: account.info.code_hash,
-            };
-            (*address, account)
-        }))
     }
 
     /// Executes a raw transaction as the next block, without committing it.
@@ -586,8 +563,7 @@ fn seal(number: u64, parent_hash: B256, envelope: TxEnvelope, record: &BlockReco
     let header = Header {
         parent_hash,
         ommers_hash: NO_OMMERS,
-        // The state is not kept as a trie: working its root out anew for each block would take
-        // as long as the state is large.
+        // The state is not kept as a trie, so there is no root to tell.
         state_root: B256::ZERO,
         transactions_root: calculate_transaction_root(std::slice::from_ref(&envelope)),
         receipts_root: calculate_receipt_root(std::slice::from_ref(&receipt)),

@@ -198,13 +198,6 @@ impl Devnet {
         self.state.chain().height()
     }
 
-    /// The root of its state as it stands, worked out from all of it: what another chain has
-    /// in its newest header after the same transactions. The devnet's own headers hold zeros
-    /// there.
-    pub fn state_root(&self) -> B256 {
-        self.state.chain().state_root()
-    }
-
     /// What a crash had left half written, if it had; worth telling the user.
     pub fn torn_tail(&self) -> Option<&TornTail> {
         self.torn.as_ref()
