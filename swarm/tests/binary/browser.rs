@@ -104,7 +104,7 @@ impl Browser {
     pub(crate) fn load(&mut self, url: &str) {
         self.ask("Page.navigate", json!({ "url": "about:blank" }));
         self.ask("Page.navigate", json!({ "url": url }));
-        self.until("document.documentElement.dataset.ready === 'yes'");
+        self.until("document.documentElement?.dataset.ready === 'yes'");
     }
 
     /// What an expression is worth on the page.

@@ -108,7 +108,7 @@ fn a_home_of_another_versions_contracts_is_said_to_be_one() {
     refused(&ended, "the contracts of another version of murmur");
     refused(&ended, "begin anew in another folder with --home");
     let ended = murmur(&[&["rep", "top"][..], &here].concat());
-    refused(&ended, "there is no ReputationLedger at 0x5A5A");
+    refused(&ended, "there is no ReputationLedger at 0x5a5A");
 }
 
 #[test]

@@ -316,7 +316,10 @@ fn a_damaged_home_is_said_and_a_torn_log_is_mended() {
             "--chain-id",
             "1",
         ],
-        &[("MURMUR_PAYER_KEY", &"11".repeat(32))],
+        &[
+            ("MURMUR_PAYER_KEY", &"11".repeat(32)),
+            ("MURMUR_PASSPHRASE", "of a test"),
+        ],
     );
     assert!(
         !ended.success && ended.stderr.contains("7700"),
