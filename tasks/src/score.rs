@@ -197,17 +197,17 @@ pub(crate) fn right(over: usize) -> Cow<'static, str> {
 
 /// The score of an episode that is none: it goes on after its end.
 pub(crate) fn out_of_form(why: String) -> Score {
-    shut(Status::Invalid, None, why)
+    shut(Status::Invalid, None, why.into())
 }
 
 /// The score of an episode that its policy left before the end.
 pub(crate) fn left(why: String) -> Score {
-    shut(Status::NoAnswer, None, why)
+    shut(Status::NoAnswer, None, why.into())
 }
 
 /// The score of an episode whose turns ran out.
 pub(crate) fn not_done(why: String) -> Score {
-    open(Ppm::ZERO, Ppm::ZERO, Ppm::ZERO, None, why)
+    open(Ppm::ZERO, Ppm::ZERO, Ppm::ZERO, None, why.into())
 }
 
 /// The score of a completion that did not pass the gate.

@@ -95,7 +95,7 @@ fn an_episode_that_is_left_or_goes_on_after_its_end_is_worth_nothing() {
     let scored = |turns: &[&str]| {
         let turns: Vec<String> = turns.iter().map(|turn| (*turn).to_owned()).collect();
         let score = game.score(&item, &joined(&turns));
-        (score.status, score.reward, score.why)
+        (score.status, score.reward, score.why.into_owned())
     };
     let lost = |status, why: &str| (status, Ppm::ZERO, why.to_owned());
     let (right, wrong) = (right.as_str(), wrong.as_str());

@@ -22,7 +22,7 @@ const MAGIC: &[u8; 8] = b"MURMDEV2";
 /// Length (u32, little endian) and the first eight bytes of the payload's keccak.
 const HEADER: usize = 12;
 /// As long as a log gets: it holds every round that settled, so none of it can be dropped,
-/// and somebody's disk must not fill up unasked. Half a million rounds of eight peers.
+/// and somebody's disk must not fill up unasked.
 const LIMIT: u64 = 4 << 30;
 /// Far above any record the server can accept.
 const RECORD_LIMIT: usize = 16 << 20;
