@@ -148,7 +148,7 @@ fn contributors_found_claim_divide_and_vote_as_the_walk_through_says() {
     for vote in votes {
         assert!(walk.done(vote).contains("voted with 0."), "{vote}");
     }
-    walk.refused("own vote 1 no --peer 0", "cannot be voted on");
+    walk.refused("own vote 1 no --peer 0", "has voted on proposal 1");
     while walk.shown()["proposals"][0]["state"] == "active" {
         walk.tick();
     }
