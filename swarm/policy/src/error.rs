@@ -54,3 +54,12 @@ impl Error {
         }
     }
 }
+
+/// What a reader that is not ours makes of a stranger's file; some panic.
+///
+/// # Errors
+/// It panicked; in words.
+pub(crate) fn guarded<T>(read: impl FnOnce() -> T) -> std::result::Result<T, String> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read))
+        .map_err(|_| "its reader stumbled over it: the file is broken".to_owned())
+}

@@ -297,20 +297,7 @@ impl Target {
 trait Weight: Copy {
     const ZERO: Self;
     fn lanes<L: Lanes>(values: &[Self; LANES]) -> L;
-    /// Copies `values` into `out`, which is as long, in f32.
-    #[inline(always)]
-    fn widen<L: Lanes>(values: &[Self], out: &mut [f32]) {
-        let (values, rest) = values.as_chunks();
-        let (out, end) = out.as_chunks_mut();
-        for (values, out) in values.iter().zip(out) {
-            Self::lanes::<L>(values).store(out);
-        }
-        if !rest.is_empty() {
-            let mut last = [0.0; LANES];
-            Self::lanes::<L>(&padded(rest, Self::ZERO)).store(&mut last);
-            end.copy_from_slice(&last[..rest.len()]);
-        }
-    }
+    fn values(weights: &[Self]) -> Values<'_>;
 }
 
 impl Weight for f32 {
@@ -319,6 +306,9 @@ impl Weight for f32 {
     fn lanes<L: Lanes>(values: &[Self; LANES]) -> L {
         L::load(values)
     }
+    fn values(weights: &[Self]) -> Values<'_> {
+        Values::F32(weights)
+    }
 }
 
 impl Weight for bf16 {
@@ -326,6 +316,9 @@ impl Weight for bf16 {
     #[inline(always)]
     fn lanes<L: Lanes>(values: &[Self; LANES]) -> L {
         L::widen(values)
+    }
+    fn values(weights: &[Self]) -> Values<'_> {
+        Values::Bf16(weights)
     }
 }
 
@@ -479,7 +472,7 @@ impl<W: Weight> Product<'_, W> {
                 let length = piece.len();
                 for (out, wide) in outs.clone().zip(wide.chunks_exact_mut(length)) {
                     let start = out * self.ins;
-                    W::widen::<L>(&self.weights[start + piece.start..start + piece.end], wide);
+                    W::values(&self.weights[start + piece.start..start + piece.end]).widen(wide);
                 }
                 for row in (0..self.rows.count).step_by(M) {
                     let left = self.left::<M>(row, &piece);

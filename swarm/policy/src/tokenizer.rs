@@ -8,7 +8,7 @@
 //! as `<answer>`, are to be added as not special, and stay single tokens
 //! wherever they are written.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, guarded};
 use crate::template::{CHATML, ChatTemplate, Piece};
 use std::collections::{BTreeMap, BTreeSet};
 use tokenizers::AddedToken;
@@ -86,15 +86,6 @@ fn swelling(part: &serde_json::Value) -> usize {
         serde_json::Value::Array(values) => within(&mut values.iter()),
         _ => 1,
     }
-}
-
-/// What a reader that is not ours makes of a stranger's file; some panic.
-///
-/// # Errors
-/// It panicked; in words.
-pub(crate) fn guarded<T>(read: impl FnOnce() -> T) -> std::result::Result<T, String> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read))
-        .map_err(|_| "its reader stumbled over it: the file is broken".to_owned())
 }
 
 /// A tokenizer with a chat template.
