@@ -61,31 +61,56 @@ impl Seed {
         hasher.update(&self.0);
         Draw {
             reader: hasher.finalize_xof(),
-            block: [0; 64],
-            used: 64,
+            ahead: [0; AHEAD],
+            used: AHEAD,
+            filled: 32,
         }
     }
 }
+
+/// Bytes of a stream that are made at once at most. BLAKE3 makes several of its
+/// blocks of 64 in little more time than one; most streams end within the first.
+const AHEAD: usize = 512;
 
 /// A stream of integers. Equal seeds give equal streams, on every machine.
 #[derive(Clone, Debug)]
 pub struct Draw {
     reader: blake3::OutputReader,
-    block: [u8; 64],
+    /// The last bytes of it are what was made and is not used.
+    ahead: [u8; AHEAD],
     used: usize,
+    /// How many were made the last time.
+    filled: usize,
 }
 
 impl Draw {
     /// The next 64 bits.
     pub fn next_u64(&mut self) -> u64 {
-        if self.used == self.block.len() {
-            self.reader.fill(&mut self.block);
-            self.used = 0;
+        u64::from_le_bytes(self.take())
+    }
+
+    /// The next 32 bits. Two of them are one of 64, the low half first.
+    pub(crate) fn next_u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.take())
+    }
+
+    /// The next bytes of a number. A stream is of numbers of one size.
+    fn take<const SIZE: usize>(&mut self) -> [u8; SIZE] {
+        if self.used == AHEAD {
+            self.fill();
         }
-        let mut word = [0; 8];
-        word.copy_from_slice(&self.block[self.used..self.used + 8]);
-        self.used += 8;
-        u64::from_le_bytes(word)
+        let mut bytes = [0; SIZE];
+        bytes.copy_from_slice(&self.ahead[self.used..self.used + SIZE]);
+        self.used += SIZE;
+        bytes
+    }
+
+    /// Twice as much as the last time: who has drawn much will draw more.
+    #[cold]
+    fn fill(&mut self) {
+        self.filled = (2 * self.filled).min(AHEAD);
+        self.used = AHEAD - self.filled;
+        self.reader.fill(&mut self.ahead[self.used..]);
     }
 
     /// Uniform in `0..bound`, without bias; 0 where the bound is 0.

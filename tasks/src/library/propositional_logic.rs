@@ -225,20 +225,6 @@ struct Candidate {
 }
 
 impl Candidate {
-    fn draw(random: &mut Random, variables: usize) -> Candidate {
-        let sign = *random.choice(&SIGNS);
-        let left = random.index(variables);
-        let right = if sign == Not {
-            left
-        } else {
-            random.index(variables)
-        };
-        Candidate {
-            sign,
-            variables: [left, right],
-        }
-    }
-
     /// Its variables, once for each time they are written.
     fn letters(&self) -> &[usize] {
         &self.variables[..if self.sign == Not { 1 } else { 2 }]
@@ -255,6 +241,13 @@ impl Candidate {
         }
     }
 
+    fn numbered(number: usize) -> Candidate {
+        Candidate {
+            sign: SIGNS[number / (MOST * MOST)],
+            variables: [number / MOST % MOST, number % MOST],
+        }
+    }
+
     /// Upstream writes an implication as a disjunction.
     fn formula(&self) -> Formula {
         let [left, right] = self.variables.map(Formula::Variable);
@@ -264,6 +257,86 @@ impl Candidate {
             sign => two(sign, left, right),
         }
     }
+}
+
+/// The most variables of an item.
+const MOST: usize = 4;
+/// Every candidate has a number below this.
+const CANDIDATES: usize = SIGNS.len() * MOST * MOST;
+
+/// How candidates are drawn: `choice(SIGNS)`, then `index(variables)` for each
+/// variable. Most premises allow no conclusion, and most of the time of an item
+/// goes into candidates drawn in vain; so what the three highest bits of a word
+/// lead to is looked up, with nothing for a processor to guess wrong. The first
+/// rows are of candidates that are drawn, by number.
+struct Steps([[u8; 8]; STEPS]);
+
+/// The rows of each sign, then of each sign and its first variable, then the
+/// one where nothing is drawn.
+const SIGN: usize = CANDIDATES;
+const PAIR: usize = SIGN + SIGNS.len();
+const START: usize = PAIR + SIGNS.len() * MOST;
+const STEPS: usize = START + 1;
+
+impl Steps {
+    const fn of(variables: usize) -> Steps {
+        let mut rows = [[0; 8]; STEPS];
+        // A word gives as many bits as the number of variables has.
+        let unread = 3 - (usize::BITS - variables.leading_zeros());
+        let mut row = 0;
+        while row < STEPS {
+            let mut bits = 0;
+            while bits < 8 {
+                let variable = bits >> unread;
+                rows[row][bits] = if row < SIGN || row == START {
+                    if bits < SIGNS.len() {
+                        SIGN + bits
+                    } else {
+                        START
+                    }
+                } else if variable >= variables {
+                    row
+                } else if row >= PAIR {
+                    (row - PAIR) * MOST + variable
+                } else if matches!(SIGNS[row - SIGN], Not) {
+                    ((row - SIGN) * MOST + variable) * MOST + variable
+                } else {
+                    PAIR + (row - SIGN) * MOST + variable
+                } as u8;
+                bits += 1;
+            }
+            row += 1;
+        }
+        Steps(rows)
+    }
+}
+
+/// For each number of variables.
+static BY_VARIABLES: [Steps; MOST] = [Steps::of(1), Steps::of(2), Steps::of(3), Steps::of(4)];
+
+/// The first of so many drawn candidates that is good. None is looked at twice.
+fn first_good(
+    random: &mut Random,
+    variables: usize,
+    tries: usize,
+    good: impl Fn(&Candidate) -> bool,
+) -> Option<Candidate> {
+    let steps = &BY_VARIABLES[variables - 1].0;
+    let mut unseen = [false; STEPS];
+    unseen[..CANDIDATES].fill(true);
+    let (mut at, mut drawn) = (START, 0);
+    while drawn < tries {
+        at = usize::from(steps[at][random.word() as usize >> 29]);
+        drawn += usize::from(at < CANDIDATES);
+        if unseen[at] {
+            let candidate = Candidate::numbered(at);
+            if good(&candidate) {
+                return Some(candidate);
+            }
+            unseen[at] = false;
+        }
+    }
+    None
 }
 
 /// The worlds of up to six variables in which each of them is true, a bit each.
@@ -336,22 +409,16 @@ fn propositional_logic(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
         *table = premise.table();
     }
     let together = tables.iter().fold(u64::MAX, |all, table| all & table);
-    let mut conclusion = None;
-    for _ in 0..TRIES {
-        let candidate = Candidate::draw(random, variables);
-        let good = if ask.upstream {
-            let table = candidate.table();
+    let conclusion = first_good(random, variables, TRIES, |candidate| {
+        let table = candidate.table();
+        if ask.upstream {
             table != u64::MAX && together & !table == 0
         } else {
-            is_new(tables, candidate.letters(), candidate.table())
-        };
-        if good {
-            conclusion = Some(candidate.formula());
-            break;
+            is_new(tables, candidate.letters(), table)
         }
-    }
+    });
     let conclusion = match conclusion {
-        Some(conclusion) => conclusion,
+        Some(conclusion) => conclusion.formula(),
         None if ask.upstream => Formula::Variable(0),
         None => return None,
     };

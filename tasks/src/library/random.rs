@@ -17,8 +17,8 @@ enum Words {
     /// Python's own generator.
     Twister { state: [u32; WORDS], next: usize },
     /// A stream of ours, which begins at once: seeding the twister takes longer
-    /// than most items. The high half of the last 64 bits is kept for later.
-    Draw { draw: Draw, kept: Option<u32> },
+    /// than most items.
+    Draw(Draw),
 }
 
 /// A stream of draws by Python's methods.
@@ -80,10 +80,7 @@ impl Random {
     /// The stream of ours that begins at this seed.
     pub(crate) fn seeded(seed: &Seed) -> Random {
         Random {
-            words: Words::Draw {
-                draw: seed.draw(),
-                kept: None,
-            },
+            words: Words::Draw(seed.draw()),
         }
     }
 
@@ -104,11 +101,7 @@ impl Random {
                 word ^= (word << 15) & 0xefc6_0000;
                 word ^ (word >> 18)
             }
-            Words::Draw { draw, kept } => kept.take().unwrap_or_else(|| {
-                let both = draw.next_u64();
-                *kept = Some((both >> 32) as u32);
-                both as u32
-            }),
+            Words::Draw(draw) => draw.next_u32(),
         }
     }
 
