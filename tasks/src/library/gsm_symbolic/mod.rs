@@ -66,7 +66,13 @@ fn gsm_symbolic(ask: &Ask, random: &mut Random) -> Option<Puzzle> {
     } else {
         " Answer with a number, without units."
     });
-    steps.truncate(steps.find("\n####").unwrap_or(steps.len()));
+    // The last line says the answer once more.
+    if let Some(end) = steps
+        .rfind('\n')
+        .filter(|at| steps[*at..].starts_with("\n####"))
+    {
+        steps.truncate(end);
+    }
     Some(Puzzle::new(question, answer).working(steps).near())
 }
 

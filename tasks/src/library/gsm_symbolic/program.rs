@@ -5,9 +5,10 @@
 //! A program that Python would fail on gives nothing, and so does one that goes
 //! on for too long.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::value::Value;
+use super::value::{Value, divide_down};
 use crate::library::random::Random;
 
 /// Turns of loops and calls after which a program is given up.
@@ -17,7 +18,7 @@ const DIFFICULTY: f64 = 1.0;
 /// Bytes that most texts of a template fit in.
 const LINE: usize = 512;
 /// The longest list that is made.
-const LONGEST: i128 = 100_000;
+const LONGEST: i64 = 100_000;
 
 /// One word problem.
 pub(super) struct Template {
@@ -422,6 +423,12 @@ fn fold(function: Function, mut parts: Vec<Expression>) -> Expression {
     if function == Function::Text {
         return Expression::Text(parts);
     }
+    if function == Function::Int
+        && let [Expression::ApplyTwo(Function::RandInt | Function::RandRange, _)] = &parts[..]
+    {
+        // These are whole numbers.
+        return parts.remove(0);
+    }
     match parts.len() {
         1 => Expression::ApplyOne(function, Box::new(parts.remove(0))),
         2 => match <[Expression; 2]>::try_from(parts) {
@@ -532,7 +539,12 @@ impl Machine<'_> {
 
     fn statement(&mut self, statement: &Statement, frame: &mut Frame) -> Option<Flow> {
         match statement {
-            Statement::Assign(place, value) => frame[*place] = Some(self.value(value, frame)?),
+            Statement::Assign(place, value) => {
+                frame[*place] = Some(match Number::made(value, frame) {
+                    Some(number) => number.value(),
+                    None => self.value(value, frame)?,
+                });
+            }
             Statement::AssignEach(places, value) => {
                 let parts = self.value(value, frame)?.elements()?;
                 if parts.len() != places.len() {
@@ -557,7 +569,7 @@ impl Machine<'_> {
                 }
             }
             Statement::While(condition, body) => {
-                while self.value(condition, frame)?.is_true() {
+                while self.holds(condition, frame)? {
                     self.burn()?;
                     match self.block(body, frame)? {
                         Flow::On => {}
@@ -567,7 +579,7 @@ impl Machine<'_> {
                 }
             }
             Statement::For(place, over, body) => {
-                for value in self.value(over, frame)?.elements()? {
+                for value in self.turns(over, frame)? {
                     self.burn()?;
                     frame[*place] = Some(value);
                     match self.block(body, frame)? {
@@ -578,7 +590,7 @@ impl Machine<'_> {
                 }
             }
             Statement::When(condition, then, other) => {
-                let block = if self.value(condition, frame)?.is_true() {
+                let block = if self.holds(condition, frame)? {
                     then
                 } else {
                     other
@@ -603,7 +615,7 @@ impl Machine<'_> {
             }
             Expression::If(parts) => {
                 let [condition, then, other] = parts.as_ref();
-                let chosen = if self.value(condition, frame)?.is_true() {
+                let chosen = if self.holds(condition, frame)? {
                     then
                 } else {
                     other
@@ -622,25 +634,15 @@ impl Machine<'_> {
                 }
                 last
             }
-            Expression::Compare(first, steps) => {
-                let mut left = self.operand(first, frame)?;
-                for (sign, right) in steps {
-                    let right = self.operand(right, frame)?;
-                    if !compare(*sign, left.get(frame)?, right.get(frame)?)? {
-                        return Some(Value::Bool(false));
-                    }
-                    left = right;
-                }
-                Value::Bool(true)
-            }
+            Expression::Compare(..) => Value::Bool(self.holds(expression, frame)?),
             Expression::Collect(place, parts) => {
                 let [over, condition, element] = parts.as_ref();
                 let mut list = Vec::new();
                 let kept = frame[*place].take();
-                for value in self.value(over, frame)?.elements()? {
+                for value in self.turns(over, frame)? {
                     self.burn()?;
                     frame[*place] = Some(value);
-                    if self.value(condition, frame)?.is_true() {
+                    if self.holds(condition, frame)? {
                         list.push(self.value(element, frame)?);
                     }
                 }
@@ -671,23 +673,93 @@ impl Machine<'_> {
                 }
                 match function {
                     Function::List => Value::list(values),
-                    function => apply(*function, &values)
-                        .or_else(|| self.draw(*function, &values.iter().collect::<Vec<_>>()))?,
+                    function if function.is_drawn() => {
+                        self.draw(*function, &values.iter().collect::<Vec<_>>())?
+                    }
+                    function => apply(*function, &values)?,
                 }
+            }
+            Expression::ApplyOne(Function::Int, _) | Expression::ApplyTwo(..)
+                if let Some(number) = Number::made(expression, frame) =>
+            {
+                number.value()
             }
             Expression::ApplyOne(function, argument) => {
                 let argument = self.operand(argument, frame)?;
                 let value = argument.get(frame)?;
-                apply_one(*function, value).or_else(|| self.draw(*function, &[value]))?
+                if function.is_drawn() {
+                    self.draw(*function, &[value])?
+                } else {
+                    apply_one(*function, value)?
+                }
             }
             Expression::ApplyTwo(function, arguments) => {
                 let [left, right] = arguments.as_ref();
                 let (left, right) = (self.operand(left, frame)?, self.operand(right, frame)?);
                 let (left, right) = (left.get(frame)?, right.get(frame)?);
-                apply_two(*function, left, right)
-                    .or_else(|| self.draw(*function, &[left, right]))?
+                if function.is_drawn() {
+                    self.draw(*function, &[left, right])?
+                } else {
+                    apply_two(*function, left, right)?
+                }
             }
         })
+    }
+
+    /// Whether it is true.
+    fn holds(&mut self, expression: &Expression, frame: &mut Frame) -> Option<bool> {
+        match expression {
+            Expression::Compare(first, steps) => {
+                if let [(sign, right)] = &steps[..]
+                    && let Some(left) = Number::made(first, frame)
+                    && let Some(right) = Number::made(right, frame)
+                    && let Some(order) = left.order(right)
+                    && let Some(holds) = sign.orders(order)
+                {
+                    return Some(holds);
+                }
+                let mut left = self.operand(first, frame)?;
+                for (sign, right) in steps {
+                    let right = self.operand(right, frame)?;
+                    if !compare(*sign, left.get(frame)?, right.get(frame)?)? {
+                        return Some(false);
+                    }
+                    left = right;
+                }
+                Some(true)
+            }
+            Expression::ApplyOne(Function::Not, part) => Some(!self.holds(part, frame)?),
+            Expression::ApplyOne(Function::IsInteger | Function::FloatIsInteger, part)
+                if let Some(number) = Number::made(part, frame) =>
+            {
+                Some(match number {
+                    Whole(_) => true,
+                    Float(value) => value.is_finite() && value.fract() == 0.0,
+                })
+            }
+            Expression::All(parts) | Expression::Any(parts) => {
+                let stops_at = matches!(expression, Expression::Any(_));
+                for part in parts {
+                    if self.holds(part, frame)? == stops_at {
+                        return Some(stops_at);
+                    }
+                }
+                Some(!stops_at)
+            }
+            expression => Some(self.value(expression, frame)?.is_true()),
+        }
+    }
+
+    /// What a loop goes over: a range is not made into a list first.
+    fn turns(&mut self, over: &Expression, frame: &mut Frame) -> Option<Turns> {
+        if let Expression::ApplyTwo(Function::Range, bounds) = over {
+            let [low, high] = bounds.as_ref();
+            let (low, high) = (self.value(low, frame)?, self.value(high, frame)?);
+            return Some(Turns::Range(range(&[&low, &high])?));
+        }
+        Some(Turns::List(
+            self.value(over, frame)?.elements()?.into_iter(),
+        ))
     }
 
     fn operand<'a>(
@@ -713,17 +785,19 @@ impl Machine<'_> {
             Expression::Text(parts) => parts
                 .iter()
                 .try_for_each(|part| self.write(part, frame, text)),
-            expression => self.operand(expression, frame)?.get(frame)?.write(text),
+            Expression::Constant(value) => value.write(text),
+            Expression::Name(place) => frame[*place].as_ref()?.write(text),
+            expression => self.value(expression, frame)?.write(text),
         }
     }
 
     /// The methods of `random.Random`, failing where they fail.
     fn draw(&mut self, function: Function, values: &[&Value]) -> Option<Value> {
-        let number = |value: &Value| i64::try_from(value.index()?).ok();
+        let number = Value::index;
         match (function, values) {
             (Function::RandInt, [low, high]) => {
                 let (low, high) = (number(low)?, number(high)?);
-                (low <= high).then(|| Value::Int(self.random.int(low, high).into()))
+                (low <= high).then(|| Value::Int(self.random.int(low, high)))
             }
             (Function::RandRange, [low, high, rest @ ..]) => {
                 let (low, high) = (number(low)?, number(high)?);
@@ -733,8 +807,8 @@ impl Machine<'_> {
                     .filter(|step| *step > 0)?;
                 let count = (high.checked_sub(low)?.checked_add(step - 1)?).div_euclid(step);
                 let count = u64::try_from(count).ok().filter(|count| *count > 0)?;
-                let drawn = i128::from(self.random.below(count));
-                Some(Value::Int(i128::from(low) + i128::from(step) * drawn))
+                let drawn = i64::try_from(self.random.below(count)).ok()?;
+                Some(Value::Int(low.checked_add(step.checked_mul(drawn)?)?))
             }
             (Function::Choice, [Value::List(list)]) if !list.is_empty() => {
                 Some(self.random.choice(list).clone())
@@ -754,6 +828,109 @@ impl Machine<'_> {
             (Function::Random, []) => Some(Value::Float(self.random.unit())),
             _ => None,
         }
+    }
+}
+
+/// A number, without what else a value may be.
+#[derive(Clone, Copy)]
+enum Number {
+    Whole(i64),
+    Float(f64),
+}
+
+use Number::{Float, Whole};
+
+impl Number {
+    fn of(value: &Value) -> Option<Number> {
+        match value {
+            Value::Int(value) => Some(Whole(*value)),
+            Value::Float(value) => Some(Float(*value)),
+            _ => None,
+        }
+    }
+
+    fn value(self) -> Value {
+        match self {
+            Whole(value) => Value::Int(value),
+            Float(value) => Value::Float(value),
+        }
+    }
+
+    /// A number that is worked out from numbers, with no values on the way. Such
+    /// an expression draws nothing, so where this gives nothing it can be tried
+    /// the long way, which it goes the way of to the last bit.
+    fn made(expression: &Expression, frame: &Frame) -> Option<Number> {
+        match expression {
+            Expression::Constant(value) => Number::of(value),
+            Expression::Name(place) => Number::of(frame[*place].as_ref()?),
+            Expression::ApplyOne(Function::Int, part) => match Number::made(part, frame)? {
+                Float(value) => Value::Float(value).int().map(Whole),
+                whole => Some(whole),
+            },
+            Expression::ApplyTwo(function, parts) if function.is_arithmetic() => {
+                let [left, right] = parts.as_ref();
+                Number::made(left, frame)?.with(*function, Number::made(right, frame)?)
+            }
+            _ => None,
+        }
+    }
+
+    fn with(self, function: Function, other: Number) -> Option<Number> {
+        if let (Whole(a), Whole(b)) = (self, other) {
+            let whole = match function {
+                Function::Add => a.checked_add(b),
+                Function::Subtract => a.checked_sub(b),
+                Function::Multiply => a.checked_mul(b),
+                Function::DivideDown => divide_down(a, b).map(|(down, _)| down),
+                Function::Remainder => divide_down(a, b).map(|(_, rest)| rest),
+                _ => return self.float().with(function, other.float()),
+            };
+            return whole.map(Whole);
+        }
+        let (Float(a), Float(b)) = (self.float(), other.float()) else {
+            return None;
+        };
+        match function {
+            Function::Add => Some(Float(a + b)),
+            Function::Subtract => Some(Float(a - b)),
+            Function::Multiply => Some(Float(a * b)),
+            Function::Divide if b != 0.0 => Some(Float(a / b)),
+            _ => None,
+        }
+    }
+
+    fn float(self) -> Number {
+        match self {
+            Whole(value) => Float(value as f64),
+            float => float,
+        }
+    }
+
+    fn order(self, other: Number) -> Option<Ordering> {
+        match (self, other) {
+            (Whole(a), Whole(b)) => Some(a.cmp(&b)),
+            (Whole(a), Float(b)) => (a as f64).partial_cmp(&b),
+            (Float(a), Whole(b)) => a.partial_cmp(&(b as f64)),
+            (Float(a), Float(b)) => a.partial_cmp(&b),
+        }
+    }
+}
+
+impl Function {
+    fn is_arithmetic(self) -> bool {
+        use Function::{Add, Divide, DivideDown, Multiply, Remainder, Subtract};
+        matches!(
+            self,
+            Add | Subtract | Multiply | Divide | DivideDown | Remainder
+        )
+    }
+
+    fn is_drawn(self) -> bool {
+        use Function::{Choice, RandInt, RandRange, Random, Sample, Uniform};
+        matches!(
+            self,
+            RandInt | RandRange | Choice | Sample | Uniform | Random
+        )
     }
 }
 
@@ -781,7 +958,7 @@ fn apply_one(function: Function, a: &Value) -> Option<Value> {
             Value::List(_) | Value::Dict(_) => a.clone().elements()?,
             one => vec![one.clone()],
         })),
-        Function::Range => range(&[a]),
+        Function::Range => Some(Value::list(range(&[a])?.collect())),
         Function::Fraction => {
             let (top, bottom) = match a {
                 Value::Text(text) => Value::ratio(text)?,
@@ -799,16 +976,16 @@ fn apply_one(function: Function, a: &Value) -> Option<Value> {
         Function::Eval => match a {
             Value::Text(text) => {
                 let (top, bottom) = Value::ratio(text)?;
-                Value::Int(top).divide(&Value::Int(bottom))
+                (bottom != 0).then(|| Value::Float(top as f64 / bottom as f64))
             }
             _ => None,
         },
         Function::Len => match a {
-            Value::List(list) => Some(Value::Int(list.len() as i128)),
+            Value::List(list) => Some(Value::Int(list.len() as i64)),
             _ => None,
         },
         Function::Copy => Some(a.clone()),
-        Function::Denominator => Some(Value::Int(a.exact()?.1)),
+        Function::Denominator => Some(Value::Int(i64::try_from(a.exact()?.1).ok()?)),
         Function::Lower => match a {
             Value::Text(text) => Some(Value::text(text.to_lowercase())),
             _ => None,
@@ -844,9 +1021,9 @@ fn apply_two(function: Function, a: &Value, b: &Value) -> Option<Value> {
         },
         Function::Min | Function::Max => {
             let second = match b.order(a)? {
-                std::cmp::Ordering::Less => function == Function::Min,
-                std::cmp::Ordering::Greater => function == Function::Max,
-                std::cmp::Ordering::Equal => false,
+                Ordering::Less => function == Function::Min,
+                Ordering::Greater => function == Function::Max,
+                Ordering::Equal => false,
             };
             Some(if second { b } else { a }.clone())
         }
@@ -854,10 +1031,11 @@ fn apply_two(function: Function, a: &Value, b: &Value) -> Option<Value> {
             let ((a, c), (b, d)) = (a.exact()?, b.exact()?);
             Value::fraction(a.checked_mul(d)?, b.checked_mul(c)?)
         }
-        Function::Range => range(&[a, b]),
+        Function::Range => Some(Value::list(range(&[a, b])?.collect())),
         Function::Gcd => match (a, b) {
             (Value::Int(a), Value::Int(b)) => {
-                Some(Value::Int(crate::library::divisors::gcd(*a, *b)))
+                let common = crate::library::divisors::gcd((*a).into(), (*b).into());
+                Some(Value::Int(i64::try_from(common).ok()?))
             }
             _ => None,
         },
@@ -889,9 +1067,28 @@ fn apply(function: Function, values: &[Value]) -> Option<Value> {
         (Function::List, _) => Some(Value::list(values.to_vec())),
         (Function::Dict, pairs) => Some(dictionary(pairs)),
         (Function::Min | Function::Max, list) => extreme(function, list),
-        (Function::Range, bounds) => range(&bounds.iter().collect::<Vec<_>>()),
+        (Function::Range, bounds) => {
+            let range = range(&bounds.iter().collect::<Vec<_>>())?;
+            Some(Value::list(range.collect()))
+        }
         (Function::Get, [a, key, other]) => Some(a.at(key).unwrap_or_else(|| other.clone())),
         _ => None,
+    }
+}
+
+impl Comparison {
+    /// Whether it holds of two values in this order; nothing where it asks for
+    /// something else.
+    fn orders(self, order: Ordering) -> Option<bool> {
+        match self {
+            Comparison::Equal => Some(order.is_eq()),
+            Comparison::NotEqual => Some(order.is_ne()),
+            Comparison::Less => Some(order.is_lt()),
+            Comparison::LessOrEqual => Some(order.is_le()),
+            Comparison::Greater => Some(order.is_gt()),
+            Comparison::GreaterOrEqual => Some(order.is_ge()),
+            Comparison::In | Comparison::NotIn => None,
+        }
     }
 }
 
@@ -899,10 +1096,6 @@ fn compare(sign: Comparison, left: &Value, right: &Value) -> Option<bool> {
     Some(match sign {
         Comparison::Equal => left.equals(right),
         Comparison::NotEqual => !left.equals(right),
-        Comparison::Less => left.order(right)?.is_lt(),
-        Comparison::LessOrEqual => left.order(right)?.is_le(),
-        Comparison::Greater => left.order(right)?.is_gt(),
-        Comparison::GreaterOrEqual => left.order(right)?.is_ge(),
         Comparison::In | Comparison::NotIn => {
             let found = match right {
                 Value::List(list) => list.iter().any(|one| one.equals(left)),
@@ -911,6 +1104,7 @@ fn compare(sign: Comparison, left: &Value, right: &Value) -> Option<bool> {
             };
             found == (sign == Comparison::In)
         }
+        sign => sign.orders(left.order(right)?)?,
     })
 }
 
@@ -926,22 +1120,46 @@ fn extreme(which: Function, list: &[Value]) -> Option<Value> {
     Some(best.clone())
 }
 
-fn range(bounds: &[&Value]) -> Option<Value> {
-    let bounds: Option<Vec<i128>> = bounds.iter().map(|bound| bound.index()).collect();
-    let (low, high, step) = match bounds?[..] {
+/// What a loop goes over.
+enum Turns {
+    Range(Range),
+    List(std::vec::IntoIter<Value>),
+}
+
+impl Iterator for Turns {
+    type Item = Value;
+
+    fn next(&mut self) -> Option<Value> {
+        match self {
+            Turns::Range(range) => range.next(),
+            Turns::List(list) => list.next(),
+        }
+    }
+}
+
+struct Range {
+    at: i64,
+    high: i64,
+    step: i64,
+}
+
+impl Iterator for Range {
+    type Item = Value;
+
+    fn next(&mut self) -> Option<Value> {
+        let at = self.at;
+        self.at = at.saturating_add(self.step);
+        (at < self.high).then_some(Value::Int(at))
+    }
+}
+
+fn range(bounds: &[&Value]) -> Option<Range> {
+    let bounds: Option<Vec<i64>> = bounds.iter().map(|bound| bound.index()).collect();
+    let (at, high, step) = match bounds?[..] {
         [high] => (0, high, 1),
         [low, high] => (low, high, 1),
         [low, high, step] if step > 0 => (low, high, step),
         _ => return None,
     };
-    if high.saturating_sub(low) / step > LONGEST {
-        return None;
-    }
-    let mut list = Vec::new();
-    let mut at = low;
-    while at < high {
-        list.push(Value::Int(at));
-        at += step;
-    }
-    Some(Value::list(list))
+    (high.saturating_sub(at) / step <= LONGEST).then_some(Range { at, high, step })
 }

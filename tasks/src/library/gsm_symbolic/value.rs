@@ -46,17 +46,17 @@ impl From<Piece> for String {
 pub(super) enum Value {
     None,
     Bool(bool),
-    Int(i128),
+    Int(i64),
     Float(f64),
-    /// In lowest terms, the bottom positive.
-    Fraction(i128, i128),
+    /// In lowest terms, the bottom positive. Few templates have any.
+    Fraction(Box<Ratio>),
     Text(Piece),
     List(Arc<Vec<Value>>),
     Dict(Arc<Vec<(Value, Value)>>),
 }
 
 /// Top and bottom of a fraction.
-type Ratio = (i128, i128);
+pub(super) type Ratio = (i128, i128);
 
 use Value::{Bool, Dict, Float, Fraction, Int, List, None as Nothing, Text};
 
@@ -91,7 +91,7 @@ impl Value {
             return None;
         }
         let common = gcd(top, bottom) * bottom.signum();
-        Some(Fraction(top / common, bottom / common))
+        Some(Fraction(Box::new((top / common, bottom / common))))
     }
 
     /// `a/b`, as `Fraction` and `eval` read it.
@@ -106,7 +106,7 @@ impl Value {
             Bool(value) => *value,
             Int(value) => *value != 0,
             Float(value) => *value != 0.0,
-            Fraction(top, _) => *top != 0,
+            Fraction(ratio) => ratio.0 != 0,
             Text(text) => !text.is_empty(),
             List(list) => !list.is_empty(),
             Dict(pairs) => !pairs.is_empty(),
@@ -118,7 +118,7 @@ impl Value {
             Bool(value) => Some(f64::from(u8::from(*value))),
             Int(value) => Some(*value as f64),
             Float(value) => Some(*value),
-            Fraction(top, bottom) => Some(*top as f64 / *bottom as f64),
+            Fraction(ratio) => Some(ratio.0 as f64 / ratio.1 as f64),
             _ => None,
         }
     }
@@ -127,23 +127,24 @@ impl Value {
     pub(super) fn exact(&self) -> Option<Ratio> {
         match self {
             Bool(value) => Some((i128::from(*value), 1)),
-            Int(value) => Some((*value, 1)),
-            Fraction(top, bottom) => Some((*top, *bottom)),
+            Int(value) => Some((i128::from(*value), 1)),
+            Fraction(ratio) => Some(**ratio),
             _ => None,
         }
     }
 
     /// As `int` makes it whole: toward zero.
-    pub(super) fn int(&self) -> Option<i128> {
+    pub(super) fn int(&self) -> Option<i64> {
         match self {
+            Int(value) => Some(*value),
             Float(value) => whole(value.trunc()),
             Text(text) => text.trim().parse().ok(),
-            _ => self.exact().map(|(top, bottom)| top / bottom),
+            _ => self.exact().and_then(|(top, bottom)| short(top / bottom)),
         }
     }
 
     /// A whole number, whatever it is kept as.
-    pub(super) fn index(&self) -> Option<i128> {
+    pub(super) fn index(&self) -> Option<i64> {
         match self {
             Float(value) if value.fract() == 0.0 => whole(*value),
             Bool(_) | Int(_) => self.int(),
@@ -164,18 +165,16 @@ impl Value {
             Nothing => text.push_str("None"),
             Bool(value) => text.push_str(if *value { "True" } else { "False" }),
             Text(piece) => text.push_str(piece),
-            Int(value) | Fraction(value, 1) => {
-                // Short numbers are written many times as fast as long ones.
-                let _ = match i64::try_from(*value) {
-                    Ok(value) => write!(text, "{value}"),
-                    Err(_) => write!(text, "{value}"),
-                };
-            }
+            Int(value) => write_int(*value, text),
             Float(value) => {
                 let _ = write!(text, "{value:?}");
             }
-            Fraction(top, bottom) => {
-                let _ = write!(text, "{top}/{bottom}");
+            Fraction(ratio) => {
+                let (top, bottom) = **ratio;
+                let _ = match bottom {
+                    1 => write!(text, "{top}"),
+                    _ => write!(text, "{top}/{bottom}"),
+                };
             }
             List(_) | Dict(_) => return None,
         }
@@ -292,20 +291,15 @@ impl Value {
 
     /// `//` and `%`: rounded down, and what is left.
     pub(super) fn divide_down(&self, other: &Value) -> Option<(Value, Value)> {
-        if let (Int(a), Int(b)) = (self, other)
-            && let (Ok(a), Ok(b)) = (i64::try_from(*a), i64::try_from(*b))
-        {
-            // Of most numbers, and many times as fast as of longer ones.
-            let rest = a.checked_rem(b)?;
-            let off = i64::from(rest != 0 && (rest < 0) != (b < 0));
-            let pair = (a / b - off, rest + off * b);
-            return Some((Int(pair.0.into()), Int(pair.1.into())));
+        if let (Int(a), Int(b)) = (self, other) {
+            let (down, rest) = divide_down(*a, *b)?;
+            return Some((Int(down), Int(rest)));
         }
         if let (Some(a), Some(b)) = (self.exact(), other.exact()) {
             let (top, bottom) = (a.0.checked_mul(b.1)?, a.1.checked_mul(b.0)?);
             let rest = top.checked_rem(bottom)?;
             let down = top / bottom - i128::from(rest != 0 && (rest < 0) != (bottom < 0));
-            let quotient = Int(down);
+            let quotient = Int(short(down)?);
             let rest = self.subtract(&quotient.multiply(other)?)?;
             return Some((quotient, rest));
         }
@@ -354,11 +348,11 @@ impl Value {
     ) -> Option<Value> {
         if let (Some(a), Some(b)) = (self.exact(), other.exact()) {
             let (top, bottom) = exactly(a, b)?;
-            let fractions = matches!(self, Fraction(..)) || matches!(other, Fraction(..));
+            let fractions = matches!(self, Fraction(_)) || matches!(other, Fraction(_));
             return if fractions {
                 Value::fraction(top, bottom)
             } else {
-                Some(Int(top))
+                short(top).map(Int)
             };
         }
         Some(Float(floats(self.float()?, other.float()?)))
@@ -390,7 +384,7 @@ impl Value {
         match self {
             List(list) => {
                 let at = key.index()?;
-                let at = if at < 0 { at + list.len() as i128 } else { at };
+                let at = if at < 0 { at + list.len() as i64 } else { at };
                 list.get(usize::try_from(at).ok()?).cloned()
             }
             Text(text) => {
@@ -416,6 +410,36 @@ impl Value {
 }
 
 /// A float as a whole number, where it is of a size that the templates have.
-fn whole(value: f64) -> Option<i128> {
-    (value.abs() < 1e18).then_some(value as i128)
+fn whole(value: f64) -> Option<i64> {
+    (value.abs() < 1e18).then_some(value as i64)
+}
+
+fn short(value: i128) -> Option<i64> {
+    i64::try_from(value).ok()
+}
+
+/// `//` and `%` of whole numbers.
+pub(super) fn divide_down(a: i64, b: i64) -> Option<(i64, i64)> {
+    let rest = a.checked_rem(b)?;
+    let off = i64::from(rest != 0 && (rest < 0) != (b < 0));
+    Some((a / b - off, rest + off * b))
+}
+
+/// Writes a whole number, as a formatter does and without one.
+fn write_int(value: i64, text: &mut String) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut rest = value.unsigned_abs();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if value < 0 {
+        text.push('-');
+    }
+    text.push_str(std::str::from_utf8(&digits[at..]).unwrap_or_default());
 }
