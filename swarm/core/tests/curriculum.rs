@@ -175,6 +175,31 @@ fn who_joins_late_or_lost_everything_asks_what_the_others_ask_despite_a_liar() {
     }
 }
 
+/// Most witnesses of the round that they come with are new, and can't say what is asked
+/// in it: those who can are not to be outvoted by silence.
+#[test]
+fn a_crowd_that_comes_together_is_told_what_is_asked_and_nobody_waits_for_it() {
+    for seed in 0..6 {
+        let what = format!("seed {seed}");
+        let mut scenario = scenario(seed, 12, 8);
+        let stages = &mut scenario.manifest.stages;
+        (stages.open_ms, stages.answer_ms) = (60_000, 120_000);
+        for peer in 3..12 {
+            let at_ms = 8_000 + 50 * peer as u64;
+            scenario.faults.push(Fault::Start { peer, at_ms });
+        }
+        let report = run(&scenario);
+        assert!(report.finished, "{what}");
+        for (_, event) in report.events.iter().flatten() {
+            if let Event::StageEnded { round, took_ms, .. } = event {
+                assert!(*took_ms < 30_000, "{what}: round {round} stood still");
+            }
+        }
+        let last = report.ended(11).pop().cloned().unwrap();
+        assert_eq!(last.peers, 12, "{what}: {last:?}");
+    }
+}
+
 #[test]
 fn the_author_changes_the_curriculum_while_the_swarm_runs_under_loss_and_liars() {
     for seed in 0..6 {

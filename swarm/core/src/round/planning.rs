@@ -13,7 +13,7 @@ use crate::curriculum::{Amendment, Course};
 use crate::event::{CourseView, Event, LogLevel};
 use crate::ids::{Hash, PeerId};
 use crate::manifest::Manifest;
-use crate::message::{BodyRef, Payload, Phase};
+use crate::message::{BodyRef, Payload, Phase, Position};
 use crate::plan::{Evidence, MAX_PLAN, Plan, SettledSet, by_critics, derive};
 use crate::refusal::{Outcome, RejectReason};
 use crate::transcript::Transcript;
@@ -23,6 +23,8 @@ use crate::transcript::Transcript;
 const KEPT_EVIDENCE: usize = 64;
 /// Amendments that are remembered, the newest.
 const KEPT_AMENDMENTS: usize = 16;
+/// Who has said that it waits so many times over has not been told either.
+const WAITS_REPEATED: u64 = 4;
 /// Plans of others that are fetched at a time, and kept.
 const KEPT_PLANS: usize = 8;
 
@@ -205,9 +207,19 @@ impl Machine {
             counts.entry(*plan).or_default().push(*peer);
         }
         let said = counts.values().map(Vec::len).sum::<usize>();
+        // Who came with this round waits to be told, too: of them nobody waits for a
+        // word, nor for long of who is seen to wait for whatever reason.
+        let repeat_ms = self.config.manifest.stages.repeat_ms;
+        let long = self.now >= self.began.saturating_add(WAITS_REPEATED * repeat_ms);
+        let waiting = Position {
+            round: number,
+            phase: Phase::Open,
+        };
         let others = opened.committee.keys().filter(|peer| {
-            let known = self.roster.get(peer);
-            known.is_some_and(|known| known.present)
+            self.roster.get(peer).is_some_and(|known| {
+                let is_new = known.since >= number || (long && known.at == waiting);
+                known.present && !is_new
+            })
         });
         let all = if may_wait {
             said.max(others.count())
