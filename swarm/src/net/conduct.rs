@@ -29,8 +29,7 @@ pub(super) enum Fault {
 
 impl Fault {
     /// Ten bodies that are something else, or slow, in a few minutes keep us from
-    /// our stage. One or two prove nothing: an honest provider that is still
-    /// fetching the body itself sends what does not verify, as a liar does.
+    /// our stage. One or two prove nothing: a link may be bad, a machine busy.
     fn points(self) -> u32 {
         match self {
             Fault::Corrupt | Fault::Slow => 10,

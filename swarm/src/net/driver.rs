@@ -71,6 +71,19 @@ pub(super) fn frame(kind: u8, nonce: u64, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// The target of trace events by which announcements can be timed: each frame's
+/// nonce, at its author and at everyone who hears it.
+pub const ANNOUNCEMENTS: &str = "murmuration::announcements";
+
+fn trace(what: &'static str, frame: &[u8]) {
+    if let [KIND_MESSAGE, nonce @ ..] = frame
+        && let Some(nonce) = nonce.first_chunk()
+    {
+        let nonce = u64::from_le_bytes(*nonce);
+        tracing::trace!(target: ANNOUNCEMENTS, nonce, what);
+    }
+}
+
 /// What the handle asks of the driver.
 #[derive(Debug)]
 pub(super) enum Command {
@@ -257,6 +270,7 @@ impl Driver {
         if !account.admit(message.content.len(), now) {
             return;
         }
+        trace("heard", &message.content);
         self.watchdog.heard(now);
         let from = *from.as_bytes();
         match Frame::decode(&message.content, self.max_message) {
@@ -355,6 +369,7 @@ impl Driver {
     }
 
     async fn say(&mut self, frame: Vec<u8>) {
+        trace("said", &frame);
         if let Err(error) = self.sender.broadcast(frame.into()).await {
             tracing::debug!(%error, "broadcast failed: gossip stopped");
         }

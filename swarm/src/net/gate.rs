@@ -2,12 +2,16 @@
 //!
 //! Anyone who knows a hash may read the body; nobody may list, push or watch.
 //! Requests beyond the limits are refused at once with "busy", and a reader
-//! that never finishes is cut off.
+//! that never finishes is cut off. A body that is only here in part is not here:
+//! the store would tell the reader of an empty one, which its hash does not name,
+//! and we would be taken for a liar.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use iroh::EndpointId;
+use iroh_blobs::api::Store;
+use iroh_blobs::api::blobs::BlobStatus;
 use iroh_blobs::provider::events::{
     AbortReason, ConnectMode, EventMask, EventSender, ObserveMode, ProviderMessage, RequestMode,
     ThrottleMode,
@@ -68,6 +72,7 @@ impl Serves {
 /// Answers the provider's questions until cancelled.
 pub(super) async fn run(
     mut questions: mpsc::Receiver<ProviderMessage>,
+    store: Store,
     registry: Arc<Registry>,
     cancel: CancellationToken,
 ) {
@@ -106,11 +111,17 @@ pub(super) async fn run(
             ProviderMessage::GetRequestReceived(message) => {
                 let connection = message.inner.connection_id;
                 let single = message.inner.request.ranges.is_blob();
-                let answer = match clients.get(&connection) {
+                let refusal = match clients.get(&connection) {
                     Some(peer) if single && serves.begin(*peer) => {
-                        let (peer, registry) = (*peer, registry.clone());
-                        let mut updates = message.rx;
+                        let (peer, registry, store) = (*peer, registry.clone(), store.clone());
                         running.spawn(async move {
+                            let status = store.status(message.inner.request.hash).await;
+                            if !matches!(status, Ok(BlobStatus::Complete { .. })) {
+                                message.tx.send(Err(AbortReason::Permission)).await.ok();
+                                return peer;
+                            }
+                            message.tx.send(Ok(())).await.ok();
+                            let mut updates = message.rx;
                             // The sender goes away when the request is over.
                             let over = async { while let Ok(Some(_)) = updates.recv().await {} };
                             if timeout(SERVE_TIMEOUT, over).await.is_err() {
@@ -118,12 +129,12 @@ pub(super) async fn run(
                             }
                             peer
                         });
-                        Ok(())
+                        continue;
                     }
-                    Some(_) if single => Err(AbortReason::RateLimited),
-                    _ => Err(AbortReason::Permission),
+                    Some(_) if single => AbortReason::RateLimited,
+                    _ => AbortReason::Permission,
                 };
-                message.tx.send(answer).await.ok();
+                message.tx.send(Err(refusal)).await.ok();
             }
             ProviderMessage::ObserveRequestReceived(message) => {
                 message.tx.send(Err(AbortReason::Permission)).await.ok();

@@ -74,6 +74,7 @@ pub use address::PeerAddr;
 pub use bodies::{BodyStore, FetchError, ProviderFailure};
 pub use budget::Budget;
 pub use config::{NetConfig, Reach, RelayChoice};
+pub use driver::ANNOUNCEMENTS;
 pub use event::{NetError, NetEvent, NetEvents};
 pub use find::Finder;
 pub use guest::Guest;
@@ -228,7 +229,13 @@ impl Net {
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(driver.run());
-        tasks.spawn(gate::run(questions, registry.clone(), cancel.clone()));
+        let store = bodies.store.clone();
+        tasks.spawn(gate::run(
+            questions,
+            store,
+            registry.clone(),
+            cancel.clone(),
+        ));
         let inner = Inner {
             endpoint,
             reach: config.reach,

@@ -89,6 +89,30 @@ async fn a_hash_that_nobody_has_is_missing_and_no_provider_is_an_error_of_its_ow
     }
 }
 
+/// A fetch under way, or one that failed, leaves an entry without a byte.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_has_only_a_part_of_a_body_is_no_liar() {
+    let nodes = swarm(2).await;
+    let body = body(50_000);
+    let hash = *blake3::hash(&body).as_bytes();
+    let content = iroh_blobs::HashAndFormat::raw(iroh_blobs::Hash::from_bytes(hash));
+    let store = &nodes[0].net.inner.bodies.store;
+    let part = store.remote().local(content).await.unwrap();
+    assert!(!part.is_complete());
+    let from = [nodes[0].net.address()];
+    let missing = within("fetch", nodes[1].net.fetch(hash, 50_000, &from)).await;
+    let Err(FetchError::NoneDelivered(failures)) = missing else {
+        panic!("a part of a body: {missing:?}");
+    };
+    assert_eq!(failures, [(nodes[0].net.id(), ProviderFailure::Missing)]);
+    nodes[0].net.serve(body.clone()).await.unwrap();
+    let whole = within("fetch", nodes[1].net.fetch(hash, 50_000, &from)).await;
+    assert_eq!(whole.unwrap(), body);
+    for node in nodes {
+        node.stop().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_was_only_learnt_can_be_fetched_from() {
     let stranger = Node::start(NetConfig::local([50; 32], [1; 32])).await;
