@@ -8,6 +8,7 @@ use clap::Parser;
 use swarm::cli::{Cli, Command, JoinArgs, ReplayArgs, RunArgs};
 use swarm::explore::ExploreArgs;
 use swarm::model::{self, Model};
+use swarm::process::Minds;
 use swarm::rep::args::RepCommand;
 use swarm::{
     create, curriculum, doctor, experiment, explore, inspect, join, onchain, own, process, rep,
@@ -117,11 +118,16 @@ fn run(mut args: RunArgs) -> Result<()> {
     runtime.spawn(stop_on_signal(stop.clone()));
     if args.headless {
         trace_to_stderr();
-        return runtime.block_on(process::run(args, model, None, stop));
+        return runtime.block_on(process::run(args, Minds::Model(model), None, stop));
     }
     let history = process::history(&args)?;
     let (feed, records) = tui::feed();
-    let node = runtime.spawn(process::run(args, model, Some(feed), stop.clone()));
+    let node = runtime.spawn(process::run(
+        args,
+        Minds::Model(model),
+        Some(feed),
+        stop.clone(),
+    ));
     let shown = tui::resume(history, records, move || stop.cancel());
     let ran = runtime.block_on(node).context("the node panicked")?;
     shown.context("drawing on the terminal (is this a terminal? `--headless` needs none)")?;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use ed25519_dalek::SigningKey;
-use policy::{GrpoSettings, Policy};
+use policy::GrpoSettings;
 use rollup::Outbox;
 use serde::{Deserialize, Serialize};
 use swarm_core::event::{EvalReport, Event, LogLevel, RoundSummary};
@@ -37,7 +37,7 @@ use crate::net::{Finder, Net, NetEvents, PeerAddr};
 use crate::packages::Store;
 use crate::reach::Network;
 use crate::transcripts::Transcripts;
-use crate::worker::{Done, Worker};
+use crate::worker::{Done, Mind, Worker};
 
 /// Rounds whose settlement is still watched for: older ones were voided or
 /// will be found in the ledger.
@@ -82,8 +82,8 @@ pub struct Setup {
     pub store: Store,
     /// The author's changes of the curriculum.
     pub amendments: Amendments,
-    /// The model, as resumed or fresh.
-    pub policy: Policy,
+    /// What answers and learns: the model, as resumed or fresh.
+    pub mind: Box<dyn Mind>,
     /// How it is trained.
     pub grpo: GrpoSettings,
     /// How it is reached and finds others.
@@ -280,7 +280,7 @@ pub async fn start(setup: Setup) -> Result<Ready> {
     // Rounds that were kept are judged again.
     tokio::task::block_in_place(|| remember(&mut machine, &setup));
     let (done, finished) = mpsc::unbounded_channel();
-    let worker = Worker::start(&setup.name, setup.policy, setup.registry, move |result| {
+    let worker = Worker::start(&setup.name, setup.mind, setup.registry, move |result| {
         // Nobody listens once the peer has stopped; the work is lost with it.
         let _ = done.send(result);
     })?;

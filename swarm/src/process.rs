@@ -38,6 +38,7 @@ use crate::report::{BeforeAfter, Report, ReputationRow, mean};
 use crate::ticket::Ticket;
 use crate::transcripts::Transcripts;
 use crate::wallet;
+use crate::worker::{Mind, Trained};
 
 /// The local profile: four peers on one machine, a round as long as it takes.
 pub const LOCAL_PROFILE: &str = include_str!("../../assets/profiles/local.toml");
@@ -47,6 +48,25 @@ pub const DEVNET_CHAIN: u64 = 7700;
 const PAYER_VARIABLE: &str = "MURMUR_PAYER_KEY";
 /// Rounds between evaluations while a screen is watching.
 const SCREEN_EVAL_EVERY: u64 = 5;
+
+/// What answers and learns in a process's peers.
+pub enum Minds {
+    /// A model, which each of them trains for itself.
+    Model(Model),
+    /// Whatever this makes for each: where the swarm itself is measured, the
+    /// model's time is not to be.
+    Other(Box<dyn Fn() -> Box<dyn Mind> + Send + Sync>),
+}
+
+impl Minds {
+    /// The model; of others, the one that is spoken to in the same manner.
+    fn model(&self) -> Model {
+        match self {
+            Minds::Model(model) => model.clone(),
+            Minds::Other(_) => Model::base(),
+        }
+    }
+}
 
 /// A swarm's place in the home, made or resumed.
 struct Place {
@@ -86,7 +106,7 @@ pub fn peers(args: &RunArgs) -> Result<u16> {
 /// later, a failed disk or a died thread.
 pub async fn run(
     args: RunArgs,
-    model: Model,
+    minds: Minds,
     screen: Option<tui::Feed>,
     stop: CancellationToken,
 ) -> Result<()> {
@@ -113,7 +133,7 @@ pub async fn run(
     }
     // What starts can be stopped: a chain may take its time to answer.
     let started = tokio::select! {
-        up = bring_up(&args, &model, &home, &hub, has_screen, started) => up.map(Some),
+        up = bring_up(&args, &minds, &home, &hub, has_screen, started) => up.map(Some),
         () = stop.cancelled() => Ok(None),
     };
     let result = match started {
@@ -157,12 +177,13 @@ struct Up {
 
 async fn bring_up(
     args: &RunArgs,
-    model: &Model,
+    minds: &Minds,
     home: &Home,
     hub: &Hub,
     has_screen: bool,
     started: Instant,
 ) -> Result<Up> {
+    let model = minds.model();
     model.keep(home)?;
     let peers = peers(args)?;
     let place = place(args, home, hub).await?;
@@ -191,7 +212,8 @@ async fn bring_up(
     let mut shared = Shared {
         args,
         peers,
-        model,
+        minds,
+        model: &model,
         memory: args.training.share(peers),
         place: &place,
         payer: std::env::var_os(PAYER_VARIABLE).and(swarm.as_ref().map(Swarm::ledger)),
@@ -780,6 +802,7 @@ struct Shared<'a> {
     args: &'a RunArgs,
     /// How many there are.
     peers: u16,
+    minds: &'a Minds,
     model: &'a Model,
     /// Bytes for each peer, if the machine says how many there are.
     memory: Option<u64>,
@@ -834,14 +857,7 @@ async fn setup(
         }
         None => (None, None),
     };
-    let mut policy = policy_of(folder, shared.model, shared.peers, hub)?;
-    let device = policy::best_device(policy.decoder().config().parameters())
-        .and_then(|device| policy.move_to(&device));
-    device.context("this build trains on a GPU; one without --features cuda or metal does not")?;
-    let seed = args.seed.unwrap_or_default() ^ u64::from(index);
-    if let Some(notice) = args.training.apply(&mut policy, shared.memory, seed)? {
-        hub.log(LogLevel::Warn, "training", notice);
-    }
+    let (mind, learning_rate, is_small) = mind_of(shared, folder, index)?;
     Ok(Setup {
         index,
         folder: folder.to_owned(),
@@ -858,13 +874,13 @@ async fn setup(
         store: shared.store.clone(),
         amendments: shared.amendments.clone(),
         grpo: GrpoSettings {
-            learning_rate: model::learning_rate(&policy),
+            learning_rate,
             measure_effect: false,
             ..Default::default()
         },
         // What costs a small model a few hundredths of a round.
-        probe: model::is_small(&policy),
-        policy,
+        probe: is_small,
+        mind,
         network: place.network.clone(),
         bootstrap: shared.bootstrap.clone(),
         devnet: place.devnet_for_others(),
@@ -894,6 +910,25 @@ async fn fund(profile: &ChainProfile, payer: Option<&Ledger>, account: Address) 
             .context("funding a peer's account from the payer's")?;
     }
     Ok(())
+}
+
+/// What answers and learns in a peer, at which rate, and whether it is quick enough
+/// to be asked a few things more after every round.
+fn mind_of(shared: &Shared<'_>, folder: &Path, index: u16) -> Result<(Box<dyn Mind>, f32, bool)> {
+    if let Minds::Other(make) = shared.minds {
+        return Ok((make(), 0.0, false));
+    }
+    let Shared { args, hub, .. } = shared;
+    let mut policy = policy_of(folder, shared.model, shared.peers, hub)?;
+    let device = policy::best_device(policy.decoder().config().parameters())
+        .and_then(|device| policy.move_to(&device));
+    device.context("this build trains on a GPU; one without --features cuda or metal does not")?;
+    let seed = args.seed.unwrap_or_default() ^ u64::from(index);
+    if let Some(notice) = args.training.apply(&mut policy, shared.memory, seed)? {
+        hub.log(LogLevel::Warn, "training", notice);
+    }
+    let (rate, is_small) = (model::learning_rate(&policy), model::is_small(&policy));
+    Ok((Box::new(Trained::new(policy)), rate, is_small))
 }
 
 /// The newest checkpoint, or the model that peers start from.

@@ -1,7 +1,8 @@
 //! The policy's own thread: model work never blocks the runtime.
 //!
 //! One peer has one worker; jobs are done in the order they are sent. The
-//! worker answers through a callback, on its own thread.
+//! worker answers through a callback, on its own thread. What does the work is
+//! a [`Mind`]: a policy, but where the swarm itself is measured.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -129,6 +130,32 @@ pub enum Failed {
     Evaluate,
 }
 
+/// What does a peer's jobs, one after the other.
+pub trait Mind: Send {
+    /// Does one job.
+    ///
+    /// # Errors
+    /// It could not be done, and nothing has changed.
+    fn work(&mut self, registry: &Registry, job: Job) -> Result<Done>;
+}
+
+/// A policy that is sampled and trained.
+pub struct Trained {
+    policy: Policy,
+    /// What the last update left right: nothing else changes the weights.
+    probed: Option<u32>,
+}
+
+impl Trained {
+    /// A mind of this policy.
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            policy,
+            probed: None,
+        }
+    }
+}
+
 /// A handle on the thread.
 #[derive(Debug)]
 pub struct Worker {
@@ -137,20 +164,20 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Give `policy` a thread of its own; `done` is called there after each job.
+    /// Give `mind` a thread of its own; `done` is called there after each job.
     ///
     /// # Errors
     /// The thread can't be started.
     pub fn start(
         name: &str,
-        policy: Policy,
+        mind: Box<dyn Mind>,
         registry: Arc<Registry>,
         done: impl Fn(Done) + Send + 'static,
     ) -> Result<Self> {
         let (jobs, queue) = channel();
         let thread = std::thread::Builder::new()
             .name(format!("policy {name}"))
-            .spawn(move || work(policy, &registry, &queue, &done))
+            .spawn(move || work(mind, &registry, &queue, &done))
             .context("starting the policy's thread")?;
         Ok(Self { jobs, thread })
     }
@@ -179,9 +206,7 @@ impl Worker {
     }
 }
 
-fn work(mut policy: Policy, registry: &Registry, queue: &Receiver<Job>, done: &impl Fn(Done)) {
-    // What the last update left right: nothing else changes the weights.
-    let mut probed = None;
+fn work(mut mind: Box<dyn Mind>, registry: &Registry, queue: &Receiver<Job>, done: &impl Fn(Done)) {
     while let Ok(job) = queue.recv() {
         let failed = match &job {
             Job::Sample { tag, .. } => Failed::Sample(*tag),
@@ -189,92 +214,90 @@ fn work(mut policy: Policy, registry: &Registry, queue: &Receiver<Job>, done: &i
             Job::Save { .. } => Failed::Save,
             Job::Evaluate { .. } => Failed::Evaluate,
         };
-        let result = run(&mut policy, registry, job, &mut probed);
+        let result = mind.work(registry, job);
         done(result.unwrap_or_else(|error| Done::Failed { job: failed, error }));
     }
 }
 
-fn run(
-    policy: &mut Policy,
-    registry: &Registry,
-    job: Job,
-    probed: &mut Option<u32>,
-) -> Result<Done> {
-    let mut start = Instant::now();
-    Ok(match job {
-        Job::Sample {
-            tag,
-            requests,
-            games,
-            manner,
-        } => {
-            let asks: Vec<Ask<'_>> = requests
-                .into_iter()
-                .zip(&games)
-                .map(|(request, game)| Ask {
-                    request,
-                    game: game.as_ref().map(play::parts),
-                })
-                .collect();
-            let groups = play::sample(policy, &manner, &asks).context("sampling")?;
-            let empty = asks.iter().zip(&groups);
-            let empty = empty.filter(|(ask, group)| ask.request.group > group.len());
-            let refused = empty
-                .filter_map(|(ask, _)| policy.room(&ask.request.messages).err())
-                .map(|why| why.to_string())
-                .collect();
-            Done::Sampled {
+impl Mind for Trained {
+    fn work(&mut self, registry: &Registry, job: Job) -> Result<Done> {
+        let Self { policy, probed } = self;
+        let mut start = Instant::now();
+        Ok(match job {
+            Job::Sample {
                 tag,
+                requests,
+                games,
+                manner,
+            } => {
+                let asks: Vec<Ask<'_>> = requests
+                    .into_iter()
+                    .zip(&games)
+                    .map(|(request, game)| Ask {
+                        request,
+                        game: game.as_ref().map(play::parts),
+                    })
+                    .collect();
+                let groups = play::sample(policy, &manner, &asks).context("sampling")?;
+                let empty = asks.iter().zip(&groups);
+                let empty = empty.filter(|(ask, group)| ask.request.group > group.len());
+                let refused = empty
+                    .filter_map(|(ask, _)| policy.room(&ask.request.messages).err())
+                    .map(|why| why.to_string())
+                    .collect();
+                Done::Sampled {
+                    tag,
+                    groups,
+                    refused,
+                    took: start.elapsed(),
+                }
+            }
+            Job::Train {
+                round,
                 groups,
-                refused,
-                took: start.elapsed(),
+                settings,
+                probe: asked,
+            } => {
+                let before = match (&asked, *probed) {
+                    (Some(plan), None) => Some(probe(policy, registry, plan)?.0),
+                    (_, known) => known,
+                };
+                start = Instant::now();
+                let report = policy.train(&groups, &settings).context("training")?;
+                let took = start.elapsed();
+                let after = asked
+                    .map(|plan| probe(policy, registry, &plan))
+                    .transpose()?;
+                *probed = after.map(|(right, _)| right);
+                Done::Trained {
+                    round,
+                    report,
+                    step: policy.step(),
+                    probed: before
+                        .zip(after)
+                        .map(|(before, (after, items))| (before, after, items)),
+                    took,
+                }
             }
-        }
-        Job::Train {
-            round,
-            groups,
-            settings,
-            probe: asked,
-        } => {
-            let before = match (&asked, *probed) {
-                (Some(plan), None) => Some(probe(policy, registry, plan)?.0),
-                (_, known) => known,
-            };
-            start = Instant::now();
-            let report = policy.train(&groups, &settings).context("training")?;
-            let took = start.elapsed();
-            let after = asked
-                .map(|plan| probe(policy, registry, &plan))
-                .transpose()?;
-            *probed = after.map(|(right, _)| right);
-            Done::Trained {
-                round,
-                report,
-                step: policy.step(),
-                probed: before
-                    .zip(after)
-                    .map(|(before, (after, items))| (before, after, items)),
-                took,
+            Job::Save { round, directory } => {
+                let hash = policy
+                    .save(&directory, &serde_json::json!({ "round": round }))
+                    .with_context(|| format!("saving a checkpoint in {}", directory.display()))?;
+                Done::Saved {
+                    round,
+                    hash,
+                    step: policy.step(),
+                    took: start.elapsed(),
+                }
             }
-        }
-        Job::Save { round, directory } => {
-            let hash = policy
-                .save(&directory, &serde_json::json!({ "round": round }))
-                .with_context(|| format!("saving a checkpoint in {}", directory.display()))?;
-            Done::Saved {
-                round,
-                hash,
-                step: policy.step(),
-                took: start.elapsed(),
+            Job::Evaluate { round, plan } => {
+                let report = evaluate(policy, registry, &plan)?;
+                Done::Evaluated {
+                    round,
+                    report,
+                    took: start.elapsed(),
+                }
             }
-        }
-        Job::Evaluate { round, plan } => {
-            let report = evaluate(policy, registry, &plan)?;
-            Done::Evaluated {
-                round,
-                report,
-                took: start.elapsed(),
-            }
-        }
-    })
+        })
+    }
 }

@@ -49,6 +49,16 @@ pub fn feed() -> (Feed, Records) {
     (feed, Records { receiver, skipped })
 }
 
+impl IntoIterator for Records {
+    type Item = Record;
+    type IntoIter = std::sync::mpsc::IntoIter<Record>;
+
+    /// What comes, until the node has ended: for whoever watches without a screen.
+    fn into_iter(self) -> Self::IntoIter {
+        self.receiver.into_iter()
+    }
+}
+
 impl From<Receiver<Record>> for Records {
     /// Any channel will do, for a node that counts for itself what it drops.
     fn from(receiver: Receiver<Record>) -> Self {
