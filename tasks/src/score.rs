@@ -161,11 +161,9 @@ impl Rules {
         Ok(())
     }
 
-    /// What is left of brevity in a completion, and the bytes it is too long.
-    pub(crate) fn brief(&self, completion: &str) -> (Ppm, usize) {
-        let over = completion
-            .len()
-            .saturating_sub(self.limits.free_bytes as usize);
+    /// What is left of brevity after so many bytes, and how many are too many.
+    pub(crate) fn brief(&self, bytes: usize) -> (Ppm, usize) {
+        let over = bytes.saturating_sub(self.limits.free_bytes as usize);
         let lost = Ppm::ratio(over as u64, u64::from(self.limits.penalty_bytes));
         (lost.complement(), over)
     }
@@ -180,7 +178,7 @@ impl Rules {
         if !is_right(body) {
             return open(Ppm::ZERO, Ppm::ZERO, Ppm::ZERO, answer, "wrong".into());
         }
-        let (brevity, over) = self.brief(completion);
+        let (brevity, over) = self.brief(completion.len());
         let reward = self.correct.saturating_add(self.brevity.of(brevity));
         open(reward, Ppm::ONE, brevity, answer, right(over))
     }

@@ -123,6 +123,25 @@ fn an_episode_that_is_left_or_goes_on_after_its_end_is_worth_nothing() {
 }
 
 #[test]
+fn length_costs_in_every_turn() {
+    let game = game_with(&[(
+        "[parts]",
+        "[limits]\nfree_bytes = 60\npenalty_bytes = 100\n\n[parts]",
+    )]);
+    let item = item(&game, 0, 3);
+    let right = tagged(&item.reference);
+    let wrong = tagged(game.distractor(&item, &Seed::derive(&[b"w"])));
+    let long = format!("<think>{}</think>{wrong}", "a".repeat(500));
+    let reward = |turns: &[&String]| {
+        let turns: Vec<String> = turns.iter().copied().cloned().collect();
+        game.score(&item, &joined(&turns)).reward
+    };
+    assert_eq!(reward(&[&wrong, &right]), Ppm::ONE);
+    assert_eq!(reward(&[&long, &right]), Ppm(900_000));
+    assert_eq!(reward(&[&right]), Ppm::ONE);
+}
+
+#[test]
 fn turns_that_run_out_are_wrong_and_what_the_game_says_is_bounded() {
     let endless = game_with(&[(
         "    if guesses == GUESSES[item[\"level\"] - 1]:\n        return {\"correct\": False, \"why\": \"it was \" + item[\"answer\"]}\n",

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::bundle::{Bundle, ITEMS, MODULE, PackageError, SCRIPT, levels};
+use super::file;
 use super::sandbox::{self, Call, Sandbox, SandboxError};
 use super::table::Table;
 use crate::contents::{Form, Kind, Package};
@@ -51,12 +52,13 @@ impl Packaged {
         let manifest = bundle.manifest.clone();
         let levels = levels(&manifest);
         let engine = |here: &str| {
+            let here = file::engine(here, package.turns);
             if package.engine == here {
                 Ok(())
             } else {
                 Err(PackageError::Engine {
                     wanted: package.engine.clone(),
-                    here: here.to_owned(),
+                    here,
                 })
             }
         };
@@ -251,7 +253,7 @@ impl Packaged {
     fn score_turn(&self, item: &Item, completion: &str) -> Metered<Score> {
         self.turn(Call::Score, item, &[], completion).map_or_else(
             |score| (score, 0),
-            |(fields, fuel)| (self.total(completion, &fields), fuel),
+            |(fields, fuel)| (self.total(completion, completion.len(), &fields), fuel),
         )
     }
 
@@ -260,12 +262,20 @@ impl Packaged {
             let (score, fuel) = self.score_turn(item, completion);
             return (Step::Done(score), fuel);
         }
+        // The state of an episode is the bytes that were said in it, which the
+        // package is not told, and what the package kept.
+        let (said, state) = match state.split_first_chunk() {
+            Some((said, state)) => (u64::from_le_bytes(*said), state),
+            None => (0, state),
+        };
+        let said = said.saturating_add(completion.len() as u64);
         let (fields, fuel) = match self.turn(Call::Step, item, state, completion) {
             Ok(said) => said,
             Err(score) => return (Step::Done(score), 0),
         };
         let Some(say) = fields.get("say") else {
-            return (Step::Done(self.total(completion, &fields)), fuel);
+            let bytes = usize::try_from(said).unwrap_or(usize::MAX);
+            return (Step::Done(self.total(completion, bytes, &fields)), fuel);
         };
         let state = fields.get("state").unwrap_or_default();
         if say.len() > MAX_SAID || state.len() > MAX_HIDDEN || speakable(say).is_err() {
@@ -273,7 +283,7 @@ impl Packaged {
             return (Step::Done(Score::unscored(why)), fuel);
         }
         let step = Step::Continue {
-            state: state.as_bytes().to_vec(),
+            state: [&said.to_le_bytes(), state.as_bytes()].concat(),
             messages: vec![Message {
                 role: Role::User,
                 content: say.to_owned(),
@@ -340,8 +350,9 @@ impl Packaged {
         }
     }
 
-    /// Adds up what a package said of a completion.
-    fn total(&self, completion: &str, said: &Fields) -> Score {
+    /// Adds up what a package said of a completion, or of the last turn of an
+    /// episode in which so many bytes were said.
+    fn total(&self, completion: &str, bytes: usize, said: &Fields) -> Score {
         let status = match (said.get("status"), self.package.form) {
             (None | Some("ok"), _) => Status::Ok,
             (Some("invalid"), _) => Status::Invalid,
@@ -364,7 +375,7 @@ impl Packaged {
             };
         }
         let correct = values.get("correct").copied().unwrap_or(Ppm::ZERO);
-        let (brevity, over) = Rules::of(&self.manifest).brief(completion);
+        let (brevity, over) = Rules::of(&self.manifest).brief(bytes);
         if self.package.form == Form::Tagged {
             values.insert("format", (status == Status::Ok).into());
         }

@@ -144,7 +144,7 @@ pub(super) fn read(text: &str, files: &BTreeMap<String, Vec<u8>>) -> Result<Read
         let why = "critics judge answers, not episodes: turns must be 1".to_owned();
         return Err(at(file.turns.span(), why));
     }
-    let (kind, engine) = kind(&file, &at)?;
+    let (kind, runs) = kind(&file, &at)?;
     let (kind, answer_after) = kind;
     let needed = match &kind {
         Kind::Table(_) => ITEMS,
@@ -236,10 +236,10 @@ pub(super) fn read(text: &str, files: &BTreeMap<String, Vec<u8>>) -> Result<Read
             judge: file.judge,
             kind,
             form: file.form,
+            engine: engine(&runs, *file.turns.get_ref()),
             turns: file.turns.into_inner(),
             chance: share(file.chance),
             budget,
-            engine,
             files,
         }),
     };
@@ -247,6 +247,16 @@ pub(super) fn read(text: &str, files: &BTreeMap<String, Vec<u8>>) -> Result<Read
         manifest,
         answer_after,
     })
+}
+
+/// What has a part in the scores of a package: what runs it, and of a game, how
+/// the turns of an episode are scored together.
+pub(super) fn engine(runs: &str, turns: u16) -> String {
+    if turns > 1 {
+        format!("{runs}, episodes 1")
+    } else {
+        runs.to_owned()
+    }
 }
 
 type Chosen = ((Kind, Option<String>), String);

@@ -430,7 +430,10 @@ def step(item, state, answer):
     };
     assert_eq!(
         (state.as_slice(), messages[0].content.as_str()),
-        (b"1".as_slice(), "no")
+        (
+            [&18u64.to_le_bytes(), b"1".as_slice()].concat().as_slice(),
+            "no"
+        )
     );
     let right = environment.demonstrate(&item, Style::Direct);
     for (state, completion, reward) in [
