@@ -123,12 +123,13 @@ pub fn evaluate(policy: &Policy, registry: &Registry, plan: &EvalPlan) -> Result
         total.add(*tally);
     }
     let whole = total.report();
+    let some = |(all, right): (u32, u32)| (all > 0).then(|| share(right, all));
     Ok(EvalReport {
         greedy: whole.greedy,
         sampled: whole.sampled,
         format_rate: whole.format_rate,
-        verdicts: share(total.judged.1, total.judged.0),
-        resolved: share(total.resolved.1, total.resolved.0),
+        verdicts: some(total.judged),
+        resolved: some(total.resolved),
         items: total.items,
         tasks: tallies
             .into_iter()

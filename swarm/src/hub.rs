@@ -253,15 +253,19 @@ pub fn line(record: &Record) -> Option<String> {
             percent(*before),
             percent(*after)
         ),
-        Event::Evaluated { round, report } => format!(
-            "round {round}: held-out accuracy greedy {}, sampled {}, well formed {}, verdicts {}, \
-             second answers {}",
-            percent(report.greedy),
-            percent(report.sampled),
-            percent(report.format_rate),
-            percent(report.verdicts),
-            percent(report.resolved)
-        ),
+        Event::Evaluated { round, report } => {
+            let later = |name: &str, share: Option<f64>| {
+                share.map_or_else(String::new, |share| format!(", {name} {}", percent(share)))
+            };
+            format!(
+                "round {round}: held-out accuracy greedy {}, sampled {}, well formed {}{}{}",
+                percent(report.greedy),
+                percent(report.sampled),
+                percent(report.format_rate),
+                later("verdicts", report.verdicts),
+                later("second answers", report.resolved)
+            )
+        }
         Event::Settled {
             round,
             tx,

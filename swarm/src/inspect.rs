@@ -131,13 +131,18 @@ fn eval_table(reports: &[(String, EvalReport)]) -> String {
         .collect();
     let items = reports.iter().map(|(_, report)| report.items).max();
     row(&mut text, "all", items.unwrap_or(0), &all);
+    if reports.iter().all(|(_, report)| report.verdicts.is_none()) {
+        text.push_str("\ngames are neither critiqued nor answered a second time\n");
+        return text;
+    }
     text.push_str(
         "\nafter simulated peers, sampled (verdicts on answers of which one in two is right)\n\n",
     );
-    let mut after_peers = |name: &str, share: fn(&EvalReport) -> f64| {
+    let mut after_peers = |name: &str, share: fn(&EvalReport) -> Option<f64>| {
         let _ = write!(text, "{name:<18}");
         for (_, report) in reports {
-            let cell = format!("{:.0}", 100.0 * share(report));
+            let cell = share(report)
+                .map_or_else(|| "-".to_owned(), |share| format!("{:.0}", 100.0 * share));
             let _ = write!(text, "  {cell:<width$}");
         }
         text.truncate(text.trim_end().len());

@@ -84,8 +84,17 @@ pub fn mean(reports: &[EvalReport]) -> Option<EvalReport> {
         greedy: average(|report| report.greedy),
         sampled: average(|report| report.sampled),
         format_rate: average(|report| report.format_rate),
-        verdicts: average(|report| report.verdicts),
-        resolved: average(|report| report.resolved),
+        // Of the same items, so all have them or none.
+        verdicts: reports
+            .iter()
+            .map(|report| report.verdicts)
+            .sum::<Option<f64>>()
+            .map(|sum| sum / count),
+        resolved: reports
+            .iter()
+            .map(|report| report.resolved)
+            .sum::<Option<f64>>()
+            .map(|sum| sum / count),
         items,
         tasks,
     })
@@ -101,8 +110,8 @@ mod tests {
             greedy: share,
             sampled: share / 2.0,
             format_rate: 1.0,
-            verdicts: share,
-            resolved: share,
+            verdicts: Some(share),
+            resolved: None,
             items: 10,
             tasks: BTreeMap::from([(
                 "add".to_owned(),
@@ -118,6 +127,8 @@ mod tests {
         let mean = mean(&[report(0.2), report(0.6)]).unwrap();
         assert!((mean.greedy - 0.4).abs() < 1e-12);
         assert!((mean.sampled - 0.2).abs() < 1e-12);
+        assert!((mean.verdicts.unwrap() - 0.4).abs() < 1e-12);
+        assert_eq!(mean.resolved, None);
         assert!((mean.tasks["add"].greedy - 0.4).abs() < 1e-12);
         assert_eq!(mean.items, 10);
     }

@@ -245,13 +245,14 @@ pub struct EvalReport {
     /// Share of sampled completions that are well formed, 0 to 1.
     pub format_rate: f64,
     /// Share of sampled verdicts that are right, 0 to 1, on answers of which
-    /// one in two is: a coin has one half.
+    /// one in two is: a coin has one half. `None` where all environments are
+    /// games, which are not critiqued.
     #[serde(default)]
-    pub verdicts: f64,
+    pub verdicts: Option<f64>,
     /// Share of sampled second answers that are right, 0 to 1, after reading
-    /// what simulated peers answered.
+    /// what simulated peers answered. `None` where nothing is answered again.
     #[serde(default)]
-    pub resolved: f64,
+    pub resolved: Option<f64>,
     /// How many items.
     pub items: u32,
     /// By environment: (greedy, sampled, format_rate).

@@ -54,8 +54,10 @@ type Skill = fn(&EvalReport) -> f64;
 
 const SKILLS: [(&str, Skill); 3] = [
     ("answers", |report| report.sampled),
-    ("verdicts", |report| report.verdicts),
-    ("second answers", |report| report.resolved),
+    ("verdicts", |report| report.verdicts.unwrap_or_default()),
+    ("second answers", |report| {
+        report.resolved.unwrap_or_default()
+    }),
 ];
 
 pub(super) fn run(args: &StagesArgs) -> Result<String> {

@@ -54,7 +54,7 @@ pub(super) fn new(args: &NewArgs) -> Result<String> {
     let next = next.replace("NAME", name);
     let lacking = lacking(args.kind).unwrap_or_default();
     Ok(format!(
-        "{name}: a {kind} environment. Next:\n\n{lacking}  cd {name}\n{next}  murmur task test\n  \
+        "{name}: an environment of kind {kind}. Next:\n\n{lacking}  cd {name}\n{next}  murmur task test\n  \
          murmur task play\n"
     ))
 }

@@ -244,6 +244,19 @@ impl Found {
     }
 }
 
+/// Refuses a level that an environment does not have.
+fn has_level(environment: &dyn Environment, level: u8) -> Result<()> {
+    let manifest = environment.manifest();
+    let most = manifest.levels.len();
+    if level == 0 || usize::from(level) > most {
+        bail!(
+            "{} has no level {level}: --level must be 1 to {most}",
+            manifest.name
+        );
+    }
+    Ok(())
+}
+
 fn find(which: &Which) -> Result<Found> {
     if let Some(command) = which.task.strip_prefix(PYTHON) {
         return Ok(Found::Bridge(Box::new(bridge::Bridge::start(command)?)));

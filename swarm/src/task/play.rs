@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use tasks::{Environment, Item, Seed, Step, Style, dialogue::answer_prompt};
 use tui::play::{Game, Marked, Shown};
 
-use super::{PlayArgs, find};
+use super::{PlayArgs, find, has_level};
 
 /// An environment, played.
 struct Session<'a> {
@@ -18,9 +18,10 @@ struct Session<'a> {
 pub(super) fn play(args: &PlayArgs) -> Result<String> {
     let found = find(&args.which)?;
     let environment = found.environment()?;
+    has_level(environment, args.level)?;
     let mut session = Session {
         environment,
-        level: environment.manifest().clamp(args.level),
+        level: args.level,
         seed: args.seed,
         item: None,
         state: Vec::new(),

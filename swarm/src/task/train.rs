@@ -5,7 +5,7 @@ use policy::{GrpoSettings, Policy, Request, TrainGroup};
 use swarm_core::body::Completion;
 use tasks::{Environment, Item, Seed, dialogue::answer_prompt};
 
-use super::{TrainArgs, find};
+use super::{TrainArgs, find, has_level};
 use crate::base;
 use crate::model::Manner;
 use crate::play::{self, Ask};
@@ -19,6 +19,7 @@ const HELD_OUT: u32 = 32;
 pub(super) fn train(args: &TrainArgs, mut tell: impl FnMut(String)) -> Result<String> {
     let found = find(&args.which)?;
     let environment = found.environment()?;
+    has_level(environment, args.level)?;
     let mut policy = base::load()?;
     let settings = GrpoSettings {
         learning_rate: args.rate,

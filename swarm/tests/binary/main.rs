@@ -208,6 +208,12 @@ fn bad_input_gets_a_clear_message_and_changes_nothing() {
     refused(&["run", "--headless", "--home", &file], "a-file");
     refused(&["eval", "--home", &file], "is not a folder");
     refused(&["eval", "--home", &at("nowhere")], "no swarm has run in");
+    for command in ["train", "play"] {
+        refused(
+            &["task", command, "add", "--level", "9"],
+            "add has no level 9: --level must be 1 to 3",
+        );
+    }
     refused(
         &["rep", "top", "--home", &at("nowhere")],
         "start one with `murmur`",

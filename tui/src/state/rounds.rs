@@ -327,6 +327,10 @@ fn mean(reports: &[&EvalReport]) -> Option<EvalReport> {
     if reports.is_empty() {
         return None;
     }
+    let some = |of: fn(&EvalReport) -> Option<f64>| {
+        let sum: Option<f64> = reports.iter().map(|report| of(report)).sum();
+        sum.map(|sum| sum / reports.len() as f64)
+    };
     let average = |of: fn(&EvalReport) -> f64| {
         reports.iter().map(|report| of(report)).sum::<f64>() / reports.len() as f64
     };
@@ -345,8 +349,8 @@ fn mean(reports: &[&EvalReport]) -> Option<EvalReport> {
         greedy: average(|report| report.greedy),
         sampled: average(|report| report.sampled),
         format_rate: average(|report| report.format_rate),
-        verdicts: average(|report| report.verdicts),
-        resolved: average(|report| report.resolved),
+        verdicts: some(|report| report.verdicts),
+        resolved: some(|report| report.resolved),
         items: reports[0].items,
         tasks,
     })

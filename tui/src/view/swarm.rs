@@ -243,14 +243,14 @@ fn draw_numbers(theme: Theme, scene: &Scene<'_>, area: Rect, buffer: &mut Buffer
     let before = state.evaluations.before();
     let now = state.evaluations.now();
     let mut lines = vec![heading(theme, &columns)];
-    let get = |of: fn(&swarm_core::event::EvalReport) -> f64| {
-        let before = before.as_ref().map(|(_, report)| of(report));
-        (before, now.as_ref().map(|(_, report)| of(report)))
+    let get = |of: fn(&swarm_core::event::EvalReport) -> Option<f64>| {
+        let before = before.as_ref().and_then(|(_, report)| of(report));
+        (before, now.as_ref().and_then(|(_, report)| of(report)))
     };
     for (label, (before, now)) in [
-        ("greedy", get(|report| report.greedy)),
-        ("sampled", get(|report| report.sampled)),
-        ("well formed", get(|report| report.format_rate)),
+        ("greedy", get(|report| Some(report.greedy))),
+        ("sampled", get(|report| Some(report.sampled))),
+        ("well formed", get(|report| Some(report.format_rate))),
         ("verdicts", get(|report| report.verdicts)),
         ("resolved", get(|report| report.resolved)),
     ] {

@@ -163,8 +163,8 @@ fn evaluation(builder: &mut Builder, skill: f64) -> EvalReport {
         greedy: mean(|task| task.greedy),
         sampled: mean(|task| task.sampled),
         format_rate: mean(|task| task.format_rate),
-        verdicts: 0.55 + 0.2 * skill,
-        resolved: 0.45 + 0.35 * skill,
+        verdicts: Some(0.55 + 0.2 * skill),
+        resolved: Some(0.45 + 0.35 * skill),
         items: 200,
         tasks,
     }
