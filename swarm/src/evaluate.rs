@@ -68,6 +68,8 @@ struct Tally {
     samples: u32,
     sampled: u32,
     formed: u32,
+    /// Items whose question leaves no room for an answer.
+    too_long: u32,
     /// Verdicts, and those that are right.
     judged: (u32, u32),
     /// Second answers, and those that are right.
@@ -85,6 +87,7 @@ impl Tally {
         self.samples += other.samples;
         self.sampled += other.sampled;
         self.formed += other.formed;
+        self.too_long += other.too_long;
         self.judged.0 += other.judged.0;
         self.judged.1 += other.judged.1;
         self.resolved.0 += other.resolved.0;
@@ -101,13 +104,21 @@ impl Tally {
     }
 }
 
-/// Accuracy of `policy` on held-out items.
+/// Accuracy of `policy` on held-out items. `began` hears of each of the plan's
+/// entries by its number as it is begun, since with a large model one takes a
+/// while, and may put an end to it.
 ///
 /// # Errors
 /// An environment of the plan is unknown, or sampling fails.
-pub fn evaluate(policy: &Policy, registry: &Registry, plan: &EvalPlan) -> Result<EvalReport> {
+pub fn evaluate(
+    policy: &Policy,
+    registry: &Registry,
+    plan: &EvalPlan,
+    mut began: impl FnMut(usize) -> Result<()>,
+) -> Result<EvalReport> {
     let mut tallies: BTreeMap<String, Tally> = BTreeMap::new();
-    for (env, level) in &plan.entries {
+    for (number, (env, level)) in plan.entries.iter().enumerate() {
+        began(number)?;
         let environment = registry
             .get(env)
             .with_context(|| format!("no environment {env} in this build"))?;
@@ -131,6 +142,7 @@ pub fn evaluate(policy: &Policy, registry: &Registry, plan: &EvalPlan) -> Result
         verdicts: some(total.judged),
         resolved: some(total.resolved),
         items: total.items,
+        too_long: total.too_long,
         tasks: tallies
             .into_iter()
             .map(|(name, tally)| (name, tally.report()))
@@ -169,7 +181,8 @@ pub fn probe(policy: &Policy, registry: &Registry, plan: &EvalPlan) -> Result<(u
             Ask::of(*environment, item, request)
         })
         .collect();
-    let groups = play::sample(policy, &plan.manner, &asks).context("sampling held-out items")?;
+    let groups =
+        play::sample(policy, &plan.manner, &asks, None).context("sampling held-out items")?;
     let answers = asked.iter().zip(groups.iter().flatten());
     let right = answers
         .filter(|((environment, item), completion)| is_right(*environment, item, &completion.text));
@@ -259,7 +272,8 @@ fn measure(
             ]
         })
         .collect();
-    let groups = play::sample(policy, &plan.manner, &asks).context("sampling held-out items")?;
+    let groups =
+        play::sample(policy, &plan.manner, &asks, None).context("sampling held-out items")?;
     let mut tally = Tally::default();
     for (index, (item, stages)) in items.iter().zip(groups.chunks(4)).enumerate() {
         let [greedy, sampled, judged, resolved] = stages else {
@@ -275,6 +289,7 @@ fn measure(
             tally.resolved.1 += u32::from(is_right(environment, item, &completion.text));
         }
         tally.items += 1;
+        tally.too_long += u32::from(greedy.is_empty());
         tally.greedy += u32::from(
             greedy
                 .iter()

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use policy::Policy;
 use serde_json::json;
 use swarm_core::event::EvalReport;
 use swarm_core::manifest::Manifest;
@@ -15,6 +17,9 @@ use crate::home::Home;
 use crate::model::{BASE, Model};
 use crate::packages::Store;
 use crate::process::LOCAL_PROFILE;
+
+/// How often it is told how far a measurement is.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// `murmur eval`: a table or JSON.
 ///
@@ -49,7 +54,7 @@ pub fn eval(args: &EvalArgs) -> Result<String> {
     let plan = EvalPlan::of(&manifest, args.items, &model);
     let mut reports = vec![(
         model.name().to_owned(),
-        evaluate(&model.load()?, &registry, &plan)?,
+        measured(model.name(), &model.load()?, &registry, &plan)?,
     )];
     for folder in home
         .map(|home| home.peers())
@@ -65,7 +70,8 @@ pub fn eval(args: &EvalArgs) -> Result<String> {
             .with_context(|| format!("reading {}", checkpoint.display()))?;
         let name = folder.file_name().unwrap_or_default().to_string_lossy();
         let label = format!("peer {name}, step {}", resumed.policy.step());
-        reports.push((label, evaluate(&resumed.policy, &registry, &plan)?));
+        let report = measured(&label, &resumed.policy, &registry, &plan)?;
+        reports.push((label, report));
     }
     if args.json {
         let all: Vec<_> = reports
@@ -75,6 +81,34 @@ pub fn eval(args: &EvalArgs) -> Result<String> {
         return Ok(serde_json::to_string_pretty(&all).context("encoding")? + "\n");
     }
     Ok(eval_table(&reports))
+}
+
+/// Says on stderr how far it is: a large model takes minutes.
+fn measured(
+    name: &str,
+    policy: &Policy,
+    registry: &Registry,
+    plan: &EvalPlan,
+) -> Result<EvalReport> {
+    let of = plan.entries.len();
+    let mut told = Instant::now();
+    let report = evaluate(policy, registry, plan, |behind| {
+        if told.elapsed() >= TELL_EVERY {
+            told = Instant::now();
+            eprintln!("{name}: {behind} of {of} parts measured");
+        }
+        Ok(())
+    })?;
+    if report.too_long > 0 {
+        eprintln!(
+            "{name}: {} of {} questions are longer than its context of {} tokens, and count as \
+             wrong",
+            report.too_long,
+            report.items,
+            policy.decoder().config().max_position_embeddings
+        );
+    }
+    Ok(report)
 }
 
 fn eval_table(reports: &[(String, EvalReport)]) -> String {

@@ -1,11 +1,15 @@
-//! What a peer trains: all of its weights, or an adapter beside them, as its
-//! share of the memory allows.
+//! What a peer trains and how: all of its weights, or an adapter beside them, as
+//! its share of the memory allows, with GRPO's settings as its owner wants them.
+
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use policy::kernel::{Plan, Precision};
 use policy::memory::{self, Load, Method};
 use policy::{Config, DType, GrpoSettings, LoraSettings, Policy};
+
+use crate::model;
 
 /// How much may be trained.
 #[derive(Debug, Clone, Default, Args)]
@@ -18,6 +22,14 @@ pub struct TrainingArgs {
     /// [default: what the machine has to spare]
     #[arg(long, value_name = "GB", value_parser = gigabytes)]
     pub memory: Option<u64>,
+    /// Begin with the adapter in this folder, as PEFT writes them
+    /// (`adapter_config.json`), and train it further
+    #[arg(long, value_name = "DIR", conflicts_with = "lora_rank")]
+    pub adapter: Option<PathBuf>,
+    /// Settings of GRPO from this TOML file, such as `learning_rate = 1e-5`;
+    /// `murmur model grpo` prints all of them. What it leaves out stays usual
+    #[arg(long, value_name = "FILE")]
+    pub grpo: Option<PathBuf>,
 }
 
 fn gigabytes(text: &str) -> Result<u64, String> {
@@ -26,6 +38,9 @@ fn gigabytes(text: &str) -> Result<u64, String> {
         _ => Err("expected gigabytes, such as 7.5".to_owned()),
     }
 }
+
+/// What `murmur model grpo` prints: every setting as it is for the embedded model.
+pub const SETTINGS: &str = include_str!("../../assets/grpo.toml");
 
 /// Tokens of a round's batch, and of its longest sequence: what is planned with
 /// before there is one.
@@ -111,6 +126,26 @@ impl TrainingArgs {
         Ok(Choice { lora, notice })
     }
 
+    /// How `policy` is trained: as the user's file says, and else as is usual for
+    /// a model of its size. What keeps near a reference gets one, which is the
+    /// policy as it is now unless a checkpoint brought it.
+    ///
+    /// # Errors
+    /// The file can't be read, or says what no training can be done with; it
+    /// names the key.
+    pub fn settings(&self, policy: &mut Policy) -> Result<GrpoSettings> {
+        let usual = usual(policy);
+        let Some(path) = &self.grpo else {
+            return Ok(usual);
+        };
+        let settings = read(path, usual)?;
+        if settings.kl.is_some() && policy.decoder().adapter().is_none() && !policy.has_reference()
+        {
+            policy.freeze_reference().context("keeping a reference")?;
+        }
+        Ok(settings)
+    }
+
     /// Refuses what would be killed halfway, before anything is read.
     ///
     /// # Errors
@@ -140,6 +175,15 @@ impl TrainingArgs {
         seed: u64,
     ) -> Result<Option<String>> {
         policy.set_memory(self.memory.and(share));
+        let begun = policy.step() > 0;
+        if let Some(folder) = self.adapter.as_ref().filter(|_| !begun) {
+            let imported = policy.import_adapter(folder);
+            imported.with_context(|| format!("--adapter {}", folder.display()))?;
+        } else if self.adapter.is_some() {
+            bail!(
+                "this peer has trained already: leave --adapter out, or start from another --home"
+            );
+        }
         if let Some(adapter) = policy.decoder().adapter() {
             return match self.lora_rank {
                 Some(rank) if usize::from(rank) != adapter.rank() => bail!(
@@ -150,7 +194,6 @@ impl TrainingArgs {
                 _ => Ok(None),
             };
         }
-        let begun = policy.step() > 0;
         if begun && self.lora_rank.is_some_and(|rank| rank > 0) {
             bail!(
                 "this peer's checkpoint trains all weights: leave --lora-rank out, or start from \
@@ -169,6 +212,34 @@ impl TrainingArgs {
         }
         Ok(notice)
     }
+}
+
+/// How a model of this size is trained in rounds, unless its owner says otherwise.
+pub(crate) fn usual(policy: &Policy) -> GrpoSettings {
+    GrpoSettings {
+        learning_rate: model::learning_rate(policy),
+        measure_effect: false,
+        ..Default::default()
+    }
+}
+
+/// `usual` with what a file says in place of it.
+fn read(path: &Path, usual: GrpoSettings) -> Result<GrpoSettings> {
+    let named = || path.display().to_string();
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let said: toml::Table = toml::from_str(&text).with_context(named)?;
+    if said.contains_key("epochs") {
+        bail!(
+            "{}: epochs is the swarm's to say, as [training] steps of its manifest",
+            path.display()
+        );
+    }
+    let mut table = toml::Table::try_from(usual).context("writing the usual settings")?;
+    table.extend(said);
+    let settings: GrpoSettings = table.try_into().with_context(named)?;
+    settings.check().with_context(named)?;
+    Ok(settings)
 }
 
 #[cfg(test)]
@@ -231,6 +302,80 @@ mod tests {
         };
         let message = format!("{:#}", message.check(config, DType::F32, 2).unwrap_err());
         assert!(message.contains("smaller model"), "{message}");
+    }
+
+    #[test]
+    fn a_file_says_how_grpo_is_done_and_the_rest_is_usual() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut policy = base();
+        let usual = usual(&policy);
+        let mut said = |text: &str| {
+            let path = folder.path().join("grpo.toml");
+            std::fs::write(&path, text).unwrap();
+            let args = TrainingArgs {
+                grpo: Some(path),
+                ..TrainingArgs::default()
+            };
+            let settings = args.settings(&mut policy);
+            (
+                settings.map_err(|error| format!("{error:#}")),
+                policy.has_reference(),
+            )
+        };
+        assert_eq!(said("").0.unwrap(), usual);
+        assert_eq!(said(SETTINGS).0.unwrap(), usual);
+        let every = SETTINGS.replace("# total", "total").replace("# kl", "kl");
+        let every = every.replace("# precision", "precision");
+        let named: toml::Table = toml::from_str(&every).unwrap();
+        assert_eq!(named.len(), 15, "all but the epochs: {named:?}");
+        let (settings, reference) = said("advantage = \"no_std\"\nratio = \"sequence\"\nkl = 0.02");
+        let settings = settings.unwrap();
+        assert!(reference, "what it keeps near");
+        assert_eq!(settings.kl, Some(0.02));
+        assert_eq!(settings.learning_rate, usual.learning_rate);
+        assert_ne!(
+            (settings.advantage, settings.ratio),
+            (usual.advantage, usual.ratio)
+        );
+        for (text, why) in [
+            ("learning_rat = 1", "learning_rat"),
+            ("clip_low = 2.0", "clip_low cannot be 2"),
+            ("epochs = 3", "[training] steps"),
+            ("ratio = 3", "ratio"),
+        ] {
+            let refusal = said(text).0.unwrap_err();
+            assert!(
+                refusal.contains(why) && refusal.contains("grpo.toml"),
+                "{refusal}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_adapter_of_others_is_where_training_begins() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut theirs = base();
+        theirs.add_adapter(LoraSettings::with_rank(4), 7).unwrap();
+        theirs.export_adapter(folder.path(), "base").unwrap();
+        let args = TrainingArgs {
+            adapter: Some(folder.path().to_owned()),
+            ..TrainingArgs::default()
+        };
+        let mut policy = base();
+        args.apply(&mut policy, None, 1).unwrap();
+        assert_eq!(
+            policy.weights_hash().unwrap(),
+            theirs.weights_hash().unwrap()
+        );
+        let missing = TrainingArgs {
+            adapter: Some(folder.path().join("none")),
+            ..TrainingArgs::default()
+        };
+        let refusal = format!("{:#}", missing.apply(&mut base(), None, 1).unwrap_err());
+        assert!(
+            refusal.contains("--adapter") && refusal.contains("none"),
+            "{refusal}"
+        );
     }
 
     #[test]

@@ -447,6 +447,7 @@ impl Peer {
                     report,
                     took,
                 } => self.outcome.before = Some(self.evaluated(round, report, took)),
+                Done::Measuring { behind, of } => self.measuring(behind, of),
                 Done::Failed { error, .. } => return Err(error),
                 _ => {}
             }
@@ -539,6 +540,8 @@ impl Peer {
         self.checkpoint(round)?;
         if self.done {
             self.measure(round)?;
+        } else {
+            self.worker.measure_no_more();
         }
         let Self {
             worker,

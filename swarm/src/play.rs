@@ -2,6 +2,9 @@
 //! played is played again to be trained on. An item of one turn is a single
 //! request, as ever.
 
+use std::collections::BTreeSet;
+use std::time::Instant;
+
 use anyhow::Result;
 use policy::{Policy, Request, TrainCompletion, TrainTurn};
 use swarm_core::body::Completion;
@@ -30,18 +33,26 @@ impl<'a> Ask<'a> {
 /// A group of completions for each ask, in their order; of a game, the text of
 /// an episode each. The next turns of all episodes are sampled together. An
 /// episode that has outgrown the model's context, or whose policy ran out of
-/// tokens, ends as it stands.
+/// tokens, ends as it stands. Groups that are not whole by `until` are empty.
 ///
 /// # Errors
 /// Sampling fails.
-pub fn sample(policy: &Policy, manner: &Manner, asks: &[Ask<'_>]) -> Result<Vec<Vec<Completion>>> {
-    play(manner, asks, |requests| Ok(policy.sample(requests)?))
+pub fn sample(
+    policy: &Policy,
+    manner: &Manner,
+    asks: &[Ask<'_>],
+    until: Option<Instant>,
+) -> Result<Vec<Vec<Completion>>> {
+    let sample = |requests: &[Request]| Ok(policy.sample_until(until, requests)?);
+    let fits = |request: &Request| policy.room(&request.messages).is_ok();
+    play(manner, asks, sample, fits)
 }
 
 fn play(
     manner: &Manner,
     asks: &[Ask<'_>],
     mut sample: impl FnMut(&[Request]) -> Result<Vec<Vec<policy::Completion>>>,
+    fits: impl Fn(&Request) -> bool,
 ) -> Result<Vec<Vec<Completion>>> {
     let requests: Vec<Request> = asks.iter().map(|ask| ask.request.clone()).collect();
     let drawn = sample(&requests)?;
@@ -64,6 +75,8 @@ fn play(
         }
         groups.push(whole);
     }
+    // Whose episodes time ended, and not the game or the context.
+    let mut cut = BTreeSet::new();
     loop {
         let mut going: Vec<_> = episodes.iter_mut().filter(|(.., on)| *on).collect();
         if going.is_empty() {
@@ -82,8 +95,10 @@ fn play(
             })
             .collect();
         let drawn = sample(&next)?;
-        for ((at, member, episode, on), group) in going.iter_mut().zip(drawn) {
+        let asked = next.iter().zip(drawn);
+        for ((at, member, episode, on), (request, group)) in going.iter_mut().zip(asked) {
             let Some(completion) = group.into_iter().next() else {
+                cut.extend(fits(request).then_some(*at));
                 *on = false;
                 continue;
             };
@@ -94,6 +109,9 @@ fn play(
     }
     for (at, member, episode, _) in &episodes {
         groups[*at][*member].text = episode.text();
+    }
+    for at in cut {
+        groups[at].clear();
     }
     Ok(groups)
 }
@@ -174,6 +192,7 @@ mod tests {
         let game = game();
         let item = game.generate(&Seed::derive(&[b"play"]), 3);
         let right = format!("<answer>{}</answer>", item.reference);
+        let left = "<answer>0</answer>";
         let registry = Registry::builtin();
         let add = registry.by_name("add").unwrap();
         let sum = add.generate(&Seed::derive(&[b"play"]), 1);
@@ -186,9 +205,13 @@ mod tests {
             };
             Ask::of(environment, item, request)
         };
-        let asks = [ask(&game as &dyn Environment, &item, 4), ask(add, &sum, 1)];
+        let asks = [
+            ask(&game as &dyn Environment, &item, 4),
+            ask(add, &sum, 1),
+            ask(&game, &item, 1),
+        ];
         let mut calls = Vec::new();
-        let groups = play(&manner, &asks, |requests| {
+        let sample = |requests: &[Request]| {
             calls.push(requests.to_vec());
             Ok(match calls.len() {
                 1 => vec![
@@ -199,23 +222,29 @@ mod tests {
                         said("<answer>0</answer>", false),
                     ],
                     vec![said("a\u{1e}b", true)],
+                    vec![said("<answer>2</answer>", true)],
                 ],
-                // The third has no room for another turn.
-                2 => vec![vec![said("<answer>1</answer>", true)], Vec::new()],
+                // The third has no room for another turn, and the other game no time.
+                2 => vec![
+                    vec![said("<answer>1</answer>", true)],
+                    Vec::new(),
+                    Vec::new(),
+                ],
                 _ => vec![vec![said(&right, true)]],
             })
-        })
-        .unwrap();
+        };
+        let fits = |request: &Request| request.messages[1].content != left;
+        let groups = play(&manner, &asks, sample, fits).unwrap();
         let texts: Vec<&str> = groups[0].iter().map(|one| one.text.as_str()).collect();
         let won = format!("<answer>0</answer>{TURN_BREAK}<answer>1</answer>{TURN_BREAK}{right}");
-        let left = "<answer>0</answer>";
         assert_eq!(texts, [&right, won.as_str(), left, left]);
         assert_eq!(groups[1][0].text, "a\u{1e}b");
+        assert!(groups[2].is_empty());
         let finished: Vec<bool> = groups[0].iter().map(|one| one.finished).collect();
         assert_eq!(finished, [true, true, true, false]);
         // Only who goes on is asked again, after all that was said.
         let asked: Vec<usize> = calls.iter().map(Vec::len).collect();
-        assert_eq!(asked, [2, 2, 1]);
+        assert_eq!(asked, [3, 3, 1]);
         let last: Vec<(&str, &str)> = calls[2][0]
             .messages
             .iter()

@@ -857,7 +857,7 @@ async fn setup(
         }
         None => (None, None),
     };
-    let (mind, learning_rate, is_small) = mind_of(shared, folder, index)?;
+    let (mind, grpo, is_small) = mind_of(shared, folder, index)?;
     Ok(Setup {
         index,
         folder: folder.to_owned(),
@@ -873,11 +873,7 @@ async fn setup(
         packages: Arc::clone(&place.packages),
         store: shared.store.clone(),
         amendments: shared.amendments.clone(),
-        grpo: GrpoSettings {
-            learning_rate,
-            measure_effect: false,
-            ..Default::default()
-        },
+        grpo,
         // What costs a small model a few hundredths of a round.
         probe: is_small,
         mind,
@@ -912,11 +908,15 @@ async fn fund(profile: &ChainProfile, payer: Option<&Ledger>, account: Address) 
     Ok(())
 }
 
-/// What answers and learns in a peer, at which rate, and whether it is quick enough
-/// to be asked a few things more after every round.
-fn mind_of(shared: &Shared<'_>, folder: &Path, index: u16) -> Result<(Box<dyn Mind>, f32, bool)> {
+/// What answers and learns in a peer, how it is trained, and whether it is quick
+/// enough to be asked a few things more after every round.
+fn mind_of(
+    shared: &Shared<'_>,
+    folder: &Path,
+    index: u16,
+) -> Result<(Box<dyn Mind>, GrpoSettings, bool)> {
     if let Minds::Other(make) = shared.minds {
-        return Ok((make(), 0.0, false));
+        return Ok((make(), GrpoSettings::default(), false));
     }
     let Shared { args, hub, .. } = shared;
     let mut policy = policy_of(folder, shared.model, shared.peers, hub)?;
@@ -927,8 +927,9 @@ fn mind_of(shared: &Shared<'_>, folder: &Path, index: u16) -> Result<(Box<dyn Mi
     if let Some(notice) = args.training.apply(&mut policy, shared.memory, seed)? {
         hub.log(LogLevel::Warn, "training", notice);
     }
-    let (rate, is_small) = (model::learning_rate(&policy), model::is_small(&policy));
-    Ok((Box::new(Trained::new(policy)), rate, is_small))
+    let grpo = args.training.settings(&mut policy)?;
+    let is_small = model::is_small(&policy);
+    Ok((Box::new(Trained::new(policy)), grpo, is_small))
 }
 
 /// The newest checkpoint, or the model that peers start from.

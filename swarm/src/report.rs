@@ -96,6 +96,7 @@ pub fn mean(reports: &[EvalReport]) -> Option<EvalReport> {
             .sum::<Option<f64>>()
             .map(|sum| sum / count),
         items,
+        too_long: reports[0].too_long,
         tasks,
     })
 }
@@ -113,6 +114,7 @@ mod tests {
             verdicts: Some(share),
             resolved: None,
             items: 10,
+            too_long: 0,
             tasks: BTreeMap::from([(
                 "add".to_owned(),
                 TaskEval {

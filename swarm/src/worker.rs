@@ -1,16 +1,17 @@
 //! The policy's own thread: model work never blocks the runtime.
 //!
 //! One peer has one worker; jobs are done in the order they are sent. The
-//! worker answers through a callback, on its own thread. What does the work is
-//! a [`Mind`]: a policy, but where the swarm itself is measured.
+//! worker answers through a callback, on its own thread: once for each job, and
+//! before that now and then where one takes long. What does the work is a [`Mind`]: a policy, but where the swarm itself is measured.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use policy::{GrpoSettings, Policy, Request, StepReport, TrainGroup};
 use swarm_core::body::Completion;
 use swarm_core::event::EvalReport;
@@ -33,6 +34,8 @@ pub enum Job {
         games: Vec<Option<Game>>,
         /// How the policy is spoken to in a game's later turns.
         manner: Manner,
+        /// Groups that are not whole by then are left empty.
+        until: Option<Instant>,
     },
     /// One GRPO update for each batch of groups.
     Train {
@@ -68,7 +71,7 @@ pub enum Done {
     Sampled {
         /// The job's tag.
         tag: u64,
-        /// `[requests][group]`.
+        /// `[requests][group]`; empty where there was no time or no room.
         groups: Vec<Vec<Completion>>,
         /// Why requests were not answered: prompts longer than the context.
         refused: Vec<String>,
@@ -98,6 +101,13 @@ pub enum Done {
         step: u64,
         /// Time spent.
         took: Duration,
+    },
+    /// Held-out accuracy is being measured, and may take a while yet.
+    Measuring {
+        /// Environments and levels that are behind.
+        behind: usize,
+        /// Of how many.
+        of: usize,
     },
     /// Held-out accuracy.
     Evaluated {
@@ -130,13 +140,17 @@ pub enum Failed {
     Evaluate,
 }
 
+/// Told of the parts of a measurement.
+pub type Part<'a> = &'a dyn Fn(usize, usize) -> Result<()>;
+
 /// What does a peer's jobs, one after the other.
 pub trait Mind: Send {
-    /// Does one job.
+    /// Does one job. Before each part of a measurement it calls `part` with how
+    /// many parts are behind, and of how many; that may put an end to it.
     ///
     /// # Errors
     /// It could not be done, and nothing has changed.
-    fn work(&mut self, registry: &Registry, job: Job) -> Result<Done>;
+    fn work(&mut self, registry: &Registry, job: Job, part: Part<'_>) -> Result<Done>;
 }
 
 /// A policy that is sampled and trained.
@@ -161,6 +175,7 @@ impl Trained {
 pub struct Worker {
     jobs: Sender<Job>,
     thread: JoinHandle<()>,
+    leaving: Arc<AtomicBool>,
 }
 
 impl Worker {
@@ -175,11 +190,23 @@ impl Worker {
         done: impl Fn(Done) + Send + 'static,
     ) -> Result<Self> {
         let (jobs, queue) = channel();
+        let leaving = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&leaving);
         let thread = std::thread::Builder::new()
             .name(format!("policy {name}"))
-            .spawn(move || work(mind, &registry, &queue, &done))
+            .spawn(move || work(mind, &registry, &queue, &told, &done))
             .context("starting the policy's thread")?;
-        Ok(Self { jobs, thread })
+        Ok(Self {
+            jobs,
+            thread,
+            leaving,
+        })
+    }
+
+    /// Give up measurements, the one under way as well: nobody waits for them,
+    /// and with a large model they take minutes.
+    pub fn measure_no_more(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
     }
 
     /// Add a job.
@@ -206,7 +233,19 @@ impl Worker {
     }
 }
 
-fn work(mut mind: Box<dyn Mind>, registry: &Registry, queue: &Receiver<Job>, done: &impl Fn(Done)) {
+fn work(
+    mut mind: Box<dyn Mind>,
+    registry: &Registry,
+    queue: &Receiver<Job>,
+    leaving: &AtomicBool,
+    done: &impl Fn(Done),
+) {
+    let left = || leaving.load(Ordering::Relaxed);
+    let part = |behind, of| {
+        ensure!(!left(), "nobody waits for this measurement any more");
+        done(Done::Measuring { behind, of });
+        Ok(())
+    };
     while let Ok(job) = queue.recv() {
         let failed = match &job {
             Job::Sample { tag, .. } => Failed::Sample(*tag),
@@ -214,13 +253,17 @@ fn work(mut mind: Box<dyn Mind>, registry: &Registry, queue: &Receiver<Job>, don
             Job::Save { .. } => Failed::Save,
             Job::Evaluate { .. } => Failed::Evaluate,
         };
-        let result = mind.work(registry, job);
+        let measures = matches!(job, Job::Evaluate { .. });
+        let result = mind.work(registry, job, &part);
+        if measures && left() {
+            continue;
+        }
         done(result.unwrap_or_else(|error| Done::Failed { job: failed, error }));
     }
 }
 
 impl Mind for Trained {
-    fn work(&mut self, registry: &Registry, job: Job) -> Result<Done> {
+    fn work(&mut self, registry: &Registry, job: Job, part: Part<'_>) -> Result<Done> {
         let Self { policy, probed } = self;
         let mut start = Instant::now();
         Ok(match job {
@@ -229,6 +272,7 @@ impl Mind for Trained {
                 requests,
                 games,
                 manner,
+                until,
             } => {
                 let asks: Vec<Ask<'_>> = requests
                     .into_iter()
@@ -238,7 +282,7 @@ impl Mind for Trained {
                         game: game.as_ref().map(play::parts),
                     })
                     .collect();
-                let groups = play::sample(policy, &manner, &asks).context("sampling")?;
+                let groups = play::sample(policy, &manner, &asks, until).context("sampling")?;
                 let empty = asks.iter().zip(&groups);
                 let empty = empty.filter(|(ask, group)| ask.request.group > group.len());
                 let refused = empty
@@ -291,7 +335,8 @@ impl Mind for Trained {
                 }
             }
             Job::Evaluate { round, plan } => {
-                let report = evaluate(policy, registry, &plan)?;
+                let of = plan.entries.len();
+                let report = evaluate(policy, registry, &plan, |behind| part(behind, of))?;
                 Done::Evaluated {
                     round,
                     report,

@@ -255,6 +255,10 @@ pub struct EvalReport {
     pub resolved: Option<f64>,
     /// How many items.
     pub items: u32,
+    /// Of these, how many were not answered because their question alone is
+    /// longer than the model's context.
+    #[serde(default)]
+    pub too_long: u32,
     /// By environment: (greedy, sampled, format_rate).
     #[serde(default)]
     pub tasks: BTreeMap<String, TaskEval>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use policy::{Request, StepReport};
-use swarm::worker::{Done, Job, Mind};
+use swarm::worker::{Done, Job, Mind, Part};
 use swarm_core::body::Completion;
 use swarm_core::event::EvalReport;
 use tasks::dialogue::Verdict;
@@ -21,7 +21,7 @@ pub(crate) struct Free {
 }
 
 impl Mind for Free {
-    fn work(&mut self, _: &Registry, job: Job) -> Result<Done> {
+    fn work(&mut self, _: &Registry, job: Job, _: Part<'_>) -> Result<Done> {
         let took = Duration::ZERO;
         Ok(match job {
             Job::Sample { tag, requests, .. } => Done::Sampled {

@@ -17,6 +17,7 @@
 //! | `template` | a checkpoint's chat template, around text it never sees |
 //! | `sample` | what can be asked of sampling, and what it answers |
 //! | `rows` | the rows that are drawn together: admitted, stepped, ended |
+//! | `pace` | whether a group that is begun now can be whole in time |
 //! | `inference` | the forward pass for sampling, on weights where they lie |
 //! | `attention` | keys and values of sequences being drawn; attention |
 //! | `linear` | products of rows with weight matrices |
@@ -102,6 +103,7 @@ mod lora;
 pub mod memory;
 mod muon;
 mod optimizer;
+mod pace;
 mod policy;
 mod pretrained;
 mod random;

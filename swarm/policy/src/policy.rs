@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
@@ -324,7 +325,17 @@ impl Policy {
     /// A group of completions for each request, in their order; an empty one
     /// where the prompt leaves none [`Policy::room`].
     pub fn sample(&self, requests: &[Request]) -> Result<Vec<Vec<Completion>>> {
+        self.sample_until(None, requests)
+    }
+
+    /// The same, by a time: groups that are not whole by then are empty.
+    pub fn sample_until(
+        &self,
+        until: Option<Instant>,
+        requests: &[Request],
+    ) -> Result<Vec<Vec<Completion>>> {
         let mut limits = self.limits.clone();
+        limits.until = until.or(limits.until);
         if let Some(budget) = self.memory {
             let (config, load) = (self.decoder.config(), self.load(1, 1));
             let room = memory::cache_room(config, self.method(), &load, budget);
@@ -339,6 +350,11 @@ impl Policy {
         let bare = self.decoder.with_adapter(None)?;
         self.reference = Some(bare.kept_in(self.decoder.dtype())?);
         Ok(())
+    }
+
+    /// Whether there is one.
+    pub fn has_reference(&self) -> bool {
+        self.reference.is_some()
     }
 
     /// Updates the weights, or the adapter, on scored groups. After an error

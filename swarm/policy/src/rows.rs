@@ -11,10 +11,12 @@ use crate::draw::{Choice, Drawer};
 use crate::error::{Error, Result};
 use crate::inference::Inference;
 use crate::kernel::Precision;
+use crate::pace::{Candidate, Pace};
 use crate::sample::{Request, SampleLimits};
 use crate::tokenizer::Tokenizer;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
 
 /// The tokens of one completion.
 #[derive(Default, Clone)]
@@ -59,6 +61,8 @@ pub(crate) struct Batch<'a> {
     limits: &'a SampleLimits,
     groups: BTreeMap<usize, Group>, // by the number of their request
     came: usize,                    // requests
+    pace: Option<Pace>,             // where there is an end to the time
+    held_back: Option<Group>,       // the last that came, until there is time for it
     waiting: VecDeque<(usize, usize)>, // members of groups, not yet in the batch
     active: Vec<Active>,
     spans: Vec<Span>,
@@ -86,6 +90,8 @@ impl<'a> Batch<'a> {
             limits,
             groups: BTreeMap::new(),
             came: 0,
+            pace: limits.until.map(Pace::new),
+            held_back: None,
             waiting: VecDeque::new(),
             active: Vec::new(),
             spans: Vec::new(),
@@ -100,10 +106,8 @@ impl<'a> Batch<'a> {
     pub(crate) fn run(&mut self, next: Next<'_>, done: Done<'_>) -> Result<()> {
         let (mut rows, mut logits) = (Vec::new(), Vec::new());
         loop {
-            if self.limits.cancelled() {
-                for (index, group) in std::mem::take(&mut self.groups) {
-                    done(index, group.drawn)?;
-                }
+            let over = |pace: &Pace| pace.is_over(Instant::now());
+            if self.pace.as_ref().is_some_and(over) {
                 return Ok(());
             }
             let admitted = self.admit(next, done)?;
@@ -124,11 +128,15 @@ impl<'a> Batch<'a> {
                     prefix: group.opened.as_ref().map(|opened| opened.span),
                 });
             }
+            let began = Instant::now();
             self.inference
                 .forward(&rows, &mut self.spans, Precision::F32);
             let indices: Vec<usize> = (0..rows.len()).collect();
             self.inference.logits(&indices, &mut logits);
             self.step(&logits, done)?;
+            if let Some(pace) = &mut self.pace {
+                pace.stepped(rows.len(), began.elapsed());
+            }
         }
     }
 
@@ -172,7 +180,7 @@ impl<'a> Batch<'a> {
         let mut admitted = Vec::new();
         let mut fresh = Vec::new();
         while self.active.len() + admitted.len() < self.limits.rows.max(1) {
-            if self.waiting.is_empty() && !self.receive(next, done)? {
+            if self.waiting.is_empty() && !self.receive(admitted.len(), next, done)? {
                 break;
             }
             let Some(&(index, member)) = self.waiting.front() else {
@@ -223,13 +231,45 @@ impl<'a> Batch<'a> {
         Ok(any)
     }
 
-    /// Takes in one more request. Returns false if there is none.
-    fn receive(&mut self, next: Next<'_>, done: Done<'_>) -> Result<bool> {
-        let Some(request) = next().transpose()? else {
-            return Ok(false);
+    /// Takes in one more request. Returns false if there is none, or no time for
+    /// it beside those in the batch and so many more that were `admitted`.
+    fn receive(&mut self, admitted: usize, next: Next<'_>, done: Done<'_>) -> Result<bool> {
+        let group = match self.held_back.take() {
+            Some(group) => group,
+            None => {
+                let Some(request) = next().transpose()? else {
+                    return Ok(false);
+                };
+                self.came += 1;
+                self.group(request)?
+            }
         };
-        let index = self.came;
-        self.came += 1;
+        let index = self.came - 1;
+        if group.drawn.is_empty() || group.request.max_tokens == 0 {
+            done(index, group.drawn)?;
+            return Ok(true);
+        }
+        let beside = self.active.len() + admitted;
+        let candidate = Candidate {
+            prompt: group.prompt.len(),
+            group: group.drawn.len(),
+            tokens: self.most(&group),
+            beside,
+            waits: beside > 0 && beside + group.drawn.len() > self.limits.rows,
+        };
+        let allows = |pace: &Pace| pace.allows(&candidate, Instant::now());
+        if !self.pace.as_ref().is_none_or(allows) {
+            self.held_back = Some(group);
+            return Ok(false);
+        }
+        self.waiting
+            .extend((0..group.drawn.len()).map(|member| (index, member)));
+        self.groups.insert(index, group);
+        Ok(true)
+    }
+
+    /// A request, its prompt in tokens; of nobody where that leaves no room.
+    fn group(&self, request: Request) -> Result<Group> {
         let prompt = self.tokenizer.prompt(&request.messages)?;
         if let Some(token) = prompt
             .iter()
@@ -241,24 +281,13 @@ impl<'a> Batch<'a> {
             )));
         }
         let fits = prompt.len() < self.config.max_position_embeddings;
-        let drawn = vec![Drawn::default(); if fits { request.group } else { 0 }];
-        if drawn.is_empty() || request.max_tokens == 0 {
-            done(index, drawn)?;
-            return Ok(true);
-        }
-        self.waiting
-            .extend((0..drawn.len()).map(|member| (index, member)));
-        self.groups.insert(
-            index,
-            Group {
-                request,
-                prompt,
-                drawn,
-                ended: 0,
-                opened: None,
-            },
-        );
-        Ok(true)
+        Ok(Group {
+            drawn: vec![Drawn::default(); if fits { request.group } else { 0 }],
+            request,
+            prompt,
+            ended: 0,
+            opened: None,
+        })
     }
 
     /// The most tokens of a completion. Its last needs no position: nothing
@@ -270,6 +299,7 @@ impl<'a> Batch<'a> {
 
     /// Computes prompts whose spans are ready, many at a time.
     fn open(&mut self, fresh: &[usize]) {
+        let began = Instant::now();
         let (mut rows, mut last) = (Vec::new(), Vec::new());
         for index in fresh {
             let group = &self.groups[index];
@@ -305,6 +335,9 @@ impl<'a> Batch<'a> {
                 let opened = group.opened.as_mut().expect("it has a span");
                 opened.logits = logits.to_vec();
             }
+        }
+        if let Some(pace) = &mut self.pace {
+            pace.opened(rows.len(), began.elapsed());
         }
     }
 
@@ -384,6 +417,10 @@ impl<'a> Batch<'a> {
         }
         let group = self.groups.remove(&index).expect("it was just there");
         self.idle.extend(group.opened.map(|opened| opened.span));
+        if let Some(pace) = &mut self.pace {
+            let longest = group.drawn.iter().map(|drawn| drawn.tokens.len()).max();
+            pace.ended(longest.unwrap_or(0));
+        }
         done(index, group.drawn)
     }
 }

@@ -13,8 +13,7 @@ use crate::kernel::Precision;
 use crate::rows::{Batch, Drawn};
 use crate::storage::with_weights;
 use crate::tokenizer::{ChatMessage, Tokenizer};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 /// A prompt, and how to complete it.
 #[derive(Debug, Clone)]
@@ -86,8 +85,9 @@ pub struct SampleLimits {
     /// The most threads of the current rayon pool; zero is all of them. What
     /// is too small to gain from a second thread uses one.
     pub threads: usize,
-    /// Once true, sampling stops and returns what it has, unfinished.
-    pub cancel: Option<Arc<AtomicBool>>,
+    /// When sampling stops. Groups that are not whole by then are empty, and one
+    /// that would not be whole, by what was seen so far, is not begun.
+    pub until: Option<Instant>,
 }
 
 impl Default for SampleLimits {
@@ -98,7 +98,7 @@ impl Default for SampleLimits {
             prompts: None,
             cache: 1 << 30,
             threads: 0,
-            cancel: None,
+            until: None,
         }
     }
 }
@@ -109,18 +109,13 @@ impl SampleLimits {
         self.prompts
             .unwrap_or(Precision::usual(config.parameters()))
     }
-
-    pub(crate) fn cancelled(&self) -> bool {
-        let flag = self.cancel.as_ref();
-        flag.is_some_and(|flag| flag.load(Ordering::Relaxed))
-    }
 }
 
 /// Draws each request's group of completions, in the order of the requests.
 ///
 /// A prompt may hold what strangers wrote, so one that is too long must not
 /// cost the others theirs: a request whose prompt leaves no room in the
-/// model's positions gets an empty group.
+/// model's positions gets an empty group, as does one that time is over for.
 ///
 /// # Errors
 /// A request that can't be met, or logits that are not finite.
@@ -133,10 +128,7 @@ pub fn sample(
     for request in requests {
         check(request)?;
     }
-    let mut groups: Vec<Vec<Completion>> = requests
-        .iter()
-        .map(|request| vec![Completion::default(); request.group])
-        .collect();
+    let mut groups = vec![Vec::new(); requests.len()];
     let mut waiting = requests.iter().cloned();
     let next = || waiting.next();
     let done = |index: usize, group| groups[index] = group;
@@ -148,7 +140,7 @@ pub fn sample(
 ///
 /// Whenever there is room, `next` is asked for a request; it joins those that
 /// are being drawn. When it has none and nothing is being drawn any more, or
-/// once sampling is cancelled, this returns. `done` gets each group with the
+/// once time is over, this returns. `done` gets each whole group with the
 /// number of its request, counted from zero in the order they came.
 ///
 /// # Errors

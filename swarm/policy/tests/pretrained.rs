@@ -565,6 +565,8 @@ fn what_is_wrong_with_a_gguf_file_is_said() {
     let text = |text: &str| Some(Value::String(text.to_owned()));
     assert!(refused("general.architecture", text("mamba")).contains("\"mamba\" is not supported"));
     assert!(refused("general.alignment", Some(Value::U32(0))).contains("stumbled"));
+    let ballast = Value::Array(vec![Value::U64(1); (33 << 20) / 8]);
+    assert!(refused("general.ballast", Some(ballast)).contains("remaining"));
     assert!(refused("qwen2.block_count", None).contains("qwen2.block_count is missing"));
     assert!(refused("qwen2.block_count", text("3")).contains("whole number"));
     assert!(refused("qwen2.block_count", Some(Value::U32(2))).contains("has no place"));

@@ -14,8 +14,7 @@ use policy::{
     ChatMessage, Completion, Config, DType, Decoder, Request, SampleLimits, Tokenizer, sample,
     sample_as_it_comes,
 };
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 fn limits(rows: usize, prefill: usize) -> SampleLimits {
     SampleLimits {
@@ -425,16 +424,32 @@ fn nothing_asked_is_nothing_drawn() {
 }
 
 #[test]
-fn sampling_stops_when_told() {
-    let (decoder, tokenizer) = (decoder(config_with(VOCAB, true), 6), tokenizer());
-    let cancel = Some(Arc::new(AtomicBool::new(true)));
-    let limits = SampleLimits {
-        cancel,
-        ..SampleLimits::default()
+fn groups_are_whole_by_the_deadline_or_empty() {
+    let (decoder, tokenizer) = (decoder(base_config(), 6), tokenizer());
+    let requests: Vec<Request> = (0..12)
+        .map(|seed| Request {
+            max_tokens: 60,
+            ..request("a", 4, seed)
+        })
+        .collect();
+    let begun = Instant::now();
+    let until = |until| {
+        let limits = SampleLimits {
+            until,
+            ..limits(8, 512)
+        };
+        sample(&decoder, &tokenizer, &requests, &limits).unwrap()
     };
-    let groups = sample(&decoder, &tokenizer, &[request("a", 3, 1)], &limits).unwrap();
-    assert_eq!(groups[0].len(), 3);
-    assert!(groups[0].iter().all(|completion| !completion.finished));
+    let all = until(None);
+    let took = begun.elapsed();
+    assert!(all.iter().all(|group| group.len() == 4));
+    assert!(until(Some(begun)).iter().all(Vec::is_empty));
+    assert_eq!(until(Some(begun + 1000 * took)), all);
+    // However far it gets by then.
+    let some = until(Some(Instant::now() + took / 2));
+    for (group, whole) in some.iter().zip(&all) {
+        assert!(group.is_empty() || group == whole);
+    }
 }
 
 #[test]

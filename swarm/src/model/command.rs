@@ -1,4 +1,5 @@
-//! `murmur model`: what is on this machine, what it needs, and how to get more.
+//! `murmur model`: what is on this machine, what it needs, how to get more, and how
+//! to take away what a peer has become.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{BASE, Model, fetch, is_plain};
 use crate::base;
-use crate::home::models_folder;
+use crate::home::{Home, models_folder};
 use crate::method::{self, LONGEST, TrainingArgs};
 
 /// `murmur model`.
@@ -25,6 +26,11 @@ pub enum ModelCommand {
     Info(InfoArgs),
     /// Keep a folder's or a GGUF file's model under a name, as safetensors
     Import(ImportArgs),
+    /// Write what a peer has become into a folder: the model as Hugging Face
+    /// lays it out, or the adapter as PEFT does
+    Export(ExportArgs),
+    /// All settings of GRPO as they usually are: a file to change for `run --grpo`
+    Grpo,
 }
 
 /// `murmur model list`.
@@ -63,6 +69,23 @@ pub struct ImportArgs {
     /// What to call it [default: the folder's or the file's name]
     #[arg(long)]
     pub name: Option<String>,
+    /// Keep numbers of 32 bits as they are; else they are rounded to bf16, which
+    /// takes half the memory and is faster
+    #[arg(long)]
+    pub exact: bool,
+}
+
+/// `murmur model export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// A folder that is not there yet
+    pub folder: PathBuf,
+    /// The home whose peer it is
+    #[arg(long, env = "MURMUR_HOME", value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Which of its peers
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub peer: u16,
 }
 
 /// Carry out a command; returns what to print.
@@ -75,6 +98,8 @@ pub fn run(command: &ModelCommand) -> Result<String> {
         ModelCommand::Pull(args) => pull(&args.name),
         ModelCommand::Info(args) => info(args),
         ModelCommand::Import(args) => import(args),
+        ModelCommand::Export(args) => export(args),
+        ModelCommand::Grpo => Ok(method::SETTINGS.to_owned()),
     }
 }
 
@@ -476,11 +501,75 @@ fn import(args: &ImportArgs) -> Result<String> {
         );
     }
     let opened = Pretrained::open(&args.path)?;
-    let licence = opened.licence().map(str::to_owned);
+    super::has_room(&opened, &args.path.display().to_string())?;
+    let (licence, stored) = (
+        opened.licence().map(str::to_owned),
+        opened.stored().to_owned(),
+    );
     let policy = opened.load(&Device::Cpu)?;
+    let kept = match args.exact && stored != "bf16" {
+        true => DType::F32,
+        false => DType::BF16,
+    };
     policy
-        .export(&folder, DType::BF16, licence.as_deref())
+        .export(&folder, kept, licence.as_deref())
         .with_context(|| format!("writing {}", folder.display()))?;
     let about = About::read(name, Some(&folder))?;
-    Ok(text(&about) + &format!("\nrun it: murmur run --model {name}\n"))
+    let mut text = text(&about);
+    if stored != about.stored && !args.exact {
+        let _ = writeln!(
+            text,
+            "its numbers were {stored} and are rounded to bf16; --exact keeps them"
+        );
+    }
+    let _ = writeln!(text, "\nrun it: murmur run --model {name}");
+    Ok(text)
+}
+
+fn export(args: &ExportArgs) -> Result<String> {
+    let home = Home::existing(args.home.as_deref())?;
+    let home = home.context("no swarm has run here: name a home with --home")?;
+    let named = args.peer.to_string();
+    let peers = home.peers()?;
+    let peer = peers.iter().find(|folder| folder.ends_with(&named));
+    let checkpoint = peer
+        .map(|folder| folder.join("checkpoint"))
+        .filter(|checkpoint| checkpoint.exists())
+        .with_context(|| {
+            format!(
+                "{} has no peer {named} that has trained; it has {} peers, counted from 0",
+                home.path().display(),
+                peers.len()
+            )
+        })?;
+    let model = Model::of_home(&home)?;
+    let resumed = model
+        .resume(&checkpoint)
+        .with_context(|| format!("reading {}", checkpoint.display()))?;
+    let (policy, shown) = (resumed.policy, args.folder.display());
+    if args.folder.exists() {
+        bail!("{shown} is there already; name a folder that is not");
+    }
+    let licence = model.open()?;
+    let licence = licence.as_ref().and_then(Pretrained::licence);
+    let writing = || format!("writing {shown}");
+    let steps = policy.step();
+    if policy.decoder().adapter().is_some() {
+        let adapter = policy.export_adapter(&args.folder, model.name());
+        adapter.with_context(writing)?;
+        return Ok(format!(
+            "{shown}: the adapter of peer {named} after {steps} updates, beside {}\n\
+             begin with it: murmur run --model {} --adapter {shown} --home ANOTHER\n",
+            model.name(),
+            model.name(),
+        ));
+    }
+    let kept = policy.decoder().dtype();
+    policy
+        .export(&args.folder, kept, licence)
+        .with_context(writing)?;
+    Ok(format!(
+        "{shown}: the model of peer {named} after {steps} updates\n\
+         begin with it: murmur run --model {shown} --home ANOTHER\n"
+    ))
 }

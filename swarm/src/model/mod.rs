@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | `manner` | how a model is spoken to |
 //! | `fetch` | from the hub into its cache |
-//! | `command` | `murmur model list`, `pull`, `info`, `import` |
+//! | `command` | `murmur model list`, `pull`, `info`, `import`, `export`, `grpo` |
 //!
 //! A home remembers the model its peers began with, by the hash of its files:
 //! rounds and reputation of one model's peers are not continued with another.
@@ -206,15 +206,7 @@ impl Model {
         let Some(opened) = self.open()? else {
             return base::load();
         };
-        let needed = memory::sampling(opened.config(), opened.kept_in(), 1, LONGEST);
-        if let Some(spare) = memory::spare().filter(|&spare| spare < needed) {
-            bail!(
-                "{} takes {} and there are {}: take a smaller model, or close other programs",
-                self.name,
-                memory::shown(needed),
-                memory::shown(spare)
-            );
-        }
+        has_room(&opened, &self.name)?;
         opened
             .load(&Device::Cpu)
             .with_context(|| format!("reading {}", self.name))
@@ -240,6 +232,19 @@ impl Model {
             true => Manner::taught(),
             false => Manner::instructed(completion_bytes),
         }
+    }
+}
+
+/// Refuses a model that can't be read into memory.
+fn has_room(opened: &Pretrained, name: &str) -> Result<()> {
+    let needed = memory::sampling(opened.config(), opened.kept_in(), 1, LONGEST);
+    match memory::spare().filter(|&spare| spare < needed) {
+        Some(spare) => bail!(
+            "{name} takes {} and there are {}: take a smaller model, or close other programs",
+            memory::shown(needed),
+            memory::shown(spare)
+        ),
+        None => Ok(()),
     }
 }
 

@@ -52,9 +52,9 @@ impl Peer {
             Effect::Sample {
                 round,
                 kind,
+                deadline_ms,
                 requests,
-                ..
-            } => self.sample(round, kind, &requests)?,
+            } => self.sample(round, kind, deadline_ms, &requests)?,
             Effect::SignScorecard(request) => {
                 return Ok(self.setup.chain.as_ref().map(|chain| Input::CardSigned {
                     round: request.round,

@@ -2,7 +2,7 @@
 //! what came of it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use policy::Request;
@@ -13,8 +13,14 @@ use swarm_core::message::BodyKind;
 use swarm_core::round::{Input, SampleRequest, TrainGroup};
 
 use super::Peer;
+use crate::hub::now_ms;
 use crate::play;
 use crate::worker::{Done, Failed, Job};
+
+/// One part in so many of the time for a stage is left for handing over.
+const HANDING_OVER: u64 = 10;
+/// How long a measurement may go on without a word.
+const MEASURING: Duration = Duration::from_secs(10);
 
 /// What is under way.
 #[derive(Default)]
@@ -22,6 +28,8 @@ pub(super) struct Jobs {
     next: u64,
     samples: BTreeMap<u64, (u64, BodyKind)>,
     training: Option<Training>,
+    /// Since when a measurement has gone on without a word.
+    silent: Option<Instant>,
 }
 
 /// A training, as far as the policy knows nothing of it.
@@ -37,8 +45,11 @@ impl Peer {
         &mut self,
         round: u64,
         kind: BodyKind,
+        deadline_ms: u64,
         requests: &[SampleRequest],
     ) -> Result<()> {
+        let left = deadline_ms.saturating_sub(now_ms());
+        let until = Duration::from_millis(left - left / HANDING_OVER);
         let tag = self.jobs.next;
         self.jobs.next += 1;
         self.jobs.samples.insert(tag, (round, kind));
@@ -59,7 +70,34 @@ impl Peer {
             requests,
             games,
             manner: manner.clone(),
+            until: Instant::now().checked_add(until),
         })
+    }
+
+    /// Not all that was asked could be written in time.
+    fn tell_late(&self, round: u64, kind: BodyKind, whole: usize, asked: usize, took: Duration) {
+        let what = match kind {
+            BodyKind::Answer => "answers",
+            BodyKind::Critique => "critiques",
+            BodyKind::Resolve => "second answers",
+        };
+        let seconds = took.as_secs_f64();
+        let (level, text) = match whole {
+            0 => (
+                LogLevel::Warn,
+                format!(
+                    "round {round}: none of {asked} groups of {what} was whole after {seconds:.1} \
+                     s, which is the time there is: this peer is left out of that stage. A smaller \
+                     model or fewer --peers is faster; a swarm of your own can give more time \
+                     (murmur run --manifest FILE)"
+                ),
+            ),
+            whole => (
+                LogLevel::Info,
+                format!("round {round}: time for {whole} of {asked} groups of {what}"),
+            ),
+        };
+        self.setup.hub.log(level, "policy", text);
     }
 
     pub(super) fn train(
@@ -142,6 +180,8 @@ impl Peer {
                 refused,
                 took,
             } => {
+                let whole = groups.iter().filter(|group| !group.is_empty()).count();
+                let late = groups.len() - whole - refused.len();
                 for why in refused {
                     let text = format!("a question is left unanswered: {why}");
                     self.setup.hub.log(LogLevel::Warn, "policy", text);
@@ -150,21 +190,8 @@ impl Peer {
                 let Some((round, kind)) = self.jobs.samples.remove(&tag) else {
                     return Ok(None);
                 };
-                let stages = &self.setup.manifest.stages;
-                let (stage, lasts) = match kind {
-                    BodyKind::Answer => ("answers", stages.answer_ms),
-                    BodyKind::Critique => ("critiques", stages.critique_ms),
-                    BodyKind::Resolve => ("second answers", stages.resolve_ms),
-                };
-                if took.as_millis() > lasts.into() {
-                    let text = format!(
-                        "round {round}: {stage} took {:.1} s and their stage lasts {:.1}: they do \
-                         not count. A smaller model is faster; a swarm of your own can give more \
-                         time or ask for less (murmur run --manifest FILE)",
-                        took.as_secs_f64(),
-                        lasts as f64 / 1e3,
-                    );
-                    self.setup.hub.log(LogLevel::Warn, "policy", text);
+                if late > 0 {
+                    self.tell_late(round, kind, whole, groups.len(), took);
                 }
                 let limit = self.setup.manifest.limits.completion_bytes as usize;
                 let groups = groups
@@ -257,6 +284,10 @@ impl Peer {
                     checkpoint: Some((hash, step)),
                 })
             }
+            Done::Measuring { behind, of } => {
+                self.measuring(behind, of);
+                None
+            }
             Done::Evaluated {
                 round,
                 report,
@@ -295,6 +326,17 @@ impl Peer {
         Ok(input)
     }
 
+    /// Says how far a measurement is, if it takes long.
+    pub(super) fn measuring(&mut self, behind: usize, of: usize) {
+        let since = self.jobs.silent.filter(|_| behind > 0);
+        let since = *self.jobs.silent.insert(since.unwrap_or_else(Instant::now));
+        if since.elapsed() >= MEASURING {
+            self.jobs.silent = Some(Instant::now());
+            let text = format!("held-out accuracy: {behind} of {of} parts measured");
+            self.setup.hub.log(LogLevel::Info, "policy", text);
+        }
+    }
+
     pub(super) fn evaluated(
         &mut self,
         round: u64,
@@ -302,6 +344,14 @@ impl Peer {
         took: Duration,
     ) -> EvalReport {
         self.spend("evaluating", took);
+        if report.too_long > 0 {
+            let text = format!(
+                "{} of {} held-out questions are longer than the model's context and count as \
+                 wrong",
+                report.too_long, report.items
+            );
+            self.setup.hub.log(LogLevel::Warn, "policy", text);
+        }
         self.setup.hub.emit(Event::Evaluated {
             round,
             report: report.clone(),

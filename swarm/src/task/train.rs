@@ -139,7 +139,7 @@ fn drawn(policy: &Policy, asks: &[Ask<'_>]) -> Result<Vec<Vec<Completion>>> {
             .room(&ask.request.messages)
             .with_context(|| format!("item {index}"))?;
     }
-    play::sample(policy, &Manner::taught(), asks)
+    play::sample(policy, &Manner::taught(), asks, None)
 }
 
 /// The share of held-out items whose greedy answer is right; `None` if there

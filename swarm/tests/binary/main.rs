@@ -118,6 +118,37 @@ fn a_headless_run_settles_every_round_and_the_next_one_resumes_it() {
 }
 
 #[test]
+fn a_peer_hands_in_what_it_has_time_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let profile = include_str!("../../../assets/profiles/local.toml");
+    let hurried = profile
+        .replace("answer_ms = 15000", "answer_ms = 60")
+        .replace("own = 8", "own = 96");
+    let (manifest, home, report) = (path("hurried.toml"), path("home"), path("report.json"));
+    std::fs::write(&manifest, hurried).unwrap();
+    let rest = [
+        "--manifest",
+        &manifest,
+        "--rounds",
+        "3",
+        "--report",
+        &report,
+    ];
+    let ran = murmur(&[&ONE_PEER[..], &[&home], &rest].concat());
+    assert!(ran.success, "{}", ran.stderr);
+    let short = ran
+        .stderr
+        .lines()
+        .filter(|line| line.contains("of 100 groups of answers"));
+    assert_eq!(short.count(), 3, "{}", ran.stderr);
+    let report: Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+    for round in report["rounds"].as_array().unwrap() {
+        assert!(round["answers"].as_u64().unwrap() < 800, "{round:#}");
+    }
+}
+
+#[test]
 fn three_processes_are_one_swarm_while_one_comes_late_and_one_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let home = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();

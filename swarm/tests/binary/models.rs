@@ -367,3 +367,44 @@ fn a_model_is_imported_and_then_goes_by_its_name() {
     let broken = murmur(&["run", "--headless", "--model", path]);
     assert_says(&broken, &["model.safetensors", "its header says"]);
 }
+
+#[test]
+fn what_a_peer_learnt_is_taken_to_another_home() {
+    let folder = tempfile::tempdir().unwrap();
+    let murmur = |args: &[&str]| murmur(args, "http://127.0.0.1:9", folder.path());
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let run = |home: &str, more: &[&str]| {
+        let rest = [home, "--rounds", "1", "--seed", "7"];
+        let ran = murmur(&[&ONE_PEER[..], &rest, more].concat());
+        assert!(ran.success, "{}", ran.stderr);
+    };
+    let export = |home: &str, to: &str| murmur(&["model", "export", to, "--home", home]);
+
+    let (whole, model) = (path("whole"), path("model"));
+    run(&whole, &[]);
+    let exported = export(&whole, &model);
+    assert!(exported.success, "{}", exported.stderr);
+    assert_says(&export(&whole, &model), &["there already"]);
+    let beyond = ["model", "export", "x", "--home", &whole, "--peer", "3"];
+    assert_says(&murmur(&beyond), &["no peer 3"]);
+    run(&path("of-model"), &["--model", &model]);
+
+    let settings = path("grpo.toml");
+    std::fs::write(&settings, "ratio = \"sequence\"\nkl = 0.01\n").unwrap();
+    let (lora, adapter) = (path("lora"), path("adapter"));
+    run(&lora, &["--lora-rank", "4", "--grpo", &settings]);
+    let exported = export(&lora, &adapter);
+    assert!(exported.success, "{}", exported.stderr);
+    let written = std::fs::read(folder.path().join("adapter/adapter_config.json")).unwrap();
+    let written: Value = serde_json::from_slice(&written).unwrap();
+    assert_eq!(written["r"], 4);
+    let next = path("next");
+    run(&next, &["--adapter", &adapter]);
+    let again = [&ONE_PEER[..], &[&next, "--adapter", &adapter]].concat();
+    assert_says(&murmur(&again), &["has trained already"]);
+
+    std::fs::write(&settings, "clip_lo = 0.1\n").unwrap();
+    let home = path("wrong");
+    let wrong = [&ONE_PEER[..], &[&home, "--grpo", &settings]].concat();
+    assert_says(&murmur(&wrong), &["grpo.toml", "clip_lo"]);
+}

@@ -101,6 +101,23 @@ If its last line is \"check\" and an answer, say whether that answer is right: \
 If its last line is \"peers\" and answers of others, where 42=6!3 means that of nine votes six \
 are for 42 and three against it, give your own answer: <answer>42</answer>";
 
+/// Said and answered before the first prompt of such a model, one pair a stage:
+/// small models follow what they see more readily than what they are told.
+pub const EXAMPLES: [(&str, &str); 3] = [
+    (
+        "add 12+7",
+        "<think>2+7=9, so 12+7=19</think><answer>19</answer>",
+    ),
+    (
+        "add 12+7\ncheck 18",
+        "<think>2+7=9, so it ends in 9</think><verdict>wrong</verdict>",
+    ),
+    (
+        "add 12+7\npeers 19=6!3 18=2!7",
+        "<think>2+7=9, so 19</think><answer>19</answer>",
+    ),
+];
+
 /// The prompt of the answer stage.
 #[must_use]
 pub fn answer_prompt(item: &Item) -> Vec<Message> {
@@ -276,6 +293,24 @@ mod tests {
         for tag in crate::SPECIAL_TOKENS {
             assert!(INSTRUCTIONS.contains(tag), "{tag}");
         }
+    }
+
+    #[test]
+    fn the_examples_are_answered_as_the_prompts_ask() {
+        with_item(|environment, item| {
+            let asked = EXAMPLES.map(|(asked, _)| asked);
+            let item = Item {
+                question: asked[0].to_owned(),
+                ..item.clone()
+            };
+            assert_eq!(critique_prompt(&item, "18")[0].content, asked[1]);
+            let peers = [peer("19", 6, 3), peer("18", 2, 7)];
+            assert_eq!(resolve_prompt(&item, &peers)[0].content, asked[2]);
+            for (_, answer) in [EXAMPLES[0], EXAMPLES[2]] {
+                assert!(environment.score(&item, answer).well_formed());
+            }
+        });
+        assert_eq!(parse_verdict(EXAMPLES[1].1), Verdict::Wrong);
     }
 
     #[test]

@@ -352,6 +352,7 @@ fn mean(reports: &[&EvalReport]) -> Option<EvalReport> {
         verdicts: some(|report| report.verdicts),
         resolved: some(|report| report.resolved),
         items: reports[0].items,
+        too_long: reports[0].too_long,
         tasks,
     })
 }

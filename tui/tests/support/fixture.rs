@@ -166,6 +166,7 @@ fn evaluation(builder: &mut Builder, skill: f64) -> EvalReport {
         verdicts: Some(0.55 + 0.2 * skill),
         resolved: Some(0.45 + 0.35 * skill),
         items: 200,
+        too_long: 0,
         tasks,
     }
 }

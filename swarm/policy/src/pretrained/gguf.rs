@@ -18,12 +18,16 @@ use candle_core::quantized::gguf_file::{Content, Value};
 use half::bf16;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 /// The context that Llama 3 was first trained with: the file does not say.
 const LLAMA3_CONTEXT: usize = 8192;
 const ROTARY_FACTORS: &str = "rope_freqs.weight";
+
+/// All but the weights is never longer, in bytes: half a million texts are not.
+/// In memory it may be thirty times as much.
+const MOST_HEAD: u64 = 32 << 20;
 
 /// What a file holds.
 pub(super) struct Gguf {
@@ -49,12 +53,37 @@ pub(super) fn open(path: &Path) -> Result<Gguf> {
     let file = File::open(path).map_err(at(path))?;
     let mut reader = BufReader::new(file);
     let not_one = |why| Error::Weights(format!("{}: not a GGUF file: {why}", path.display()));
-    let content = guarded(|| Content::read(&mut reader))
+    let content = guarded(|| Content::read(&mut Head(&mut reader)))
         .and_then(|content| content.map_err(|error| error.to_string()))
         .map_err(not_one)?;
     let length = reader.get_ref().metadata().map_err(at(path))?.len();
     is_whole(&content, length).map_err(|error| error.of(path))?;
     read(path, reader, content).map_err(|error| error.of(path))
+}
+
+/// A file that seems to end where all but its weights must have: its reader
+/// trusts no length beyond that.
+struct Head<'a>(&'a mut BufReader<File>);
+
+impl Read for Head<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.read(into)
+    }
+}
+
+impl Seek for Head<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = self.0.seek(to)?;
+        Ok(match to {
+            SeekFrom::End(_) => at.min(MOST_HEAD),
+            _ => at,
+        })
+    }
+
+    // Unlike a seek this keeps what is buffered.
+    fn stream_position(&mut self) -> io::Result<u64> {
+        self.0.stream_position()
+    }
 }
 
 /// Refuses a file of which some tensor is past its end.
