@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use policy::{Policy, Request};
+use swarm_core::body::Completion;
 use swarm_core::event::{EvalReport, TaskEval};
 use swarm_core::manifest::Manifest;
 use tasks::dialogue::{
@@ -36,6 +37,9 @@ const TRIES: u32 = 8;
 
 /// Completions sampled for each held-out item.
 const SAMPLES: usize = 4;
+
+/// Completions that are asked for at a time, at least.
+const ROWS_TOGETHER: usize = 64;
 
 impl EvalPlan {
     /// The whole curriculum of a swarm, always on the same items.
@@ -117,17 +121,35 @@ pub fn evaluate(
     mut began: impl FnMut(usize) -> Result<()>,
 ) -> Result<EvalReport> {
     let mut tallies: BTreeMap<String, Tally> = BTreeMap::new();
-    for (number, (env, level)) in plan.entries.iter().enumerate() {
-        began(number)?;
+    let mut parts = Vec::new();
+    for (env, level) in &plan.entries {
         let environment = registry
             .get(env)
             .with_context(|| format!("no environment {env} in this build"))?;
         let items = distinct(plan, env, environment, *level);
-        let tally = measure(policy, environment, &items, plan)?;
-        tallies
-            .entry(environment.manifest().label())
-            .or_default()
-            .add(tally);
+        parts.push(Measured {
+            environment,
+            items,
+            plan,
+        });
+    }
+    // As many at a time as fill a batch: a large model takes as long for few rows.
+    let each = plan.items as usize * (3 + plan.samples);
+    let together = ROWS_TOGETHER.div_ceil(each.max(1));
+    for (number, parts) in parts.chunks(together).enumerate() {
+        began(number * together)?;
+        let asks: Vec<Vec<Ask<'_>>> = parts.iter().map(Measured::asks).collect();
+        let counts: Vec<usize> = asks.iter().map(Vec::len).collect();
+        let asks: Vec<Ask<'_>> = asks.into_iter().flatten().collect();
+        let groups = play::sample(policy, &plan.manner, &asks, None);
+        let mut groups = groups.context("sampling held-out items")?.into_iter();
+        for (part, count) in parts.iter().zip(counts) {
+            let groups: Vec<_> = groups.by_ref().take(count).collect();
+            tallies
+                .entry(part.environment.manifest().label())
+                .or_default()
+                .add(part.tally(&groups));
+        }
     }
     let mut total = Tally::default();
     for tally in tallies.values() {
@@ -210,99 +232,116 @@ fn distinct(plan: &EvalPlan, env: &EnvId, environment: &dyn Environment, level: 
         .collect()
 }
 
-fn measure(
-    policy: &Policy,
-    environment: &dyn Environment,
-    items: &[Item],
-    plan: &EvalPlan,
-) -> Result<Tally> {
-    // Each environment and level has draws of its own; they differ in the high
-    // bits, items in the low ones.
-    let mut hasher = blake3::Hasher::new_derive_key("murmuration evaluation draws v1");
-    hasher.update(&plan.seed.to_le_bytes());
-    hasher.update(&environment.manifest().id().0);
-    hasher.update(&[items.first().map_or(0, |item| item.level)]);
-    let mut draws = [0; 8];
-    hasher.finalize_xof().fill(&mut draws);
-    let draws = u64::from_le_bytes(draws);
-    let request = |messages: &[Message], index: usize, group, temperature| Request {
-        messages: plan.manner.chat(messages),
-        group,
-        seed: draws ^ index as u64,
-        max_tokens: plan.manner.max_tokens(),
-        temperature,
-        ..Request::default()
-    };
-    // The later stages after simulated peers, always the same, with fewer draws.
-    let peers = |index: usize| {
+/// One environment and level, and its held-out items.
+struct Measured<'a> {
+    environment: &'a dyn Environment,
+    items: Vec<Item>,
+    plan: &'a EvalPlan,
+}
+
+impl Measured<'_> {
+    /// Each environment and level has draws of its own; they differ in the high
+    /// bits, items in the low ones.
+    fn draws(&self) -> u64 {
+        let mut hasher = blake3::Hasher::new_derive_key("murmuration evaluation draws v1");
+        hasher.update(&self.plan.seed.to_le_bytes());
+        hasher.update(&self.environment.manifest().id().0);
+        hasher.update(&[self.items.first().map_or(0, |item| item.level)]);
+        let mut draws = [0; 8];
+        hasher.finalize_xof().fill(&mut draws);
+        u64::from_le_bytes(draws)
+    }
+
+    /// The later stages come after simulated peers, always the same.
+    fn peers(&self, index: usize) -> Seed {
         Seed::derive(&[
             b"held-out peers",
-            &draws.to_le_bytes(),
+            &self.draws().to_le_bytes(),
             &index.to_le_bytes(),
         ])
-    };
-    // Episodes are neither judged nor played again after others'.
-    let is_game = environment.turns() > 1;
-    let fewer = if is_game { 0 } else { plan.samples.div_ceil(4) };
-    let asks: Vec<Ask<'_>> = items
-        .iter()
-        .enumerate()
-        .flat_map(|(index, item)| {
-            let answer = answer_prompt(item);
-            let (proposal, _) = practice::proposal(environment, item, &peers(index));
-            let shown = practice::peers(environment, item, &peers(index));
-            let later = |request| Ask {
-                request,
-                game: None,
-            };
-            [
-                Ask::of(environment, item, request(&answer, index, 1, 0.0)),
-                Ask::of(
-                    environment,
-                    item,
-                    request(&answer, index, plan.samples, 1.0),
-                ),
-                later(request(
-                    &critique_prompt(item, &proposal),
-                    index,
-                    fewer,
-                    1.0,
-                )),
-                later(request(&resolve_prompt(item, &shown), index, fewer, 1.0)),
-            ]
-        })
-        .collect();
-    let groups =
-        play::sample(policy, &plan.manner, &asks, None).context("sampling held-out items")?;
-    let mut tally = Tally::default();
-    for (index, (item, stages)) in items.iter().zip(groups.chunks(4)).enumerate() {
-        let [greedy, sampled, judged, resolved] = stages else {
-            continue;
-        };
-        let (_, truth) = practice::proposal(environment, item, &peers(index));
-        for completion in judged {
-            tally.judged.0 += 1;
-            tally.judged.1 += u32::from(parse_verdict(&completion.text) == Verdict::of(truth));
-        }
-        for completion in resolved {
-            tally.resolved.0 += 1;
-            tally.resolved.1 += u32::from(is_right(environment, item, &completion.text));
-        }
-        tally.items += 1;
-        tally.too_long += u32::from(greedy.is_empty());
-        tally.greedy += u32::from(
-            greedy
-                .iter()
-                .any(|completion| is_right(environment, item, &completion.text)),
-        );
-        for completion in sampled {
-            let score = environment.score(item, &completion.text);
-            tally.samples += 1;
-            tally.sampled += u32::from(score.is_right());
-            tally.formed += u32::from(score.well_formed());
-        }
     }
-    Ok(tally)
+
+    /// Four for each item: a greedy answer, sampled ones, and fewer draws of the
+    /// later stages.
+    fn asks(&self) -> Vec<Ask<'_>> {
+        let Self {
+            environment, plan, ..
+        } = *self;
+        let draws = self.draws();
+        let request = |messages: &[Message], index: usize, group, temperature| Request {
+            messages: plan.manner.chat(messages),
+            group,
+            seed: draws ^ index as u64,
+            max_tokens: plan.manner.max_tokens(),
+            temperature,
+            ..Request::default()
+        };
+        // Episodes are neither judged nor played again after others'.
+        let is_game = environment.turns() > 1;
+        let fewer = if is_game { 0 } else { plan.samples.div_ceil(4) };
+        self.items
+            .iter()
+            .enumerate()
+            .flat_map(|(index, item)| {
+                let answer = answer_prompt(item);
+                let (proposal, _) = practice::proposal(environment, item, &self.peers(index));
+                let shown = practice::peers(environment, item, &self.peers(index));
+                let later = |request| Ask {
+                    request,
+                    game: None,
+                };
+                [
+                    Ask::of(environment, item, request(&answer, index, 1, 0.0)),
+                    Ask::of(
+                        environment,
+                        item,
+                        request(&answer, index, plan.samples, 1.0),
+                    ),
+                    later(request(
+                        &critique_prompt(item, &proposal),
+                        index,
+                        fewer,
+                        1.0,
+                    )),
+                    later(request(&resolve_prompt(item, &shown), index, fewer, 1.0)),
+                ]
+            })
+            .collect()
+    }
+
+    /// What the groups of [`asks`](Self::asks) came to.
+    fn tally(&self, groups: &[Vec<Completion>]) -> Tally {
+        let environment = self.environment;
+        let mut tally = Tally::default();
+        for (index, (item, stages)) in self.items.iter().zip(groups.chunks(4)).enumerate() {
+            let [greedy, sampled, judged, resolved] = stages else {
+                continue;
+            };
+            let (_, truth) = practice::proposal(environment, item, &self.peers(index));
+            for completion in judged {
+                tally.judged.0 += 1;
+                tally.judged.1 += u32::from(parse_verdict(&completion.text) == Verdict::of(truth));
+            }
+            for completion in resolved {
+                tally.resolved.0 += 1;
+                tally.resolved.1 += u32::from(is_right(environment, item, &completion.text));
+            }
+            tally.items += 1;
+            tally.too_long += u32::from(greedy.is_empty());
+            tally.greedy += u32::from(
+                greedy
+                    .iter()
+                    .any(|completion| is_right(environment, item, &completion.text)),
+            );
+            for completion in sampled {
+                let score = environment.score(item, &completion.text);
+                tally.samples += 1;
+                tally.sampled += u32::from(score.is_right());
+                tally.formed += u32::from(score.well_formed());
+            }
+        }
+        tally
+    }
 }
 
 fn is_right(environment: &dyn Environment, item: &Item, text: &str) -> bool {
