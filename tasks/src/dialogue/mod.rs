@@ -299,10 +299,8 @@ mod tests {
     fn the_examples_are_answered_as_the_prompts_ask() {
         with_item(|environment, item| {
             let asked = EXAMPLES.map(|(asked, _)| asked);
-            let item = Item {
-                question: asked[0].to_owned(),
-                ..item.clone()
-            };
+            let mut item = item.clone();
+            item.question = asked[0].to_owned();
             assert_eq!(critique_prompt(&item, "18")[0].content, asked[1]);
             let peers = [peer("19", 6, 3), peer("18", 2, 7)];
             assert_eq!(resolve_prompt(&item, &peers)[0].content, asked[2]);
