@@ -257,6 +257,7 @@ pub async fn start(setup: Setup) -> Result<Ready> {
     let topic = setup.manifest.id().0;
     let mut config = setup.network.config(setup.iroh_secret, topic, setup.index);
     config.bootstrap = setup.bootstrap.clone();
+    config.author = Some(feed::author_of);
     if setup.network.finds_by(Finder::Remembered) {
         config.remembered = progress.peers.clone();
     }

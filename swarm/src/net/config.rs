@@ -1,5 +1,6 @@
 //! What a network needs to know before it starts.
 
+use super::authors::AuthorOf;
 use super::bodies::BodyStore;
 use super::budget::Budget;
 use super::find::Finder;
@@ -59,6 +60,9 @@ pub struct NetConfig {
     pub watch: Watch,
     /// What one neighbour may send.
     pub budget: Budget,
+    /// Tells authors apart, each of whom has a budget of its own; without it only
+    /// neighbours have.
+    pub author: Option<AuthorOf>,
 }
 
 impl NetConfig {
@@ -79,6 +83,7 @@ impl NetConfig {
             remembered: Vec::new(),
             watch: Watch::default(),
             budget: Budget::default(),
+            author: None,
         }
     }
 }

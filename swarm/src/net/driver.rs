@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::address::{AddressBook, PeerAddr};
+use super::authors::{AuthorOf, Authors};
 use super::bodies::Bodies;
 use super::budget::{Account, Budget};
 use super::endpoint::own_address;
@@ -156,6 +157,8 @@ pub(super) struct Driver {
     pub(super) reach: Reach,
     pub(super) budget: Budget,
     pub(super) accounts: BTreeMap<EndpointId, Account>,
+    pub(super) author_of: Option<AuthorOf>,
+    pub(super) authors: Authors,
     pub(super) max_message: usize,
     pub(super) cancel: CancellationToken,
 }
@@ -272,8 +275,22 @@ impl Driver {
         }
         trace("heard", &message.content);
         self.watchdog.heard(now);
+        let frame = Frame::decode(&message.content, self.max_message);
+        if let Some(author_of) = self.author_of {
+            let within = match &frame {
+                Ok(Frame::Message(payload)) => {
+                    let author = author_of(payload, &self.topic);
+                    self.authors.admit(author, payload.len(), now)
+                }
+                _ => self.authors.admit_signal(message.content.len(), now),
+            };
+            if !within {
+                account.refuse();
+                return;
+            }
+        }
         let from = *from.as_bytes();
-        match Frame::decode(&message.content, self.max_message) {
+        match frame {
             Ok(Frame::Message(payload)) => self.events.send(NetEvent::Message {
                 from_neighbour: from,
                 bytes: payload.to_vec(),

@@ -15,7 +15,8 @@
 //! | `gate` | who may read our bodies, and how many at once |
 //! | `driver` | the task that owns the gossip topic |
 //! | `watchdog` | noticing that we hear nothing, and joining again |
-//! | `budget` | what one neighbour may send |
+//! | `budget` | what may come: messages and bytes |
+//! | `authors` | what one author may say, whoever passes it on |
 //! | `find` | LAN, DNS and DHT: finding peers besides being told |
 //! | `meet` | a ticket for whoever knows a peer's key |
 //! | `tunnel` | a peer's devnet, from elsewhere |
@@ -36,6 +37,7 @@
 //!   connections, gossip, body store, endpoint.
 
 mod address;
+mod authors;
 mod bodies;
 mod budget;
 mod conduct;
@@ -71,6 +73,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use address::PeerAddr;
+pub use authors::AuthorOf;
 pub use bodies::{BodyStore, FetchError, ProviderFailure};
 pub use budget::Budget;
 pub use config::{NetConfig, Reach, RelayChoice};
@@ -84,6 +87,7 @@ pub use tunnel::Tunnel;
 pub use watchdog::Watch;
 
 use address::AddressBook;
+use authors::Authors;
 use bodies::{Bodies, Size};
 use driver::{Command, Driver, EventSink, FRAME_HEADER, Neighbours};
 use endpoint::{bind, own_address};
@@ -224,6 +228,8 @@ impl Net {
             reach: config.reach,
             budget: config.budget,
             accounts: BTreeMap::new(),
+            author_of: config.author,
+            authors: Authors::new(Instant::now()),
             max_message: config.max_message,
             cancel: cancel.clone(),
         };

@@ -1,13 +1,21 @@
 //! What reaches the machine from outside: announcements and links.
 
 use swarm_core::event::{Event, LogLevel};
-use swarm_core::ids::PeerId;
+use swarm_core::ids::{PeerId, SwarmId};
 use swarm_core::message::{Payload, verify};
 use swarm_core::refusal::RejectReason;
 use swarm_core::round::Input;
 
 use super::Peer;
 use crate::net::NetEvent;
+
+/// Whose an announcement is, and which of its author's: for the network, whose
+/// budgets go by author. Those that are within are verified once more when their
+/// turn comes, and then for good.
+pub(super) fn author_of(message: &[u8], topic: &[u8; 32]) -> Option<([u8; 32], u64)> {
+    let announcement = verify(message, SwarmId(*topic)).ok()??;
+    Some((announcement.peer.0, announcement.sequence))
+}
 
 impl Peer {
     /// Something from the network.
