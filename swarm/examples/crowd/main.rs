@@ -1,10 +1,10 @@
 //! Many nodes on this machine, to see what the swarm itself costs and survives.
 //!
 //! ```sh
-//! cargo run --release --example crowd -- --nodes 16,32,64 --rounds 20
-//! cargo run --release --example crowd -- --nodes 16 --rounds 60 --churn
-//! cargo run --release --example crowd -- --nodes 8 --rounds 2000        # a soak
-//! cargo run --release --example crowd -- --nodes 8 --flood all
+//! cargo run --release --features crowd --example crowd -- --nodes 16,32,64 --rounds 20
+//! cargo run --release --features crowd --example crowd -- --nodes 16 --rounds 60 --churn
+//! cargo run --release --features crowd --example crowd -- --nodes 8 --rounds 2000        # a soak
+//! cargo run --release --features crowd --example crowd -- --nodes 8 --flood all
 //! ```
 //!
 //! Each node is a process of its own and a whole `murmur run` of one peer: keys,
