@@ -164,7 +164,7 @@ pub fn author(home: &Path, seed: Option<u64>) -> Result<(PeerId, Address)> {
     // Another than any peer's, whatever the seed.
     let make = || {
         seed.map_or_else(Identity::random, |seed| {
-            Identity::from_seed(seed, u16::MAX - 1)
+            Identity::from_seed(seed, wallet::AUTHOR_KEY)
         })
     };
     let identity = Identity::open(&folder, &wallet::author_access()?, make)?;

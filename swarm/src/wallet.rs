@@ -124,8 +124,8 @@ pub fn own_access() -> Result<Access> {
     Ok(passphrase()?.map_or(Access::Plain, Access::Passphrase))
 }
 
-/// Which key of a mnemonic is the author's: far from any peer's.
-const AUTHOR_KEY: u16 = u16::MAX - 1;
+/// Which key of a mnemonic or a seed is the author's: far from any peer's.
+pub(crate) const AUTHOR_KEY: u16 = u16::MAX - 1;
 
 /// How the keys of a swarm's author come in: as a peer's do, so that none lies in the clear
 /// where the peers' do not. A single key is also the author's.

@@ -12,7 +12,7 @@ use rollup::{
     registration_message,
 };
 
-use crate::browser::Browser;
+use crate::browser::{Browser, HEADLESS};
 use crate::support::{PATIENCE, command};
 
 /// What a hostile peer may call itself.
@@ -241,12 +241,7 @@ fn chromium() -> Option<PathBuf> {
 fn shown(chromium: &Path, url: &str) -> String {
     let profile = tempfile::tempdir().unwrap();
     let output = Command::new(chromium)
-        .args([
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-        ])
+        .args(HEADLESS)
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .args(["--virtual-time-budget=20000", "--dump-dom", url])
         .stdin(Stdio::null())
