@@ -127,11 +127,7 @@ pub fn evaluate(
             .get(env)
             .with_context(|| format!("no environment {env} in this build"))?;
         let items = distinct(plan, env, environment, *level);
-        parts.push(Measured {
-            environment,
-            items,
-            plan,
-        });
+        parts.push(Measured::new(plan, environment, items));
     }
     // As many at a time as fill a batch: a large model takes as long for few rows.
     let each = plan.items as usize * (3 + plan.samples);
@@ -237,26 +233,32 @@ struct Measured<'a> {
     environment: &'a dyn Environment,
     items: Vec<Item>,
     plan: &'a EvalPlan,
-}
-
-impl Measured<'_> {
     /// Each environment and level has draws of its own; they differ in the high
     /// bits, items in the low ones.
-    fn draws(&self) -> u64 {
+    draws: u64,
+}
+
+impl<'a> Measured<'a> {
+    fn new(plan: &'a EvalPlan, environment: &'a dyn Environment, items: Vec<Item>) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("murmuration evaluation draws v1");
-        hasher.update(&self.plan.seed.to_le_bytes());
-        hasher.update(&self.environment.manifest().id().0);
-        hasher.update(&[self.items.first().map_or(0, |item| item.level)]);
+        hasher.update(&plan.seed.to_le_bytes());
+        hasher.update(&environment.manifest().id().0);
+        hasher.update(&[items.first().map_or(0, |item| item.level)]);
         let mut draws = [0; 8];
         hasher.finalize_xof().fill(&mut draws);
-        u64::from_le_bytes(draws)
+        Self {
+            environment,
+            items,
+            plan,
+            draws: u64::from_le_bytes(draws),
+        }
     }
 
     /// The later stages come after simulated peers, always the same.
     fn peers(&self, index: usize) -> Seed {
         Seed::derive(&[
             b"held-out peers",
-            &self.draws().to_le_bytes(),
+            &self.draws.to_le_bytes(),
             &index.to_le_bytes(),
         ])
     }
@@ -265,9 +267,11 @@ impl Measured<'_> {
     /// later stages.
     fn asks(&self) -> Vec<Ask<'_>> {
         let Self {
-            environment, plan, ..
+            environment,
+            plan,
+            draws,
+            ..
         } = *self;
-        let draws = self.draws();
         let request = |messages: &[Message], index: usize, group, temperature| Request {
             messages: plan.manner.chat(messages),
             group,

@@ -176,13 +176,15 @@ impl TrainingArgs {
     ) -> Result<Option<String>> {
         policy.set_memory(self.memory.and(share));
         let begun = policy.step() > 0;
-        if let Some(folder) = self.adapter.as_ref().filter(|_| !begun) {
+        if let Some(folder) = &self.adapter {
+            if begun {
+                bail!(
+                    "this peer has trained already: leave --adapter out, or start from another \
+                     --home"
+                );
+            }
             let imported = policy.import_adapter(folder);
             imported.with_context(|| format!("--adapter {}", folder.display()))?;
-        } else if self.adapter.is_some() {
-            bail!(
-                "this peer has trained already: leave --adapter out, or start from another --home"
-            );
         }
         if let Some(adapter) = policy.decoder().adapter() {
             return match self.lora_rank {

@@ -542,16 +542,15 @@ fn export(args: &ExportArgs) -> Result<String> {
                 peers.len()
             )
         })?;
+    let shown = args.folder.display();
+    if args.folder.exists() {
+        bail!("{shown} is there already; name a folder that is not");
+    }
     let model = Model::of_home(&home)?;
     let resumed = model
         .resume(&checkpoint)
         .with_context(|| format!("reading {}", checkpoint.display()))?;
-    let (policy, shown) = (resumed.policy, args.folder.display());
-    if args.folder.exists() {
-        bail!("{shown} is there already; name a folder that is not");
-    }
-    let licence = model.open()?;
-    let licence = licence.as_ref().and_then(Pretrained::licence);
+    let policy = resumed.policy;
     let writing = || format!("writing {shown}");
     let steps = policy.step();
     if policy.decoder().adapter().is_some() {
@@ -564,6 +563,8 @@ fn export(args: &ExportArgs) -> Result<String> {
             model.name(),
         ));
     }
+    let opened = model.open()?;
+    let licence = opened.as_ref().and_then(Pretrained::licence);
     let kept = policy.decoder().dtype();
     policy
         .export(&args.folder, kept, licence)

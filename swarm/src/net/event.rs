@@ -86,7 +86,8 @@ pub enum NetEvent {
         /// At least this many.
         missed: u64,
     },
-    /// A neighbour sent more than its budget; the rest was dropped.
+    /// More came through a neighbour than it, or whoever it passed on, may send;
+    /// the rest was dropped.
     OverBudget {
         /// Who.
         neighbour: [u8; 32],
