@@ -6,7 +6,7 @@
 //!
 //! - [`log`]: the append-only file it lives in
 //! - [`chain`]: blocks and state; pure
-//! - [`past`]: the state as it was, a while back
+//! - [`past`]: the state as it was, a while back; [`trie`]: its root, and proofs
 //! - [`rpc`]: what it answers; [`otterscan`] what an explorer asks beside; [`filters`] and
 //!   [`subscriptions`] for those who want to be told of what comes
 //! - [`pages`]: which web pages may read the answers
@@ -24,6 +24,7 @@ mod past;
 mod remote;
 mod rpc;
 mod subscriptions;
+mod trie;
 
 use std::fs::File;
 use std::io::Write;

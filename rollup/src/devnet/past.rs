@@ -59,6 +59,22 @@ impl<'a> Past<'a> {
         let Ok(value) = self.storage_ref(address, slot);
         value
     }
+
+    /// Every account there is.
+    pub(crate) fn accounts(&self) -> impl Iterator<Item = (Address, AccountInfo)> {
+        // What was there and is not any more, as an account that destroyed itself.
+        let gone = self.accounts.keys();
+        let gone = gone.filter(|address| !self.now.cache.accounts.contains_key(*address));
+        let addresses = self.now.cache.accounts.keys().chain(gone);
+        addresses.map(|&address| (address, self.account(address)))
+    }
+
+    /// Every slot of an account's storage that was ever written.
+    pub(crate) fn slots(&self, address: Address) -> impl Iterator<Item = (U256, U256)> {
+        let slots = self.now.cache.accounts.get(&address);
+        let slots = slots.into_iter().flat_map(|account| account.storage.keys());
+        slots.map(move |&slot| (slot, self.storage(address, slot)))
+    }
 }
 
 impl DatabaseRef for Past<'_> {

@@ -1,5 +1,5 @@
 //! What the devnet answers: the part of Ethereum's JSON-RPC that `cast`, alloy and
-//! a browser wallet use, and two methods of its own.
+//! a browser wallet use, and three methods of its own.
 //!
 //! [`answer`] is a plain function from a method and its parameters to a result;
 //! the server in the parent module only carries it.
@@ -21,7 +21,7 @@ use super::chain::{
 };
 use super::filters::Kind;
 use super::past::Past;
-use super::{State, View, otterscan};
+use super::{State, View, otterscan, trie};
 
 /// Logs one answer may hold; a narrower range gets the rest.
 const LOGS_LIMIT: usize = 10_000;
@@ -54,6 +54,7 @@ pub(crate) const METHODS: &[&str] = &[
     "eth_getTransactionCount",
     "eth_getCode",
     "eth_getStorageAt",
+    "eth_getProof",
     "eth_call",
     "eth_estimateGas",
     "eth_sendRawTransaction",
@@ -90,6 +91,7 @@ pub(crate) const METHODS: &[&str] = &[
     "ots_traceTransaction",
     "murmur_fund",
     "murmur_info",
+    "murmur_stateRoot",
 ];
 
 pub(super) type Answer = Result<Value, ErrorObjectOwned>;
@@ -139,6 +141,11 @@ pub(crate) fn answer(state: &State, method: &str, parameters: Vec<Value>) -> Ans
             let (address, slot) = (given.required("address")?, given.required("slot")?);
             let chain = chain();
             to_json(B256::from(given.state(&chain)?.storage(address, slot)))
+        }
+        "eth_getProof" => {
+            let (address, keys) = (given.required("address")?, given.required("keys")?);
+            let chain = chain();
+            to_json(trie::prove(&given.state(&chain)?, address, keys))
         }
         "eth_call" => call(state, &mut given),
         "eth_estimateGas" => estimate(state, &mut given),
@@ -249,6 +256,10 @@ pub(crate) fn answer(state: &State, method: &str, parameters: Vec<Value>) -> Ans
                 "seed": chain.seed(),
                 "genesis": chain.genesis().hash,
             }))
+        }
+        "murmur_stateRoot" => {
+            let chain = chain();
+            to_json(trie::root(&given.state(&chain)?))
         }
         other => Err(declined(format!("the devnet has no method {other}"))),
     }

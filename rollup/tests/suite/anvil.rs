@@ -11,6 +11,7 @@ use rollup::{ChainProfile, Delivery, Ledger, Outbox, RoundStatus, U256};
 use serde_json::{Value, json};
 
 use crate::client::signed_round;
+use crate::state::{Dump, Rules};
 use crate::support::{ask, config, key, profile, swarm_of};
 
 pub(crate) struct Anvil {
@@ -223,6 +224,15 @@ async fn the_devnet_and_anvil_make_the_same_of_the_same_transactions() {
         ] {
             assert_eq!(block[field], theirs[field], "block {number}: {field}");
         }
+        let dump = result(&other, "anvil_dumpState", json!([])).await;
+        let state = Dump::read(dump.as_str().unwrap());
+        assert_eq!(
+            json!(state.root(Rules::Anvils)),
+            theirs["stateRoot"],
+            "block {number}: what is told apart here is all that there is"
+        );
+        let root = result(&own, "murmur_stateRoot", json!([number])).await;
+        assert_eq!(root, json!(state.root(Rules::Ethereums)), "block {number}");
         let mine = result(&own, "eth_getTransactionReceipt", json!([hash])).await;
         let theirs = result(&other, "eth_getTransactionReceipt", json!([hash])).await;
         let fields = [

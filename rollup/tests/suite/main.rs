@@ -9,4 +9,5 @@ mod client;
 mod devnet;
 mod ownership;
 mod sealed;
+mod state;
 mod support;
