@@ -1,13 +1,14 @@
 //! Packages whole: good ones of every kind, and hostile ones.
 
 mod hostile;
+mod native;
 
 use std::collections::BTreeMap;
 
-use super::sandbox::{Call, Sandbox, SandboxError};
+use super::sandbox::{Sandbox, SandboxError};
 use super::*;
 use crate::fields::Fields;
-use crate::{Budget, Environment, Ppm, Registry, Seed, Status, Step, Style};
+use crate::{Budget, Environment, Ppm, Seed, Status, Step, Style};
 
 const MODULE_SETTINGS: &str = r#"
 name = "probe"
@@ -499,89 +500,6 @@ fn word_problems_of_a_dataset_load_as_a_table() {
         environment.score(&item, "<answer>4.0</answer>").reward,
         Ppm::ONE
     );
-}
-
-/// Completions as an attacker, a learner and noise would write them.
-fn fuzzed(right: &str, index: u64) -> String {
-    const PIECES: [&str; 14] = [
-        "<think>",
-        "</think>",
-        "<answer>",
-        "</answer>",
-        "<verdict>",
-        "<|im_end|>",
-        "\n",
-        " ",
-        "7",
-        "A",
-        "=",
-        "\u{e9}\u{202e}",
-        "x x x x x x x x x x x x",
-        "0",
-    ];
-    let mut draw = Seed::derive(&[b"fuzz", &index.to_le_bytes()]).draw();
-    match draw.below(4) {
-        0 => format!("<answer>{right}</answer>"),
-        1 => format!(
-            "<think>{}</think><answer>{right}</answer>",
-            "1".repeat(draw.index(400))
-        ),
-        2 => format!("<answer>{}</answer>", draw.below(200)),
-        _ => (0..draw.below(9))
-            .map(|_| PIECES[draw.index(PIECES.len())])
-            .collect(),
-    }
-}
-
-/// Items and scores of the built-in environments, native and as a module.
-fn native_equals_module(count: u64) {
-    let wasm = include_bytes!("../../runtimes/builtin.wasm");
-    let sandbox = Sandbox::module(wasm, Budget::default()).unwrap();
-    let again = Sandbox::module(wasm, Budget::default()).unwrap();
-    let registry = Registry::builtin();
-    let names: Vec<_> = registry
-        .iter()
-        .take(12)
-        .map(|env| env.manifest().name.clone())
-        .collect();
-    for index in 0..count {
-        let name = &names[(index % names.len() as u64) as usize];
-        let environment = registry.by_name(name).unwrap();
-        let level = (index / 12 % 3) as u8 + 1;
-        let seed = Seed::derive(&[b"differential", &(index / 8).to_le_bytes()]);
-        let item = environment.draw(&seed, level);
-        let completion = fuzzed(&item.reference, index);
-        let request = Fields::default()
-            .with("task", name)
-            .with("seed", seed.to_hex())
-            .with("level", level.to_string())
-            .with("completion", &*completion);
-        let reply = sandbox.call(Call::Score, &request).unwrap();
-        if index % 8 == 0 {
-            let made = sandbox.call(Call::Generate, &request).unwrap().fields;
-            let expected = [&*item.question, &*item.reference, item.working()];
-            let said = ["question", "answer", "working"].map(|key| made.get(key));
-            assert_eq!(said, expected.map(Some));
-            let repeated = again.call(Call::Score, &request).unwrap();
-            assert_eq!(repeated, reply, "fuel or score of {name} {index}");
-        }
-        let score = environment.score(&item, &completion);
-        let said = |key: &str| reply.fields.get(key).unwrap_or_default().to_owned();
-        assert_eq!(said("status"), format!("{:?}", score.status));
-        assert_eq!(said("reward"), score.reward.0.to_string());
-        assert_eq!(
-            (said("answer"), said("why")),
-            (score.answer.unwrap_or_default(), score.why.into_owned())
-        );
-        for part in score.parts {
-            assert_eq!(said(&part.name), part.value.0.to_string(), "{}", part.name);
-        }
-    }
-}
-
-#[test]
-fn built_in_environments_are_what_their_module_is_in_twenty_thousand_completions() {
-    native_equals_module(20_000);
 }
 
 #[test]

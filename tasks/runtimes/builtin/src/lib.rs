@@ -1,5 +1,6 @@
-//! All built-in environments as one module. The node runs them natively, for
-//! speed; a test holds every item and score of theirs against this.
+//! All native environments as one module: the built-in ones, the library, and
+//! the library as upstream has it. The node runs them natively, for speed; a
+//! test holds every item and score of theirs against this.
 
 use tasks::fields::Fields;
 use tasks::{Environment, Item, Registry, Seed};
@@ -10,51 +11,58 @@ pub extern "C" fn alloc(length: usize) -> *mut u8 {
     Box::leak(vec![0u8; length].into_boxed_slice()).as_mut_ptr()
 }
 
-/// Makes the item of a `task` at a `seed` and `level`.
+/// Makes the item of a `task` at a `seed` and `level`: as it is encoded, and
+/// what no encoding of it has.
 ///
 /// # Safety
 /// The place came from [`alloc`] with this length.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn generate(place: *const u8, length: usize) -> u64 {
     // SAFETY: the host wrote this many bytes where `alloc` told it to.
-    answer(unsafe { std::slice::from_raw_parts(place, length) }, |_, item, _| {
-        Fields::default()
-            .with("question", &*item.question)
-            .with("answer", &*item.reference)
-            .with("working", item.working())
+    answer(unsafe { std::slice::from_raw_parts(place, length) }, |environment, seed, item, _| {
+        Some(
+            Fields::default()
+                .with("item", text(postcard::to_allocvec(item).ok()?))
+                .with("answer", &*item.reference)
+                .with("working", item.working())
+                .with("distractor", environment.distractor(item, seed)),
+        )
     })
 }
 
-/// Scores a completion of the same item.
+/// Scores every `completion` of the same item, each score as it is encoded.
 ///
 /// # Safety
 /// The place came from [`alloc`] with this length.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn score(place: *const u8, length: usize) -> u64 {
     // SAFETY: the host wrote this many bytes where `alloc` told it to.
-    answer(unsafe { std::slice::from_raw_parts(place, length) }, |environment, item, completion| {
-        let score = environment.score(item, completion);
-        let fields = Fields::default()
-            .with("status", format!("{:?}", score.status))
-            .with("reward", score.reward.0.to_string())
-            .with("answer", score.answer.unwrap_or_default())
-            .with("why", score.why);
-        score
-            .parts
-            .iter()
-            .fold(fields, |fields, part| fields.with(&part.name, part.value.0.to_string()))
+    answer(unsafe { std::slice::from_raw_parts(place, length) }, |environment, _, item, request| {
+        request
+            .all("completion")
+            .map(|completion| environment.score(item, completion))
+            .try_fold(Fields::default(), |fields, score| {
+                Some(fields.with("score", text(postcard::to_allocvec(&score).ok()?)))
+            })
     })
 }
 
-fn answer(request: &[u8], reply: impl Fn(&dyn Environment, &Item, &str) -> Fields) -> u64 {
+/// Bytes as text, a character each.
+fn text(bytes: Vec<u8>) -> String {
+    bytes.into_iter().map(char::from).collect()
+}
+
+fn answer(
+    request: &[u8],
+    reply: impl Fn(&dyn Environment, &Seed, &Item, &Fields) -> Option<Fields>,
+) -> u64 {
     let made = || {
         let request = Fields::decode(request).ok()?;
-        let registry = Registry::builtin();
+        let registry = Registry::all();
         let environment = registry.by_name(request.get("task")?)?;
         let seed: Seed = request.get("seed")?.parse().ok()?;
         let item = environment.draw(&seed, request.get("level")?.parse().ok()?);
-        let completion = request.get("completion").unwrap_or_default();
-        Some(reply(environment, &item, completion))
+        reply(environment, &seed, &item, &request)
     };
     let fields = made().unwrap_or_else(|| Fields::default().with("error", "a bad request"));
     let bytes = Box::leak(fields.encode().into_boxed_slice());
