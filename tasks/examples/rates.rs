@@ -8,6 +8,9 @@
 //! {"task":"gcd","step":2}     a library task: step 0 as upstream has it, else our level
 //! {"form":"starlark"}         gcd as native code, a wasm module, or a script
 //! ```
+//!
+//! Of our scores also how long one takes: half of them no longer than `p50_us`
+//! microseconds by the clock, 99 of 100 no longer than `p99_us`.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -20,6 +23,8 @@ use tasks::{Environment, Item, Registry, Seed};
 
 /// CPU-seconds for each figure.
 const SPENT: f64 = 0.03;
+/// Scores that are timed one by one.
+const TIMED: usize = 3_000;
 /// Items whose answers are scored.
 const SCORED: u64 = 50;
 
@@ -69,6 +74,19 @@ fn rate(mut work: impl FnMut(u64)) -> f64 {
     }
 }
 
+/// How long one takes that half, and that 99 of 100, do not exceed.
+fn percentiles(mut work: impl FnMut(usize)) -> [f64; 2] {
+    let mut spent: Vec<f64> = (0..TIMED)
+        .map(|index| {
+            let start = Instant::now();
+            work(index);
+            start.elapsed().as_nanos() as f64 / 1e3
+        })
+        .collect();
+    spent.sort_unstable_by(f64::total_cmp);
+    [50, 99].map(|percent| spent[TIMED * percent / 100])
+}
+
 fn seed(index: u64) -> Seed {
     Seed::derive(&[b"bench", &index.to_le_bytes()])
 }
@@ -90,11 +108,13 @@ fn measure(environment: &dyn Environment, level: u8) -> Value {
         .map(|index| answer(&drawn, index))
         .map(|(item, answer)| (item, format!("<answer>{answer}</answer>")))
         .collect();
-    let scores = rate(|index| {
-        let (item, text) = &texts[index as usize % texts.len()];
+    let score = |index: usize| {
+        let (item, text) = &texts[index % texts.len()];
         black_box(environment.score(item, text));
-    });
-    json!({"items": items, "scores": scores})
+    };
+    let scores = rate(|index| score(index as usize));
+    let [half, most] = percentiles(score);
+    json!({"items": items, "scores": scores, "p50_us": half, "p99_us": most})
 }
 
 /// The same items and scores as upstream's, to the letter.
