@@ -166,9 +166,16 @@ impl Value {
             Bool(value) => text.push_str(if *value { "True" } else { "False" }),
             Text(piece) => text.push_str(piece),
             Int(value) => write_int(*value, text),
-            Float(value) => {
-                let _ = write!(text, "{value:?}");
-            }
+            Float(value) => match whole(*value) {
+                // Not a zero below zero.
+                Some(whole) if (whole as f64).to_bits() == value.to_bits() && whole < 1_000_000 => {
+                    write_int(whole, text);
+                    text.push_str(".0");
+                }
+                _ => {
+                    let _ = write!(text, "{value:?}");
+                }
+            },
             Fraction(ratio) => {
                 let (top, bottom) = **ratio;
                 let _ = match bottom {
@@ -427,6 +434,10 @@ pub(super) fn divide_down(a: i64, b: i64) -> Option<(i64, i64)> {
 
 /// Writes a whole number, as a formatter does and without one.
 fn write_int(value: i64, text: &mut String) {
+    if let Ok(digit @ 0..10) = u8::try_from(value) {
+        text.push(char::from(b'0' + digit));
+        return;
+    }
     let mut digits = [0; 20];
     let mut at = digits.len();
     let mut rest = value.unsigned_abs();
