@@ -103,6 +103,9 @@ pub(super) fn test(args: &TestArgs) -> Result<String> {
         environment.manifest().version,
         environment.manifest().summary
     );
+    if let Some(why) = environment.draw(&Seed::derive(&[b"test"]), 1).fault() {
+        bail!("it makes no item: {why}");
+    }
     let mut chance = Ppm::ZERO;
     let mut failures = 0;
     if let Found::Package(package) = &found {
@@ -118,10 +121,14 @@ pub(super) fn test(args: &TestArgs) -> Result<String> {
     report.push_str(&table(&findings));
     if failures > 0 {
         print!("{report}");
-        bail!(
-            "{failures} of {} checks fail; golden vectors are not written",
-            findings.len()
-        );
+        let so = match found {
+            Found::Package(_) => "golden vectors are not written",
+            Found::Bridge(_) => {
+                "the program pays so, and a model trained on it learns to be paid so"
+            }
+            Found::Builtin(..) => "it pays so",
+        };
+        bail!("{failures} of {} checks fail; {so}", findings.len());
     }
     if let (Found::Package(package), true) = (&found, folder.is_dir()) {
         report.push_str(&keep_golden(args, package, folder)?);
@@ -211,8 +218,27 @@ fn table(findings: &[Finding]) -> String {
                 "         asked {question:?}\n         got   {completion:?}"
             );
         }
+        if !finding.holds() {
+            let _ = writeln!(text, "         {}", remedy(finding));
+        }
     }
     text
+}
+
+/// What a check that fails says of the scorer, and what mends it.
+fn remedy(finding: &Finding) -> &'static str {
+    match finding.name {
+        _ if finding.unscored > 0 => {
+            "the scorer failed: what it cannot read must earn nothing, and not stop it"
+        }
+        "reference" => "the item's own answer is not paid in full: generate and score disagree",
+        "every answer at once" | "the right answer, buried in talk" => {
+            "paid for containing the right answer: compare the whole answer, not a part of it"
+        }
+        _ => {
+            "paid without solving anything: pay only for the right answer, nothing for its form or size"
+        }
+    }
 }
 
 /// Items and scores a second.
