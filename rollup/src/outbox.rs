@@ -15,7 +15,8 @@ use crate::error::LedgerError;
 use crate::history::Finality;
 use crate::ledger::Ledger;
 use crate::scorecard::SignedScorecard;
-use crate::swarm::{RoundStatus, Settled};
+use crate::sealed::SignedSeal;
+use crate::swarm::{RoundStatus, Settled, Swarm};
 
 /// A round that a quorum of its witnesses has signed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +32,9 @@ pub struct SignedRound {
     pub included: [u8; 32],
     /// Its witnesses' cards.
     pub cards: Vec<SignedScorecard>,
+    /// What was committed before they were shown; none in a swarm whose cards are open.
+    #[serde(default)]
+    pub seals: Vec<SignedSeal>,
 }
 
 /// What became of a waiting round in one flush.
@@ -143,11 +147,12 @@ impl Outbox {
                 gas: 0,
                 already: true,
             }),
-            Ok(_) => {
+            Ok(_) if signed.seals.is_empty() => {
                 swarm
                     .settle(signed.round, signed.included, &signed.cards)
                     .await
             }
+            Ok(_) => settle_sealed(&swarm, signed).await,
             Err(error) => Err(error),
         };
         match settled {
@@ -181,6 +186,30 @@ impl Outbox {
         let name = path.file_name().unwrap_or(path.as_os_str());
         fs::rename(path, folder.join(name)).map_err(|source| at(path, source))
     }
+}
+
+/// Settles with the cards whose seals the chain holds, whoever brought them; after a
+/// reorganisation it may have to be given them again.
+async fn settle_sealed(swarm: &Swarm, signed: &SignedRound) -> Result<Settled, LedgerError> {
+    let round = signed.round;
+    let committed = match swarm.committed_seals(round, &signed.seals).await? {
+        Some(committed) => committed,
+        None => {
+            swarm.commit_seals(round, &signed.seals).await?;
+            let committed = swarm.committed_seals(round, &signed.seals).await?;
+            committed.unwrap_or_default()
+        }
+    };
+    let is_sealed = |card: &&SignedScorecard| {
+        let mut seals = committed.iter();
+        seals.any(|sealed| sealed.witness == card.witness && sealed.seal == card.seal())
+    };
+    let cards: Vec<_> = signed.cards.iter().filter(is_sealed).cloned().collect();
+    let opened = swarm.round_opened(round).await?;
+    let committee = opened.map(|opened| opened.committee).unwrap_or_default();
+    swarm
+        .settle_sealed(round, signed.included, &cards, &committee, &committed)
+        .await
 }
 
 /// Whether the round is settled in a block that stays.

@@ -205,6 +205,11 @@ impl SignedScorecard {
         }
     }
 
+    /// What its witness commits to where cards are sealed: the signature's hash.
+    pub fn seal(&self) -> [u8; 32] {
+        keccak256(self.signature).0
+    }
+
     /// Whether the signature is the witness's.
     pub fn is_valid(&self, domain: &Domain) -> bool {
         recover_scorecard(domain, &self.card, &self.signature) == Ok(self.witness)
@@ -227,6 +232,13 @@ pub fn recover_scorecard(
     card: &Scorecard,
     signature: &[u8; 65],
 ) -> Result<[u8; 20], NotASignature> {
+    recover_digest(card.digest(domain).into(), signature)
+}
+
+pub(crate) fn recover_digest(
+    digest: B256,
+    signature: &[u8; 65],
+) -> Result<[u8; 20], NotASignature> {
     let signature =
         Signature::from_raw_array(signature).map_err(|_| NotASignature("v is not 27 or 28"))?;
     // The ledger refuses the other of each signature's two forms, and so must we.
@@ -234,7 +246,7 @@ pub fn recover_scorecard(
         return Err(NotASignature("s is in the upper half"));
     }
     signature
-        .recover_address_from_prehash(&card.digest(domain).into())
+        .recover_address_from_prehash(&digest)
         .map(Address::into_array)
         .map_err(|_| NotASignature("no key fits"))
 }

@@ -1,8 +1,9 @@
 //! Rounds that settle in other ways than by open cards: with cards that were committed
 //! before anybody showed one, and, in large swarms, by the root of the scores alone.
 
-use alloy::primitives::{Address, B256, keccak256};
-use alloy::sol_types::SolStruct;
+use alloy::primitives::{Address, B256, U256};
+use alloy::rpc::types::Filter;
+use alloy::sol_types::{SolCall, SolEvent, SolStruct};
 use serde::{Deserialize, Serialize};
 
 use crate::connection::Sent;
@@ -10,7 +11,7 @@ use crate::contracts::abi::ledger::{IReputationLedger, ReputationLedger as L};
 use crate::error::LedgerError;
 use crate::history::{ScoredPeer, SettledRound};
 use crate::merkle;
-use crate::scorecard::{RootCard, Seal, SignedScorecard, sign_digest};
+use crate::scorecard::{RootCard, Seal, SignedScorecard, recover_digest, sign_digest};
 use crate::swarm::{Settled, Swarm, settle_call};
 
 /// A witness's word that it has a card: the hash of its signature, which tells nothing of it.
@@ -119,18 +120,90 @@ fn vote(witness: [u8; 20], seal: [u8; 32], signature: &[u8; 65]) -> IReputationL
 impl Swarm {
     /// Seals this account's card: shows that there is one, and nothing of it.
     pub fn seal(&self, card: &SignedScorecard) -> SignedSeal {
-        let seal = keccak256(card.signature);
-        let typed = Seal {
-            swarm: self.id,
-            round: card.card.round,
-            seal,
-        };
-        let digest = typed.eip712_signing_hash(&self.ledger.domain().eip712());
+        let seal = card.seal();
         SignedSeal {
             witness: self.ledger.address(),
-            seal: seal.0,
-            signature: sign_digest(self.ledger.signer(), digest),
+            seal,
+            signature: sign_digest(
+                self.ledger.signer(),
+                self.seal_digest(card.card.round, seal),
+            ),
         }
+    }
+
+    fn seal_digest(&self, round: u64, seal: [u8; 32]) -> B256 {
+        let typed = Seal {
+            swarm: self.id,
+            round,
+            seal: seal.into(),
+        };
+        typed.eip712_signing_hash(&self.ledger.domain().eip712())
+    }
+
+    /// Whether a seal is its witness's, for this round.
+    pub fn seals(&self, round: u64, sealed: &SignedSeal) -> bool {
+        let digest = self.seal_digest(round, sealed.seal);
+        recover_digest(digest, &sealed.signature) == Ok(sealed.witness)
+    }
+
+    /// Whose cards of a round the chain holds the seals of; `None` if it holds none.
+    pub async fn sealed_by(&self, round: u64) -> Result<Option<Vec<[u8; 20]>>, LedgerError> {
+        let sealing = self.sealing(round).await?;
+        Ok(sealing.map(|(witnesses, _)| witnesses))
+    }
+
+    /// The seals that the chain holds of a round's cards, as they were committed; `None`
+    /// if it holds none. Behind a contract in between they can't be read, and are found
+    /// among `known`.
+    pub async fn committed_seals(
+        &self,
+        round: u64,
+        known: &[SignedSeal],
+    ) -> Result<Option<Vec<SignedSeal>>, LedgerError> {
+        let Some((witnesses, tx)) = self.sealing(round).await? else {
+            return Ok(None);
+        };
+        let called = self.ledger.reader().transaction(tx).await?;
+        let call = called.and_then(|(_, input)| L::sealCardsCall::abi_decode(&input).ok());
+        let seal = |vote: IReputationLedger::Vote| SignedSeal {
+            witness: vote.witness.into_array(),
+            seal: vote.seal.0,
+            signature: vote.signature.as_ref().try_into().unwrap_or([0; 65]),
+        };
+        Ok(Some(match call {
+            Some(call) => call.votes.into_iter().map(seal).collect(),
+            None => {
+                let among = |sealed: &&SignedSeal| witnesses.contains(&sealed.witness);
+                known.iter().filter(among).cloned().collect()
+            }
+        }))
+    }
+
+    /// Who sealed a round's cards, and the transaction that committed them.
+    async fn sealing(&self, round: u64) -> Result<Option<(Vec<[u8; 20]>, B256)>, LedgerError> {
+        let swarm = self.id;
+        let found = self.call(&L::getRoundCall { swarm, round }).await?;
+        if found.seals.is_zero() {
+            return Ok(None);
+        }
+        let height = self.ledger.height().await?;
+        let from = self.first_block_at(found.openedAt, height).await?;
+        let filter = Filter::new()
+            .address(self.ledger.addresses().ledger)
+            .event_signature(L::CardsSealed::SIGNATURE_HASH)
+            .topic1(swarm)
+            .topic2(B256::from(U256::from(round)));
+        let reader = self.ledger.reader();
+        let logs = self.ledger.logs_since(filter, from).await?;
+        // Not there: the chain was asked between two of its blocks.
+        let Some(log) = logs.last() else {
+            return Ok(None);
+        };
+        let event =
+            L::CardsSealed::decode_log(&log.inner).map_err(|error| reader.unreadable(error))?;
+        let witnesses = event.data.witnesses.iter().map(|one| one.into_array());
+        let tx = log.transaction_hash.unwrap_or_default();
+        Ok(Some((witnesses.collect(), tx)))
     }
 
     /// Commits the seals of more than two thirds of the committee: only cards sealed here

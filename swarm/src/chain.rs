@@ -9,16 +9,20 @@ use anyhow::{Context, Result};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use rollup::{
     Delivery, Ledger, MembershipRequest, Outbox, RegistrationRequest, RoundStatus, Scorecard,
-    Settled, SignedRound, SignedScorecard, Swarm, registration_message, sign_scorecard,
+    Settled, SignedRound, SignedScorecard, SignedSeal, Swarm, registration_message,
 };
 use swarm_core::ids::{Address, Beacon, Hash, PeerId, TxHash};
-use swarm_core::message::{Card, EvmSignature, Plea};
+use swarm_core::message::{Card, EvmSignature, Plea, Seal};
 use swarm_core::plan::{self, SettledSet, Step};
 use swarm_core::round::{ScorecardRequest, Settlement};
 use tokio::sync::Mutex;
 
 /// How long a signed registration may wait to be relayed.
 const REGISTRATION_SECONDS: u64 = 24 * 3600;
+
+/// How often a chain that can't be reached is given the seals: whoever's turn is next
+/// gives them too.
+const COMMIT_TRIES: u32 = 5;
 
 /// Peers remembered that need no sponsor.
 const REMEMBERED: usize = 1024;
@@ -27,6 +31,8 @@ const REMEMBERED: usize = 1024;
 #[derive(Debug, Clone)]
 pub struct Chain {
     swarm: Swarm,
+    /// Whether cards are sealed before they are shown.
+    seals: bool,
     /// Who stands behind an address, once known.
     names: Arc<Mutex<BTreeMap<[u8; 20], PeerId>>>,
     /// Who asked to be sponsored and needs it no more, or will not get it.
@@ -78,10 +84,12 @@ pub struct Standing {
 }
 
 impl Chain {
-    /// The swarm as the peer's own account reaches it.
-    pub fn new(swarm: Swarm) -> Self {
+    /// The swarm as the peer's own account reaches it; and whether its witnesses seal
+    /// their cards before they show them.
+    pub fn new(swarm: Swarm, seals: bool) -> Self {
         Self {
             swarm,
+            seals,
             names: Arc::default(),
             sponsored: Arc::default(),
             pays: Arc::default(),
@@ -373,14 +381,61 @@ impl Chain {
         }
     }
 
-    /// The peer's signature on its scorecard.
-    pub fn sign(&self, request: &ScorecardRequest) -> EvmSignature {
+    /// The peer's signature on its scorecard; and its seal, where cards are sealed.
+    pub fn sign(&self, request: &ScorecardRequest) -> (EvmSignature, Option<Seal>) {
         let card = self.scorecard(request.round, request.included, &request.scores);
-        EvmSignature(sign_scorecard(
-            self.ledger().signer(),
-            &self.ledger().domain(),
-            &card,
-        ))
+        let ledger = self.ledger();
+        let signed = SignedScorecard::sign(ledger.signer(), &ledger.domain(), card);
+        let seal = self.seals.then(|| {
+            let sealed = self.swarm.seal(&signed);
+            Seal {
+                seal: Hash(sealed.seal),
+                signature: EvmSignature(sealed.signature),
+            }
+        });
+        (EvmSignature(signed.signature), seal)
+    }
+
+    /// Whether `witness` made this seal.
+    pub fn verifies_seal(&self, witness: Address, round: u64, seal: &Seal) -> bool {
+        self.swarm.seals(round, &signed_seal(witness, seal))
+    }
+
+    /// Commit the seals of a round's cards, unless somebody has; whose cards count now.
+    ///
+    /// # Errors
+    /// The chain can't be reached, again and again, or refuses.
+    pub async fn commit_seals(
+        &self,
+        round: u64,
+        seals: &[(Address, Seal)],
+    ) -> Result<Option<BTreeSet<Address>>> {
+        let seals: Vec<_> = seals
+            .iter()
+            .map(|(witness, seal)| signed_seal(*witness, seal))
+            .collect();
+        let mut tries = 0;
+        while let Err(error) = self.swarm.commit_seals(round, &seals).await {
+            tries += 1;
+            if tries == COMMIT_TRIES || !error.is_transient() {
+                return Err(error).context("committing the scorecards' seals");
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        self.sealed_by(round).await
+    }
+
+    /// Whose cards of a round the chain holds the seals of, where it holds them.
+    ///
+    /// # Errors
+    /// The chain can't be reached.
+    pub async fn sealed_by(&self, round: u64) -> Result<Option<BTreeSet<Address>>> {
+        if !self.seals {
+            return Ok(None);
+        }
+        let sealed = self.swarm.sealed_by(round).await;
+        let sealed = sealed.context("reading the scorecards' seals")?;
+        Ok(sealed.map(|all| all.into_iter().map(Address).collect()))
     }
 
     /// Whether `witness` signed this card.
@@ -408,6 +463,11 @@ impl Chain {
             round: settlement.round,
             included: settlement.included.0,
             cards: self.cards(settlement.round, &settlement.cards),
+            seals: settlement
+                .seals
+                .iter()
+                .map(|(witness, seal)| signed_seal(*witness, seal))
+                .collect(),
         }
     }
 
@@ -511,6 +571,14 @@ impl Chain {
     /// The chain can't be reached.
     pub async fn standings(&self) -> Result<Vec<Standing>> {
         standings(&self.swarm).await
+    }
+}
+
+fn signed_seal(witness: Address, seal: &Seal) -> SignedSeal {
+    SignedSeal {
+        witness: witness.0,
+        seal: seal.seal.0,
+        signature: seal.signature.0,
     }
 }
 

@@ -53,6 +53,10 @@ pub struct CreateArgs {
     /// The same with more said of it: a chain's profile, as `murmur chain show` prints it
     #[arg(long, value_name = "FILE", conflicts_with = "rpc")]
     pub chain: Option<PathBuf>,
+    /// Witnesses commit to their scorecards on the chain before anybody shows one, so that
+    /// none can be copied: one transaction more a round
+    #[arg(long)]
+    pub sealed: bool,
     /// How peers are reached and found.
     #[command(flatten)]
     pub net: NetArgs,
@@ -91,6 +95,9 @@ pub async fn run(args: &CreateArgs) -> Result<String> {
     let on = profile.clone();
     let on = on.unwrap_or_else(|| ChainProfile::new("", DEVNET_CHAIN));
     made_here(&mut manifest, &on, &home, None)?;
+    if let Some(chain) = &mut manifest.chain {
+        chain.sealed |= args.sealed;
+    }
     manifest.validate(&registry)?;
     let mut network = Network::of(Reach::Any).with(&args.net);
     network.port = Some(network.port.map_or_else(free_port, Ok)?);
@@ -259,6 +266,7 @@ mod tests {
             registry: Address([1; 20]),
             ledger: Address([2; 20]),
             author: Some(Address([3; 20])),
+            sealed: true,
         });
         let text = to_toml(&manifest, &registry).unwrap();
         assert_eq!(Manifest::from_toml(&text, &registry).unwrap(), manifest);

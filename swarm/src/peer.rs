@@ -155,7 +155,7 @@ enum Finished {
     },
     /// What the chain says of rounds.
     Polled {
-        opened: Vec<Input>,
+        news: Vec<Input>,
         settled: Vec<SettledTx>,
     },
     /// What the outbox sent, and the gas of each.
@@ -192,6 +192,8 @@ struct Peer {
     jobs: work::Jobs,
     /// Rounds that were opened and have not settled.
     unsettled: BTreeSet<u64>,
+    /// Rounds whose scorecards' seals the chain was seen to hold.
+    sealed: BTreeSet<u64>,
     /// Bodies of recent rounds in the store, by the round in which they came.
     bodies: BTreeMap<u64, Vec<Hash>>,
     /// Amendments that were looked at.
@@ -313,6 +315,7 @@ pub async fn start(setup: Setup) -> Result<Ready> {
             .rounds
             .map(|rounds| first_round.saturating_add(rounds - 1)),
         jobs: work::Jobs::default(),
+        sealed: BTreeSet::new(),
         unsettled: BTreeSet::new(),
         bodies: BTreeMap::new(),
         seen: Seen::new(),

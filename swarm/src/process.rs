@@ -582,6 +582,7 @@ pub(crate) fn made_here(
         registry,
         ledger,
         author: account,
+        sealed: manifest.seals_cards(),
     });
     Ok(())
 }
@@ -675,6 +676,7 @@ pub fn terms(manifest: &Manifest) -> Terms {
     let author = manifest.chain.and_then(|chain| chain.author);
     Terms {
         author: author.unwrap_or_default().0,
+        seal_cards: manifest.seals_cards(),
         ..Terms::LOCAL
     }
 }
@@ -846,7 +848,7 @@ async fn setup(
                 .find_swarm(place.manifest.id().0, terms(&place.manifest))
                 .await
                 .context("finding the swarm on chain")?;
-            let chain = Chain::new(swarm);
+            let chain = Chain::new(swarm, place.manifest.seals_cards());
             let plea = chain.join(&key, &name, now_ms() / 1000).await?;
             if plea.is_some() {
                 let text = "no funds on this chain: asking peers to register this one; it takes \

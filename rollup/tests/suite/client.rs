@@ -294,6 +294,7 @@ pub(crate) fn signed_round(swarms: &[Swarm], round: u64) -> SignedRound {
         round,
         included,
         cards: cards(swarms, round, included),
+        seals: Vec::new(),
     }
 }
 

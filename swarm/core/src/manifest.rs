@@ -205,6 +205,23 @@ pub struct Chain {
     /// Whose account may admit, pause and found the swarm's ownership, and never
     /// score; nobody's if none.
     pub author: Option<Address>,
+    /// Whether witnesses commit to their scorecards before anybody shows one. Said only
+    /// where it is so, and last in the canonical bytes: other swarms' ids do not change.
+    #[serde(
+        default,
+        skip_serializing_if = "std::ops::Not::not",
+        deserialize_with = "last_flag"
+    )]
+    pub sealed: bool,
+}
+
+/// A flag that canonical bytes hold only if it is set; whoever reads them compares what
+/// they mean with what they are.
+fn last_flag<'de, D: serde::Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    match from.is_human_readable() {
+        true => bool::deserialize(from),
+        false => Ok(bool::deserialize(from).unwrap_or(false)),
+    }
 }
 
 /// Why a text is not a manifest.
@@ -272,6 +289,11 @@ impl Manifest {
             limits: file.limits,
             chain: file.chain,
         })
+    }
+
+    /// Whether its witnesses commit to their scorecards before anybody shows one.
+    pub fn seals_cards(&self) -> bool {
+        self.chain.is_some_and(|chain| chain.sealed)
     }
 
     /// Reads what [`canonical`](Self::canonical) wrote, as a joining node gets it.

@@ -180,6 +180,18 @@ pub enum Payload {
         /// Which.
         plan: BodyRef,
     },
+    /// As a witness: I have a scorecard, and will show it when the ledger holds my
+    /// word that I have.
+    Sealed(Seal),
+}
+
+/// A witness's word that it has a scorecard, which tells nothing of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seal {
+    /// The hash of its signature under the card.
+    pub seal: Hash,
+    /// EIP-712 under that, by the witness's address.
+    pub signature: EvmSignature,
 }
 
 /// A witness's signed scorecard, as the ledger verifies it.

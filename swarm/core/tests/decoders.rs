@@ -16,7 +16,7 @@ use swarm_core::curriculum::Amendment;
 use swarm_core::ids::{Address, Hash, PeerId, SwarmId};
 use swarm_core::manifest::Manifest;
 use swarm_core::message::{
-    Announcement, BodyKind, BodyRef, Card, EvmSignature, Payload, Phase, Plea, Position,
+    Announcement, BodyKind, BodyRef, Card, EvmSignature, Payload, Phase, Plea, Position, Seal,
     WIRE_VERSION, verify,
 };
 use swarm_core::plan::{Plan, Standing};
@@ -171,6 +171,13 @@ fn payloads(amendment: &Amendment) -> Vec<(&'static str, Payload)> {
         ("commit", Payload::Commit { body }),
         ("inclusion", Payload::Inclusion { entries }),
         (
+            "sealed",
+            Payload::Sealed(Seal {
+                seal: Hash([7; 32]),
+                signature: EvmSignature([8; 65]),
+            }),
+        ),
+        (
             "attestation",
             Payload::Attestation(Card {
                 included: Hash([5; 32]),
@@ -292,6 +299,7 @@ hello 368 0479a232f2457f8908b0d136e6854d83346b084d0d6adc07c74c3e79de25af15
 have 171 e2d14abac6ad436e8786c72ae07b572beff5156ee3a610676680f3115a506c0b
 commit 170 00668a33d80f346b486bdb3f64370673342935b27e20a84d71aa77b33e3e78b4
 inclusion 6282 194476add6795b065b798c4faf3899f87b234adf6d64c5f6d917aca887d5ab17
+sealed 233 ea074b0817cabb2d8a536334e6ac04b39d1e9d8ad51d3f525a0b7b8df3394b41
 attestation 1642 1b20490396346117635399d0d9483ca2962044c69501b9d167c07e138edb3131
 checkpoint 169 c572b621f7a14fb07885c5d0673eee1070adbe6c8b27e3370e2d3e769283d939
 leave 136 b09c118945b0ce6702d4fcaeae5760e4816e9af5db0d625d8b817bbcb8969499

@@ -19,6 +19,20 @@ const LIES: [Lie; 8] = [
     Lie::Contrary,
 ];
 
+#[test]
+fn sealed_cards_settle_as_open_ones_do_and_none_is_shown_before_its_seal() {
+    let open = Scenario::new(5, 5, 3);
+    let mut sealed = open.clone();
+    sealed.manifest.chain.as_mut().unwrap().sealed = true;
+    let (open, sealed) = (run(&open), run(&sealed));
+    assert_eq!(sealed.settled.len(), 3);
+    let scores = |report: &Report| -> Vec<usize> {
+        let settled = report.settled.values();
+        settled.map(|settled| settled.scores.len()).collect()
+    };
+    assert_eq!(scores(&open), scores(&sealed));
+}
+
 /// A scenario in which anything may go wrong, all of it from the seed.
 fn mixed(seed: u64) -> Scenario {
     let mut dice = Seed::derive(&[b"mixed", &seed.to_le_bytes()]).draw();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use swarm_core::event::{Event, LogLevel};
 use swarm_core::ids::{Address, Hash, PeerId};
-use swarm_core::message::{Card, Phase};
+use swarm_core::message::{Card, Phase, Seal};
 use swarm_core::refusal::RejectReason;
 use swarm_core::round::{Effect, Input};
 use swarm_core::transcript::Transcript;
@@ -56,10 +56,14 @@ impl Peer {
                 requests,
             } => self.sample(round, kind, deadline_ms, &requests)?,
             Effect::SignScorecard(request) => {
-                return Ok(self.setup.chain.as_ref().map(|chain| Input::CardSigned {
-                    round: request.round,
-                    included: request.included,
-                    signature: chain.sign(&request),
+                return Ok(self.setup.chain.as_ref().map(|chain| {
+                    let (signature, seal) = chain.sign(&request);
+                    Input::CardSigned {
+                        round: request.round,
+                        included: request.included,
+                        signature,
+                        seal,
+                    }
                 }));
             }
             Effect::Sponsor {
@@ -77,6 +81,7 @@ impl Peer {
                 },
                 after_ms,
             ),
+            Effect::CommitSeals { round, seals } => self.commit_seals(round, seals),
             Effect::Settle(settlement) => {
                 // Who can't pay leaves it to those whose turn is next.
                 if let Some(chain) = &self.setup.chain
@@ -210,6 +215,7 @@ impl Peer {
 
     fn retire(&mut self, round: u64) {
         self.cards.retain(|kept, _| *kept > round);
+        self.sealed.retain(|kept| *kept > round);
         let kept = self.bodies.split_off(&round.saturating_add(1));
         let old: Vec<Hash> = std::mem::replace(&mut self.bodies, kept)
             .into_values()
@@ -225,6 +231,28 @@ impl Peer {
                 }
             }
             Finished::Nothing
+        });
+    }
+
+    /// Gives the chain the seals of a round's cards. They are in no outbox: a card that
+    /// nobody is left to show needs none.
+    fn commit_seals(&mut self, round: u64, seals: Vec<(Address, Seal)>) {
+        let Some(chain) = self.setup.chain.clone().filter(Chain::pays) else {
+            return;
+        };
+        self.spawn("chain", async move {
+            match chain.commit_seals(round, &seals).await {
+                Ok(sealed) => Finished::Inputs(
+                    sealed
+                        .map(|by| cards_sealed(round, by))
+                        .into_iter()
+                        .collect(),
+                ),
+                Err(error) => Finished::Failed {
+                    what: "sealing a round's scorecards",
+                    error,
+                },
+            }
         });
     }
 
@@ -257,8 +285,9 @@ impl Peer {
             return;
         }
         let (known, unsettled) = (self.progress.round, self.unsettled.clone());
+        let sealed = self.sealed.clone();
         self.spawn("chain", async move {
-            poll(&chain, known, &unsettled)
+            poll(&chain, known, &unsettled, &sealed)
                 .await
                 .unwrap_or_else(|error| Finished::Failed {
                     what: POLLING,
@@ -338,9 +367,14 @@ impl Peer {
         self.spend(kind, took);
         match finished {
             Finished::Inputs(inputs) => inputs,
-            Finished::Polled { opened, settled } => {
+            Finished::Polled { news, settled } => {
                 self.polling = false;
-                let mut inputs = opened;
+                for input in &news {
+                    if let Input::CardsSealed { round, .. } = input {
+                        self.sealed.insert(*round);
+                    }
+                }
+                let mut inputs = news;
                 for by in settled {
                     // Whoever sent it tells; of a stranger's the first peer does.
                     if self.unsettled.remove(&by.round) && self.setup.index == 0 {
@@ -476,13 +510,26 @@ fn round_opened(opened: Opened) -> Input {
     }
 }
 
-async fn poll(chain: &Chain, known: u64, unsettled: &BTreeSet<u64>) -> Result<Finished> {
-    let mut opened = Vec::new();
+fn cards_sealed(round: u64, witnesses: BTreeSet<Address>) -> Input {
+    Input::CardsSealed { round, witnesses }
+}
+
+async fn poll(
+    chain: &Chain,
+    known: u64,
+    unsettled: &BTreeSet<u64>,
+    sealed: &BTreeSet<u64>,
+) -> Result<Finished> {
+    let mut news = Vec::new();
     let last = chain.next_round().await?.saturating_sub(1);
     if last > known
         && let Some(round) = chain.opened(last).await?
     {
-        opened.push(round_opened(round));
+        news.push(round_opened(round));
+    }
+    for round in unsettled.difference(sealed) {
+        let by = chain.sealed_by(*round).await?;
+        news.extend(by.map(|by| cards_sealed(*round, by)));
     }
     let mut settled = Vec::new();
     for round in unsettled {
@@ -490,5 +537,5 @@ async fn poll(chain: &Chain, known: u64, unsettled: &BTreeSet<u64>) -> Result<Fi
             settled.push(by);
         }
     }
-    Ok(Finished::Polled { opened, settled })
+    Ok(Finished::Polled { news, settled })
 }

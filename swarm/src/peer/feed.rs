@@ -92,6 +92,18 @@ impl Peer {
             }
             self.keep_card(announcement.round, witness, card.clone());
         }
+        if let Payload::Sealed(seal) = &announcement.payload {
+            let chain = self.setup.chain.as_ref()?;
+            let witness = self
+                .machine
+                .witness(announcement.round, announcement.peer)?;
+            if !chain.verifies_seal(witness, announcement.round, seal) {
+                return Some(Input::Refused {
+                    from: Some(announcement.peer),
+                    reason: RejectReason::Signature,
+                });
+            }
+        }
         Some(Input::Announcement(announcement))
     }
 

@@ -176,3 +176,24 @@ fn what_does_not_exist_is_said_with_what_does() {
         "MURMUR_PASSPHRASE",
     );
 }
+
+#[test]
+fn a_swarm_that_seals_its_cards_settles_and_every_round_of_it_is_recomputed() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("home");
+    let here = ["--home", home.to_str().unwrap()];
+    let create = ["create", "--sealed", "--no-qr", "--relay", "none"];
+    let made = murmur(&[&create[..], &here].concat());
+    assert!(made.success, "{}", made.stderr);
+    let text = std::fs::read_to_string(home.join("swarm.toml")).unwrap();
+    assert!(text.contains("sealed = true"), "{text}");
+    let run = ["run", "--headless", "--eval-items", "1", "--peers", "3"];
+    let ran = murmur(&[&run[..], &["--rounds", "2"], &here].concat());
+    assert!(ran.success, "{}", ran.stderr);
+    // The ledger takes no card of this swarm that it holds no seal of.
+    let all = json(&murmur(
+        &[&["rep", "verify", "--all", "--json"][..], &here].concat(),
+    ));
+    assert_eq!(all["agrees"], true, "{all:#}");
+    assert_eq!(all["rounds"].as_array().unwrap().len(), 2, "{all:#}");
+}

@@ -164,3 +164,22 @@ fn an_error_names_the_key() {
         assert!(error.contains(key), "{error:?} does not say {key:?}");
     }
 }
+
+#[test]
+fn only_a_swarm_that_seals_its_cards_says_so_and_the_others_keep_their_ids() {
+    let open = read(TEXT).unwrap();
+    let sealed = read(&format!("{TEXT}sealed = true\n")).unwrap();
+    assert!(!open.seals_cards() && sealed.seals_cards());
+    let bytes = open.canonical();
+    assert_eq!(sealed.canonical(), [&bytes[..], &[1]].concat());
+    for manifest in [&open, &sealed] {
+        assert_eq!(&Manifest::outline(&manifest.canonical()).unwrap(), manifest);
+    }
+    // What says that cards are open is no canonical form of it.
+    for end in [0, 2] {
+        let bytes = [&bytes[..], &[end]].concat();
+        assert_eq!(Manifest::outline(&bytes), Err(ManifestError::Canonical));
+    }
+    let error = read(&format!("{TEXT}sealed = 1\n")).unwrap_err();
+    assert!(error.to_string().contains("sealed"), "{error}");
+}

@@ -10,7 +10,7 @@ use crate::curriculum::Amendment;
 use crate::event::Event;
 use crate::ids::{Address, Beacon, Hash, PeerId, TxHash};
 use crate::manifest::Manifest;
-use crate::message::{Announcement, BodyKind, Card, EvmSignature, Plea};
+use crate::message::{Announcement, BodyKind, Card, EvmSignature, Plea, Seal};
 use crate::plan::SettledSet;
 use crate::refusal::RejectReason;
 use crate::transcript::Transcript;
@@ -115,6 +115,16 @@ pub enum Input {
         included: Hash,
         /// EIP-712, by this peer's address.
         signature: EvmSignature,
+        /// The card's seal, in a swarm that seals them.
+        seal: Option<Seal>,
+    },
+    /// The chain holds the seals of a round's cards, whoever brought them: what these
+    /// witnesses sealed can be shown, and nothing else counts.
+    CardsSealed {
+        /// The round.
+        round: u64,
+        /// Whose.
+        witnesses: BTreeSet<Address>,
     },
     /// Training after a round is over.
     Trained {
@@ -195,6 +205,14 @@ pub enum Effect {
     },
     /// Sign this as a witness. Comes back as [`Input::CardSigned`].
     SignScorecard(ScorecardRequest),
+    /// Commit these seals on the ledger, before any of the cards is shown. Idempotent by
+    /// round; comes back as [`Input::CardsSealed`], from whomever.
+    CommitSeals {
+        /// The round.
+        round: u64,
+        /// The witnesses' seals.
+        seals: Vec<(Address, Seal)>,
+    },
     /// Send this to the ledger. Idempotent by round; comes back as
     /// [`Input::Settled`] once the ledger has it, from whomever.
     Settle(Settlement),
@@ -278,6 +296,8 @@ pub struct Settlement {
     /// The witnesses' cards, all of the same included set and addresses,
     /// sorted by witness.
     pub cards: Vec<(Address, Card)>,
+    /// The witnesses' seals, where cards are sealed.
+    pub seals: Vec<(Address, Seal)>,
 }
 
 /// A group to train on.

@@ -2,7 +2,7 @@
 //! or the time for it is over, and the round says why it did not settle. All
 //! of it goes on while later rounds run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::stages::count;
 use super::state::Round;
@@ -10,7 +10,7 @@ use super::{Effect, Machine, Settlement};
 use crate::draw;
 use crate::event::{BeaconSource, Event, LogLevel, RoundSummary};
 use crate::ids::{Address, Hash, PeerId};
-use crate::message::{Card, EvmSignature, Payload, Phase};
+use crate::message::{Card, EvmSignature, Payload, Phase, Seal};
 use crate::score;
 
 /// Turns of relaying that a complete set of cards is waited for: a witness
@@ -25,8 +25,15 @@ impl Machine {
         closing.until_ms.get_or_insert(until);
     }
 
-    /// This peer's card is signed: it counts, and the others hear of it.
-    pub(super) fn card_signed(&mut self, number: u64, included: Hash, signature: EvmSignature) {
+    /// This peer's card is signed: it counts, and the others hear of it; where cards are
+    /// sealed, that there is one.
+    pub(super) fn card_signed(
+        &mut self,
+        number: u64,
+        included: Hash,
+        signature: EvmSignature,
+        seal: Option<Seal>,
+    ) {
         let me = self.config.me;
         let Some(address) = self.witness(number, me) else {
             return;
@@ -46,8 +53,30 @@ impl Machine {
             signature,
         };
         round.cards.insert(me, card.clone());
-        self.say(number, Phase::Judge, Payload::Attestation(card));
+        let said = match seal {
+            Some(seal) => {
+                round.seals.insert(me, seal);
+                Payload::Sealed(seal)
+            }
+            None => Payload::Attestation(card),
+        };
+        self.say(number, Phase::Judge, said);
         self.show_card(number, me);
+    }
+
+    /// The ledger holds these witnesses' seals: what this peer sealed can be shown.
+    pub(super) fn cards_sealed(&mut self, number: u64, witnesses: BTreeSet<Address>) {
+        let me = self.config.me;
+        let own = self.witness(number, me);
+        let Some(round) = self.rounds.get_mut(&number) else {
+            return;
+        };
+        let counts = own.is_some_and(|address| witnesses.contains(&address));
+        let card = round.cards.get(&me).filter(|_| counts).cloned();
+        let again = round.closing.sealed.replace(witnesses).is_some();
+        if let (Some(card), false) = (card, again) {
+            self.say(number, Phase::Judge, Payload::Attestation(card));
+        }
     }
 
     /// Tells how a card compares with what this peer judged, once it has.
@@ -82,6 +111,7 @@ impl Machine {
         let numbers: Vec<u64> = self.rounds.keys().copied().collect();
         for number in numbers {
             self.reconsider(number);
+            self.commit(number);
             self.relay(number);
             self.end_if_due(number);
         }
@@ -150,18 +180,54 @@ impl Machine {
         self.conclude(number, judged);
     }
 
+    /// Commits the witnesses' seals when it is this peer's turn, where cards are sealed.
+    fn commit(&mut self, number: u64) {
+        let Some(round) = self.rounds.get(&number) else {
+            return;
+        };
+        let enough = round.opened.as_ref().is_some_and(|opened| {
+            let seals = round.seals.len() >= opened.needed();
+            opened.source == BeaconSource::Chain && seals
+        });
+        if !self.is_sealing(round) || round.ended || round.closing.committed || !enough {
+            return;
+        }
+        let seals = seals(round);
+        if round.closing.seals_ms.is_none() {
+            let (now, rank) = (self.now, self.relay_rank(round));
+            let closing = &mut self.round_mut(number).closing;
+            closing.seals_ms = Some(now);
+            closing.rank = rank;
+        }
+        if self.relay_at(number).is_some_and(|at| at <= self.now) {
+            self.round_mut(number).closing.committed = true;
+            self.effects.push(Effect::CommitSeals {
+                round: number,
+                seals,
+            });
+        }
+    }
+
+    /// Whether cards are sealed, and the ledger does not hold the seals yet.
+    fn is_sealing(&self, round: &Round) -> bool {
+        self.config.manifest.seals_cards() && round.closing.sealed.is_none()
+    }
+
     /// Relays a quorum's cards when it is this peer's turn.
     fn relay(&mut self, number: u64) {
         let Some(round) = self.rounds.get(&number) else {
             return;
         };
+        if self.is_sealing(round) {
+            return;
+        }
         if round.ended || round.closing.sent || round.closing.tx.is_some() {
             return;
         }
         let Some((included, cards)) = quorum(round) else {
             return;
         };
-        let now = self.now;
+        let (now, seals) = (self.now, seals(round));
         if round.closing.quorum_ms.is_none() {
             let rank = self.relay_rank(round);
             let closing = &mut self.round_mut(number).closing;
@@ -174,6 +240,7 @@ impl Machine {
                 round: number,
                 included,
                 cards,
+                seals,
             }));
         }
     }
@@ -187,23 +254,31 @@ impl Machine {
         order.iter().take_while(|peer| **peer != me).count() as u64
     }
 
-    /// When it is this peer's turn to relay a round that has its quorum.
+    /// When it is this peer's turn to relay a round that has its quorum, or its seals.
     fn relay_at(&self, number: u64) -> Option<u64> {
         let round = self.rounds.get(&number)?;
         let opened = round.opened.as_ref()?;
-        let quorum_ms = round.closing.quorum_ms?;
+        let closing = &round.closing;
+        let sealing = self.is_sealing(round);
+        let since = match sealing {
+            true => closing.seals_ms.filter(|_| !closing.committed)?,
+            false => closing.quorum_ms?,
+        };
         let me = self.config.me;
         let here = |peer: &PeerId| {
             let known = self.roster.get(peer);
             *peer == me || known.is_some_and(|known| known.present)
         };
-        let complete = opened
-            .committee
-            .keys()
-            .filter(|peer| here(peer))
-            .all(|peer| round.cards.contains_key(peer));
-        let turns = round.closing.rank + if complete { 0 } else { GRACE_TURNS };
-        Some(quorum_ms + turns * self.config.manifest.stages.relay_ms)
+        let is_in = |(peer, address): (&PeerId, &Address)| match (sealing, &closing.sealed) {
+            (true, _) => round.seals.contains_key(peer),
+            // A card that is not sealed does not count any more.
+            (false, Some(sealed)) => !sealed.contains(address) || round.cards.contains_key(peer),
+            (false, None) => round.cards.contains_key(peer),
+        };
+        let mut waited_for = opened.committee.iter().filter(|(peer, _)| here(peer));
+        let complete = waited_for.all(is_in);
+        let turns = closing.rank + if complete { 0 } else { GRACE_TURNS };
+        Some(since + turns * self.config.manifest.stages.relay_ms)
     }
 
     /// Ends a round that is settled, or that will not settle any more.
@@ -225,6 +300,14 @@ impl Machine {
         }
         let why = (!settled).then(|| match &closing.why {
             Some(why) => why.clone(),
+            None if self.is_sealing(round) && closing.committed => {
+                "the ledger has not confirmed the scorecards' seals".to_owned()
+            }
+            None if self.is_sealing(round) => {
+                let needed = round.opened.as_ref().map_or(0, |opened| opened.needed());
+                let sealed = round.seals.len();
+                format!("{sealed} scorecards are sealed, {needed} are needed")
+            }
             None if closing.sent => "the ledger has not confirmed the settlement".to_owned(),
             None => {
                 let needed = round.opened.as_ref().map_or(0, |opened| opened.needed());
@@ -280,7 +363,9 @@ fn groups(round: &Round) -> BTreeMap<Terms, Vec<(Address, Card)>> {
     let mut groups: BTreeMap<Terms, Vec<(Address, Card)>> = BTreeMap::new();
     if let Some(opened) = &round.opened {
         for (peer, card) in &round.cards {
-            if let Some(witness) = opened.committee.get(peer) {
+            let sealed = round.closing.sealed.as_ref();
+            let counts = |witness: &&Address| sealed.is_none_or(|all| all.contains(*witness));
+            if let Some(witness) = opened.committee.get(peer).filter(counts) {
                 let group = groups.entry(terms(card)).or_default();
                 group.push((*witness, card.clone()));
             }
@@ -298,4 +383,11 @@ fn quorum(round: &Round) -> Option<(Hash, Vec<(Address, Card)>)> {
         .find(|(_, cards)| cards.len() >= needed)?;
     cards.sort_unstable_by_key(|(witness, _)| *witness);
     Some((terms.0, cards))
+}
+
+/// The committee's seals, as the ledger takes them.
+fn seals(round: &Round) -> Vec<(Address, Seal)> {
+    let committee = round.opened.iter().flat_map(|opened| &opened.committee);
+    let seal = |(peer, address): (&PeerId, &Address)| Some((*address, *round.seals.get(peer)?));
+    committee.filter_map(seal).collect()
 }

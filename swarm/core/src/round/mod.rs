@@ -20,7 +20,9 @@
 //! | `Body`s of critiques | when all are in: `Sample { kind: Resolve }` |
 //! | `Sampled { kind: Resolve }` | `Serve`, `Publish(Have)`; when all are in, a witness does `Publish(Inclusion)` |
 //! | `Announcement(Inclusion)`s | when the witnesses have spoken: `Emit(Judged)`, `SignScorecard` (a witness), `Emit(GroupJudged)`, `Train` |
-//! | `CardSigned` | `Publish(Attestation)` |
+//! | `CardSigned` | `Publish(Attestation)`; where cards are sealed, `Publish(Sealed)` |
+//! | `Announcement(Sealed)`s | with enough of them, in a drawn order: `CommitSeals` |
+//! | `CardsSealed` | `Publish(Attestation)` |
 //! | `Announcement(Attestation)`s | with a quorum, in a drawn order: `Settle` |
 //! | `Trained` | `Publish(Checkpoint)`, then the next `OpenRound` |
 //! | `Settled` (may come rounds later) | `Emit(RoundEnded)` |
@@ -231,7 +233,9 @@ impl Machine {
                 round,
                 included,
                 signature,
-            } => self.card_signed(round, included, signature),
+                seal,
+            } => self.card_signed(round, included, signature, seal),
+            Input::CardsSealed { round, witnesses } => self.cards_sealed(round, witnesses),
             Input::Trained { round, checkpoint } => self.trained(round, checkpoint),
             Input::Settled { round, tx } => {
                 if let Some(round) = self.rounds.get_mut(&round) {
@@ -483,6 +487,7 @@ fn waits(round: &Round, said: &Said, at: Position) -> bool {
     match said.payload {
         // What settles a round is said until it has settled.
         Payload::Attestation(_) | Payload::Inclusion { .. } => !round.ended,
+        Payload::Sealed(_) => !round.ended && round.closing.sealed.is_none(),
         _ => round.number == at.round && said.phase == at.phase,
     }
 }

@@ -12,7 +12,7 @@ use crate::body::{self, Body};
 use crate::draw;
 use crate::event::{BeaconSource, Event};
 use crate::ids::{Address, Beacon, Hash, PeerId};
-use crate::message::{Announcement, BodyKind, BodyRef, Card, Payload, Phase, Plea, Position};
+use crate::message::{Announcement, BodyKind, BodyRef, Card, Payload, Phase, Plea, Position, Seal};
 use crate::refusal::{Outcome, RejectReason};
 use crate::roster::Heard;
 use crate::score::UNSCORED;
@@ -174,6 +174,7 @@ impl Machine {
                 }
             }
             Payload::Attestation(card) => self.apply_card(number, peer, card),
+            Payload::Sealed(seal) => self.apply_seal(number, peer, seal),
             Payload::Plan { plan } => self.apply_plan(number, peer, plan),
             Payload::Hello { .. }
             | Payload::Leave
@@ -264,6 +265,24 @@ impl Machine {
             BeaconSource::Chain => RejectReason::NotEntitled("not a witness of this round").into(),
             BeaconSource::Offline => Outcome::Ignored("not a witness here"),
         })
+    }
+
+    fn apply_seal(&mut self, number: u64, peer: PeerId, seal: Seal) -> Outcome {
+        if !self.config.manifest.seals_cards() {
+            return RejectReason::NotEntitled("a seal where cards are open").into();
+        }
+        if let Some(outcome) = self.not_a_witness(number, peer) {
+            return outcome;
+        }
+        let seals = &mut self.round_mut(number).seals;
+        match seals.get(&peer) {
+            None => {
+                seals.insert(peer, seal);
+                Outcome::Applied
+            }
+            Some(before) if *before == seal => Outcome::Ignored("said before"),
+            Some(_) => RejectReason::Equivocation("two seals of a round").into(),
+        }
     }
 
     fn apply_card(&mut self, number: u64, peer: PeerId, card: Card) -> Outcome {

@@ -10,7 +10,7 @@ use crate::event::{BeaconSource, RoundSummary};
 use crate::gains::Gains;
 use crate::ids::{Address, Beacon, Hash, PeerId, SwarmId, TxHash};
 use crate::manifest::Manifest;
-use crate::message::{BodyKind, BodyRef, Card, Payload, Phase};
+use crate::message::{BodyKind, BodyRef, Card, Payload, Phase, Seal};
 use crate::plan::{Plan, SettledSet};
 use crate::transcript::included_hash;
 
@@ -138,6 +138,12 @@ pub(super) struct Closing {
     /// This peer was asked for its card: it signs once a round, whatever it
     /// learns later.
     pub(super) signed: bool,
+    /// When there were first enough seals, where cards are sealed.
+    pub(super) seals_ms: Option<u64>,
+    /// This peer sent the seals.
+    pub(super) committed: bool,
+    /// Whose cards the ledger holds the seals of.
+    pub(super) sealed: Option<BTreeSet<Address>>,
     /// When a quorum was first there.
     pub(super) quorum_ms: Option<u64>,
     /// This peer's turn to relay it, once there is a quorum.
@@ -177,6 +183,7 @@ pub(super) struct Round {
     pub(super) fetching: BTreeMap<Hash, Fetching>,
     pub(super) lists: BTreeMap<PeerId, BTreeSet<Hash>>,
     pub(super) cards: BTreeMap<PeerId, Card>,
+    pub(super) seals: BTreeMap<PeerId, Seal>,
     pub(super) said: Vec<Said>,
     pub(super) asked: Option<Asked>,
     pub(super) judged: Option<Judged>,

@@ -2,14 +2,14 @@
 //! are drawn from members that are not away, and a settlement needs more than
 //! two thirds of them on the same terms.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tasks::Seed;
 
 use crate::draw;
 use crate::ids::{Address, Beacon, Hash, PeerId, TxHash};
 use crate::ledger::{COMMITTEE, Card, MISSES, Standings};
-use crate::message::EvmSignature;
+use crate::message::{EvmSignature, Seal};
 use crate::plan::{SettledSet, Step, settled_before};
 use crate::round::Settlement;
 
@@ -40,6 +40,8 @@ pub(super) struct Ledger {
     rounds: BTreeMap<u64, OpenedRound>,
     standings: Standings<Address>,
     pub(super) settled: BTreeMap<u64, Settled>,
+    /// Whose cards of a round are sealed.
+    sealed: BTreeMap<u64, BTreeSet<Address>>,
     steps: Vec<Step>,
 }
 
@@ -51,6 +53,7 @@ impl Ledger {
             rounds: BTreeMap::new(),
             standings: Standings::default(),
             settled: BTreeMap::new(),
+            sealed: BTreeMap::new(),
             steps: Vec::new(),
         }
     }
@@ -109,12 +112,19 @@ impl Ledger {
         known.or(last).expect("a round was just opened").clone()
     }
 
+    /// Seals a round's cards, unless they are; whose they are.
+    pub(super) fn seal(&mut self, round: u64, seals: &[(Address, Seal)]) -> BTreeSet<Address> {
+        let witnesses = seals.iter().map(|(witness, _)| *witness).collect();
+        self.sealed.entry(round).or_insert(witnesses).clone()
+    }
+
     /// Checks and records a settlement; a settled round stays as it is.
     pub(super) fn settle(&mut self, settlement: &Settlement) -> Result<(), &'static str> {
         let Settlement {
             round,
             included,
             cards,
+            seals,
         } = settlement;
         if self.settled.contains_key(round) {
             return Ok(());
@@ -137,7 +147,14 @@ impl Ledger {
                 .map(|(address, _)| *address)
                 .collect()
         };
+        let sealed = self.sealed.get(round);
+        if !seals.is_empty() && sealed.is_none() {
+            return Err("not sealed");
+        }
         for (index, (witness, card)) in cards.iter().enumerate() {
+            if sealed.is_some_and(|sealed| !sealed.contains(witness)) {
+                return Err("another card than the sealed one");
+            }
             if !committee.contains(witness) || witnesses.contains(witness) {
                 return Err("not a witness, or twice");
             }

@@ -319,6 +319,7 @@ pub fn manifest() -> Manifest {
             registry: Address([1; 20]),
             ledger: Address([2; 20]),
             author: None,
+            sealed: false,
         }),
     }
 }

@@ -10,7 +10,7 @@ use super::policy::AnswerBook;
 use super::{Fault, Lie, Report, Scenario};
 use crate::event::Event;
 use crate::ids::{Address, Beacon, Hash, PeerId};
-use crate::message::{Announcement, BodyKind, Payload};
+use crate::message::{Announcement, BodyKind, Payload, Seal};
 use crate::round::{Config, Effect, Input, Machine, SampleRequest, Settlement, TrainGroup};
 use crate::transcript::Transcript;
 
@@ -381,8 +381,19 @@ impl<'a> World<'a> {
                     round: request.round,
                     included: request.included,
                     signature,
+                    seal: self.scenario.manifest.seals_cards().then(|| Seal {
+                        seal: Hash::of(&signature.0),
+                        signature,
+                    }),
                 };
                 self.push_input(1, peer, input);
+            }
+            Effect::CommitSeals { round, seals } => {
+                let witnesses = self.ledger.seal(round, &seals);
+                for index in 0..self.nodes.len() {
+                    let (after, witnesses) = (20 + self.dice.below(60), witnesses.clone());
+                    self.push_input(after, index, Input::CardsSealed { round, witnesses });
+                }
             }
             Effect::Settle(settlement) => {
                 let after = 20 + self.dice.below(60);

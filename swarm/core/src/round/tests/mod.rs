@@ -16,7 +16,7 @@ use crate::event::{LogLevel, Stage};
 use crate::ids::Beacon;
 use crate::ids::{Hash, TxHash};
 use crate::manifest::Manifest;
-use crate::message::{BodyKind, BodyRef, Card, EvmSignature, Plea};
+use crate::message::{BodyKind, BodyRef, Card, EvmSignature, Plea, Seal};
 use crate::plan::Plan;
 use crate::score::UNSCORED;
 use crate::sim;
@@ -230,6 +230,7 @@ impl Driver {
             round: 1,
             included: request.included,
             signature: EvmSignature([1; 65]),
+            seal: None,
         });
         assert!(driver.said(|payload| matches!(payload, Payload::Attestation(_))));
         driver

@@ -241,3 +241,81 @@ fn nobody_is_judged_by_their_own_verdicts_or_trained_on_what_all_earned_alike() 
     // Everyone said the same everywhere: there is nothing to learn.
     assert!(judged.board.answers.iter().all(|group| !group.trainable));
 }
+
+#[test]
+fn a_sealed_card_is_shown_when_the_chain_holds_its_seal_and_counts_only_then() {
+    let mut driver = Driver::judging();
+    let chain = driver.machine.config.manifest.chain.as_mut();
+    chain.unwrap().sealed = true;
+    let entries = driver.own_list();
+    for index in 2..=4 {
+        let entries = entries.clone();
+        driver.say(index, 1, Phase::Judge, Payload::Inclusion { entries });
+    }
+    let seal = |index: u8| Seal {
+        seal: Hash([index; 32]),
+        signature: EvmSignature([index; 65]),
+    };
+    let included = driver.card(1).included;
+    driver.feed(Input::CardSigned {
+        round: 1,
+        included,
+        signature: EvmSignature([1; 65]),
+        seal: Some(seal(1)),
+    });
+    let shown = |payload: &Payload| matches!(payload, Payload::Attestation(_));
+    assert!(driver.said(|payload| *payload == Payload::Sealed(seal(1))));
+    assert!(!driver.said(shown));
+
+    // Two seals of four are too few, three are enough: once, by whose turn it is.
+    let mut committed = Vec::new();
+    let watch = |driver: &Driver, committed: &mut Vec<Vec<Address>>| {
+        assert!(!driver.took(|effect| matches!(effect, Effect::Settle(_))));
+        assert!(!driver.said(shown));
+        for effect in &driver.effects {
+            if let Effect::CommitSeals { seals, .. } = effect {
+                committed.push(seals.iter().map(|(witness, _)| *witness).collect());
+            }
+        }
+    };
+    driver.say(2, 1, Phase::Train, Payload::Sealed(seal(2)));
+    driver.say(9, 1, Phase::Train, Payload::Sealed(seal(9)));
+    assert_eq!(driver.refusal(), Some("not entitled"));
+    driver.wait(1_000);
+    watch(&driver, &mut committed);
+    assert!(committed.is_empty());
+    driver.say(3, 1, Phase::Train, Payload::Sealed(seal(3)));
+    driver.say(3, 1, Phase::Train, Payload::Sealed(seal(4)));
+    assert_eq!(driver.refusal(), Some("equivocation"));
+    // Whoever shows a card before it is sealed changes nothing.
+    for index in 2..=4 {
+        let card = driver.card(index);
+        driver.say(index, 1, Phase::Train, Payload::Attestation(card));
+        watch(&driver, &mut committed);
+    }
+    for _ in 0..10 {
+        driver.wait(300);
+        watch(&driver, &mut committed);
+    }
+    let three: Vec<Address> = (1..=3).map(address).collect();
+    assert_eq!(committed, vec![three.clone()]);
+
+    driver.feed(Input::CardsSealed {
+        round: 1,
+        witnesses: three.iter().copied().collect(),
+    });
+    assert!(driver.said(shown));
+    let mut settled = Vec::new();
+    for _ in 0..10 {
+        for effect in &driver.effects {
+            if let Effect::Settle(settlement) = effect {
+                let cards = settlement.cards.iter();
+                settled.push(cards.map(|(witness, _)| *witness).collect::<Vec<_>>());
+                assert_eq!(settlement.seals.len(), 3);
+            }
+        }
+        driver.wait(300);
+    }
+    // The fourth's card was never sealed.
+    assert_eq!(settled, vec![three]);
+}
