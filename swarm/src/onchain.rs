@@ -209,7 +209,7 @@ async fn fees(args: &FeesArgs, source: &Source) -> Result<String> {
     let round = open.total() + settle.total();
     Ok(format!(
         "{}\nfees as {} asks for them, with room for the price to double; a round costs at most {} \
-         ether, paid by whoever relays it\n",
+         ether, paid by whoever relays it; sealed cards are one transaction more\n",
         table.text(),
         model.name(),
         ether(round)
